@@ -1,0 +1,3 @@
+//! One entry point for everything a developer or CI does: `cargo xtask help`.
+
+fn main() {}
