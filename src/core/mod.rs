@@ -1,1 +1,6 @@
 //! The sans-IO engine.
+
+pub mod error;
+pub mod id;
+pub mod json;
+pub mod time;

@@ -1,0 +1,601 @@
+//! The strict pull reader and the checked values it hands out.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use super::skip_plain;
+
+/// Nesting beyond this is refused, so that no input can exhaust a stack further down (JavaScript's included).
+pub const DEPTH_MAX: usize = 128;
+
+/// Largest integer that JavaScript numbers carry exactly (2^53 - 1).
+pub const SAFE_INTEGER_MAX: u64 = (1 << 53) - 1;
+
+/// What is wrong with a piece of JSON text, and where.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct JsonError {
+    /// Byte offset in the text.
+    pub offset: usize,
+    /// What was expected there.
+    pub expected: &'static str,
+}
+
+impl fmt::Display for JsonError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("malformed JSON at byte ")?;
+        fmt::Display::fmt(&self.offset, f)?;
+        f.write_str(": expected ")?;
+        f.write_str(self.expected)
+    }
+}
+
+/// The six kinds of JSON value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// `null`
+    Null,
+    /// `true` or `false`
+    Bool,
+    /// A number.
+    Number,
+    /// A string.
+    String,
+    /// An array.
+    Array,
+    /// An object.
+    Object,
+}
+
+/// The inside of a JSON string: its text without the quotes, escapes still in place.
+#[derive(Clone, Copy, Debug)]
+pub struct JsonStr<'a> {
+    raw: &'a str,
+    escaped: bool,
+}
+
+impl<'a> JsonStr<'a> {
+    /// A string whose text needs no unescaping.
+    pub fn plain(raw: &'a str) -> Self {
+        Self { raw, escaped: false }
+    }
+
+    /// The text between the quotes, as it stands in the source.
+    pub fn raw(self) -> &'a str {
+        self.raw
+    }
+
+    /// Whether the text contains escapes.
+    pub fn is_escaped(self) -> bool {
+        self.escaped
+    }
+
+    /// The string's value. A surrogate without its partner, which no Rust string can hold, becomes U+FFFD.
+    pub fn decode(self) -> Cow<'a, str> {
+        if self.escaped { Cow::Owned(unescape(self.raw).0) } else { Cow::Borrowed(self.raw) }
+    }
+
+    /// The string's value, or `None` when it contains a surrogate without its partner.
+    pub fn decode_exact(self) -> Option<Cow<'a, str>> {
+        if !self.escaped {
+            return Some(Cow::Borrowed(self.raw));
+        }
+        let (text, exact) = unescape(self.raw);
+        exact.then_some(Cow::Owned(text))
+    }
+
+    /// Whether the string's value is `other`.
+    pub fn is(self, other: &str) -> bool {
+        if self.escaped { self.decode() == other } else { self.raw == other }
+    }
+}
+
+impl PartialEq for JsonStr<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        if !self.escaped && !other.escaped { self.raw == other.raw } else { self.decode() == other.decode() }
+    }
+}
+
+/// One checked JSON value: its kind and its text.
+#[derive(Clone, Copy, Debug)]
+pub struct Value<'a> {
+    /// What it is.
+    pub kind: Kind,
+    /// Its text, without surrounding white space.
+    pub raw: &'a str,
+    escaped: bool,
+}
+
+impl<'a> Value<'a> {
+    /// Checks `text` as one JSON value with nothing but white space around it.
+    ///
+    /// # Errors
+    /// Where the text stops being JSON.
+    pub fn parse(text: &'a str) -> Result<Self, JsonError> {
+        let mut reader = Reader::new(text);
+        let value = reader.value()?;
+        reader.end()?;
+        Ok(value)
+    }
+
+    /// Whether it is `null`.
+    pub fn is_null(self) -> bool {
+        self.kind == Kind::Null
+    }
+
+    /// The string, if it is one.
+    pub fn as_json_str(self) -> Option<JsonStr<'a>> {
+        if self.kind != Kind::String {
+            return None;
+        }
+        let raw = self.raw.get(1..self.raw.len().wrapping_sub(1))?;
+        Some(JsonStr { raw, escaped: self.escaped })
+    }
+
+    /// The string's value, if it is one.
+    pub fn as_str(self) -> Option<Cow<'a, str>> {
+        self.as_json_str().map(JsonStr::decode)
+    }
+
+    /// The boolean, if it is one.
+    pub fn as_bool(self) -> Option<bool> {
+        (self.kind == Kind::Bool).then_some(self.raw == "true")
+    }
+
+    /// The number as JavaScript would read it, if it is one.
+    pub fn as_f64(self) -> Option<f64> {
+        if self.kind == Kind::Number { Some(parse_number(self.raw)) } else { None }
+    }
+
+    /// A non-negative integer that JavaScript carries exactly, written as a number without fraction or exponent.
+    pub fn as_u64(self) -> Option<u64> {
+        if self.kind == Kind::Number { parse_integer(self.raw) } else { None }
+    }
+
+    /// As [`Value::as_u64`], and also from a string of digits, the form older servers use for sync ids.
+    pub fn as_u64_lenient(self) -> Option<u64> {
+        match self.as_json_str() {
+            Some(text) => parse_integer(text.raw()),
+            None => self.as_u64(),
+        }
+    }
+
+    /// Its members, if it is an object. A repeated key comes again; the last one counts.
+    pub fn members(self) -> Members<'a> {
+        let mut reader = Reader::new(self.raw);
+        let open = self.kind == Kind::Object && reader.begin_object().is_ok();
+        Members { reader, open, first: true }
+    }
+
+    /// Its elements, if it is an array.
+    pub fn elements(self) -> Elements<'a> {
+        let mut reader = Reader::new(self.raw);
+        let open = self.kind == Kind::Array && reader.begin_array().is_ok();
+        Elements { reader, open, first: true }
+    }
+
+    /// The member `key`, if this is an object that has it.
+    pub fn get(self, key: &str) -> Option<Self> {
+        self.members().filter(|(name, _)| name.is(key)).last().map(|(_, value)| value)
+    }
+
+    /// The member `key` as a string.
+    pub fn get_str(self, key: &str) -> Option<Cow<'a, str>> {
+        self.get(key)?.as_str()
+    }
+}
+
+/// Members of a checked object, in source order.
+pub struct Members<'a> {
+    reader: Reader<'a>,
+    open: bool,
+    first: bool,
+}
+
+impl<'a> Iterator for Members<'a> {
+    type Item = (JsonStr<'a>, Value<'a>);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if !self.open {
+            return None;
+        }
+        let step = self.reader.next_key(&mut self.first).ok().flatten();
+        let item = step.and_then(|key| self.reader.value().ok().map(|value| (key, value)));
+        self.open = item.is_some();
+        item
+    }
+}
+
+/// Elements of a checked array, in source order.
+pub struct Elements<'a> {
+    reader: Reader<'a>,
+    open: bool,
+    first: bool,
+}
+
+impl<'a> Iterator for Elements<'a> {
+    type Item = Value<'a>;
+
+    fn next(&mut self) -> Option<Value<'a>> {
+        if !self.open {
+            return None;
+        }
+        let more = self.reader.next_element(&mut self.first).unwrap_or(false);
+        let item = if more { self.reader.value().ok() } else { None };
+        self.open = item.is_some();
+        item
+    }
+}
+
+/// A strict pull reader over JSON text.
+///
+/// ```
+/// use ablo_wasm::core::json::Reader;
+///
+/// let mut reader = Reader::new(r#"{"id":"t1","rank":3}"#);
+/// reader.begin_object()?;
+/// let mut first = true;
+/// let mut seen = Vec::new();
+/// while let Some(key) = reader.next_key(&mut first)? {
+///     seen.push((key.raw(), reader.value()?.raw));
+/// }
+/// reader.end()?;
+/// assert_eq!(seen, [("id", "\"t1\""), ("rank", "3")]);
+/// # Ok::<(), ablo_wasm::core::json::JsonError>(())
+/// ```
+#[derive(Clone)]
+pub struct Reader<'a> {
+    text: &'a str,
+    pos: usize,
+}
+
+impl<'a> Reader<'a> {
+    /// Starts at the beginning of `text`.
+    pub fn new(text: &'a str) -> Self {
+        Self { text, pos: 0 }
+    }
+
+    /// The offset of the next byte.
+    pub fn position(&self) -> usize {
+        self.pos
+    }
+
+    /// Passes one whole value of any kind.
+    ///
+    /// # Errors
+    /// Where the text stops being JSON.
+    pub fn value(&mut self) -> Result<Value<'a>, JsonError> {
+        let byte = self.peek();
+        let start = self.pos;
+        let mut escaped = false;
+        let kind = match byte {
+            b'"' => {
+                escaped = self.string()?.escaped;
+                Kind::String
+            }
+            b'{' => {
+                self.container()?;
+                Kind::Object
+            }
+            b'[' => {
+                self.container()?;
+                Kind::Array
+            }
+            b't' => self.literal("true", Kind::Bool)?,
+            b'f' => self.literal("false", Kind::Bool)?,
+            b'n' => self.literal("null", Kind::Null)?,
+            _ => self.number()?,
+        };
+        let raw = self.text.get(start..self.pos).unwrap_or_default();
+        Ok(Value { kind, raw, escaped })
+    }
+
+    /// Steps into an object.
+    ///
+    /// # Errors
+    /// When the next value is not one.
+    pub fn begin_object(&mut self) -> Result<(), JsonError> {
+        self.expect(b'{', "an object")
+    }
+
+    /// Steps into an array.
+    ///
+    /// # Errors
+    /// When the next value is not one.
+    pub fn begin_array(&mut self) -> Result<(), JsonError> {
+        self.expect(b'[', "an array")
+    }
+
+    /// The next key of the object stepped into, or `None` at its end. `first` starts as true.
+    ///
+    /// # Errors
+    /// Where the text stops being JSON.
+    pub fn next_key(&mut self, first: &mut bool) -> Result<Option<JsonStr<'a>>, JsonError> {
+        if self.peek() == b'}' {
+            self.pos += 1;
+            return Ok(None);
+        }
+        if !std::mem::replace(first, false) {
+            self.expect(b',', "`,` or `}`")?;
+        }
+        if self.peek() != b'"' {
+            return Err(self.error("a key"));
+        }
+        let key = self.string()?;
+        self.expect(b':', "`:`")?;
+        Ok(Some(key))
+    }
+
+    /// Whether the array stepped into has another element. `first` starts as true.
+    ///
+    /// # Errors
+    /// Where the text stops being JSON.
+    pub fn next_element(&mut self, first: &mut bool) -> Result<bool, JsonError> {
+        if self.peek() == b']' {
+            self.pos += 1;
+            return Ok(false);
+        }
+        if !std::mem::replace(first, false) {
+            self.expect(b',', "`,` or `]`")?;
+            if self.peek() == b']' {
+                return Err(self.error("a value"));
+            }
+        }
+        Ok(true)
+    }
+
+    /// Checks that only white space is left.
+    ///
+    /// # Errors
+    /// When something else is.
+    pub fn end(&mut self) -> Result<(), JsonError> {
+        self.peek();
+        if self.pos < self.text.len() { Err(self.error("the end")) } else { Ok(()) }
+    }
+
+    /// Passes white space; the byte after it, or 0 at the end (NUL is no JSON, so the two need no telling apart).
+    pub fn peek(&mut self) -> u8 {
+        let bytes = self.text.as_bytes();
+        while let Some(&byte) = bytes.get(self.pos) {
+            if byte > b' ' || !matches!(byte, b' ' | b'\n' | b'\r' | b'\t') {
+                return byte;
+            }
+            self.pos += 1;
+        }
+        0
+    }
+
+    fn error(&self, expected: &'static str) -> JsonError {
+        JsonError { offset: self.pos, expected }
+    }
+
+    fn expect(&mut self, byte: u8, expected: &'static str) -> Result<(), JsonError> {
+        if self.peek() != byte {
+            return Err(self.error(expected));
+        }
+        self.pos += 1;
+        Ok(())
+    }
+
+    fn literal(&mut self, word: &'static str, kind: Kind) -> Result<Kind, JsonError> {
+        let end = self.pos + word.len();
+        if self.text.as_bytes().get(self.pos..end) != Some(word.as_bytes()) {
+            return Err(self.error("a value"));
+        }
+        self.pos = end;
+        Ok(kind)
+    }
+
+    fn number(&mut self) -> Result<Kind, JsonError> {
+        let bytes = self.text.as_bytes();
+        let mut pos = self.pos;
+        let digits = |pos: &mut usize| {
+            let from = *pos;
+            while bytes.get(*pos).is_some_and(u8::is_ascii_digit) {
+                *pos += 1;
+            }
+            *pos > from
+        };
+        if bytes.get(pos) == Some(&b'-') {
+            pos += 1;
+        }
+        if bytes.get(pos) == Some(&b'0') {
+            pos += 1;
+        } else if !digits(&mut pos) {
+            return Err(self.error("a value"));
+        }
+        if bytes.get(pos) == Some(&b'.') {
+            pos += 1;
+            if !digits(&mut pos) {
+                return Err(JsonError { offset: pos, expected: "a digit" });
+            }
+        }
+        if matches!(bytes.get(pos), Some(b'e' | b'E')) {
+            pos += 1;
+            if matches!(bytes.get(pos), Some(b'+' | b'-')) {
+                pos += 1;
+            }
+            if !digits(&mut pos) {
+                return Err(JsonError { offset: pos, expected: "a digit" });
+            }
+        }
+        self.pos = pos;
+        Ok(Kind::Number)
+    }
+
+    /// Passes a string; the next byte is its opening quote.
+    fn string(&mut self) -> Result<JsonStr<'a>, JsonError> {
+        let bytes = self.text.as_bytes();
+        let start = self.pos + 1;
+        let mut pos = start;
+        let mut escaped = false;
+        loop {
+            pos = skip_plain(bytes, pos);
+            match bytes.get(pos) {
+                Some(b'"') => break,
+                Some(b'\\') => {
+                    escaped = true;
+                    pos += escape_len(bytes, pos).ok_or(JsonError { offset: pos, expected: "an escape" })?;
+                }
+                _ => return Err(JsonError { offset: pos, expected: "`\"`" }),
+            }
+        }
+        self.pos = pos + 1;
+        Ok(JsonStr { raw: self.text.get(start..pos).unwrap_or_default(), escaped })
+    }
+
+    /// Passes an object or array without recursion: one bit per level tells which of the two is open.
+    fn container(&mut self) -> Result<(), JsonError> {
+        let mut levels: u128 = 0;
+        let mut depth = 0_usize;
+        loop {
+            // A value starts here.
+            match self.peek() {
+                open @ (b'{' | b'[') => {
+                    if depth == DEPTH_MAX {
+                        return Err(self.error("less nesting"));
+                    }
+                    self.pos += 1;
+                    depth += 1;
+                    levels = (levels << 1) | u128::from(open == b'{');
+                    let close = if open == b'{' { b'}' } else { b']' };
+                    if self.peek() == close {
+                        self.pos += 1;
+                        depth -= 1;
+                        levels >>= 1;
+                    } else if open == b'{' {
+                        self.key()?;
+                        continue;
+                    } else {
+                        continue;
+                    }
+                }
+                b'"' => drop(self.string()?),
+                b't' => drop(self.literal("true", Kind::Bool)?),
+                b'f' => drop(self.literal("false", Kind::Bool)?),
+                b'n' => drop(self.literal("null", Kind::Null)?),
+                _ => drop(self.number()?),
+            }
+            // A value ended here: close what ends with it, then step to the next.
+            loop {
+                if depth == 0 {
+                    return Ok(());
+                }
+                let object = levels & 1 == 1;
+                match self.peek() {
+                    b',' => {
+                        self.pos += 1;
+                        if object {
+                            self.key()?;
+                        }
+                        break;
+                    }
+                    b'}' if object => {}
+                    b']' if !object => {}
+                    _ => return Err(self.error(if object { "`,` or `}`" } else { "`,` or `]`" })),
+                }
+                self.pos += 1;
+                depth -= 1;
+                levels >>= 1;
+            }
+        }
+    }
+
+    fn key(&mut self) -> Result<(), JsonError> {
+        if self.peek() != b'"' {
+            return Err(self.error("a key"));
+        }
+        self.string()?;
+        self.expect(b':', "`:`")
+    }
+}
+
+/// Length of the escape at `pos`, if it is one.
+fn escape_len(bytes: &[u8], pos: usize) -> Option<usize> {
+    match bytes.get(pos + 1)? {
+        b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => Some(2),
+        b'u' => bytes.get(pos + 2..pos + 6)?.iter().all(u8::is_ascii_hexdigit).then_some(6),
+        _ => None,
+    }
+}
+
+/// The value of a checked string's text, and whether it could be expressed exactly.
+fn unescape(raw: &str) -> (String, bool) {
+    let mut out = String::with_capacity(raw.len());
+    let mut exact = true;
+    let mut rest = raw;
+    while let Some((plain, tail)) = rest.split_once('\\') {
+        out.push_str(plain);
+        let mut chars = tail.chars();
+        let code = chars.next().unwrap_or('\\');
+        rest = chars.as_str();
+        match code {
+            'b' => out.push('\u{8}'),
+            'f' => out.push('\u{c}'),
+            'n' => out.push('\n'),
+            'r' => out.push('\r'),
+            't' => out.push('\t'),
+            'u' => {
+                let unit = hex4(rest);
+                rest = rest.get(4..).unwrap_or_default();
+                let low = if (0xd800..0xdc00).contains(&unit) && rest.starts_with("\\u") {
+                    let low = hex4(rest.get(2..).unwrap_or_default());
+                    (0xdc00..0xe000).contains(&low).then_some(low)
+                } else {
+                    None
+                };
+                let scalar = match low {
+                    Some(low) => {
+                        rest = rest.get(6..).unwrap_or_default();
+                        0x10000 + ((unit - 0xd800) << 10) + (low - 0xdc00)
+                    }
+                    None => unit,
+                };
+                exact &= char::from_u32(scalar).is_some();
+                out.push(char::from_u32(scalar).unwrap_or(char::REPLACEMENT_CHARACTER));
+            }
+            other => out.push(other),
+        }
+    }
+    out.push_str(rest);
+    (out, exact)
+}
+
+fn hex4(text: &str) -> u32 {
+    text.get(..4).and_then(|digits| u32::from_str_radix(digits, 16).ok()).unwrap_or(0xfffd)
+}
+
+fn parse_integer(text: &str) -> Option<u64> {
+    if text.is_empty() || text.len() > 16 || !text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let number: u64 = text.parse().ok()?;
+    (number <= SAFE_INTEGER_MAX).then_some(number)
+}
+
+/// Checked number text as a double. Short numbers, nearly all there are, take the exact path of Clinger's
+/// algorithm: a mantissa below 2^53 times or divided by a power of ten up to 22 rounds once, so it is correct.
+fn parse_number(text: &str) -> f64 {
+    const POWERS: [f64; 23] = [
+        1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19,
+        1e20, 1e21, 1e22,
+    ];
+    let mut mantissa: u64 = 0;
+    let mut decimals = 0_usize;
+    let mut point = false;
+    let negative = text.starts_with('-');
+    let body = text.strip_prefix('-').unwrap_or(text);
+    for byte in body.bytes() {
+        match byte {
+            b'0'..=b'9' if mantissa < SAFE_INTEGER_MAX / 10 => {
+                mantissa = mantissa * 10 + u64::from(byte - b'0');
+                decimals += usize::from(point);
+            }
+            b'.' => point = true,
+            _ => return text.parse().unwrap_or(f64::NAN),
+        }
+    }
+    let Some(&power) = POWERS.get(decimals) else { return text.parse().unwrap_or(f64::NAN) };
+    #[expect(clippy::cast_precision_loss, reason = "the mantissa is below 2^53")]
+    let value = mantissa as f64 / power;
+    if negative { -value } else { value }
+}
