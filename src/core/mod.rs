@@ -3,4 +3,6 @@
 pub mod error;
 pub mod id;
 pub mod json;
+pub mod schema;
 pub mod time;
+pub mod wire;

@@ -1,0 +1,400 @@
+//! The application's models, read from schema JSON (protocol.md, appendix B).
+
+use super::error::Error;
+use super::id::ModelIndex;
+use super::json::{Kind, Value};
+
+/// Version of the schema JSON that is understood.
+const VERSION: u64 = 3;
+/// Most models a schema may declare.
+pub const MODELS_MAX: usize = 1000;
+
+/// Fields that every row has besides those declared (protocol.md section 1). Clients never send them.
+pub const BASE_FIELDS: [&str; 6] = ["id", "createdAt", "updatedAt", "organizationId", "createdBy", "archivedAt"];
+
+/// When a model's rows are loaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Load {
+    /// With the bootstrap.
+    Instant,
+    /// On demand (`lazy` and `manual` are treated alike).
+    OnDemand,
+}
+
+/// How two models hang together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RelationKind {
+    /// The foreign key is here.
+    BelongsTo,
+    /// The foreign key is on many rows of the target.
+    HasMany,
+    /// The foreign key is on one row of the target.
+    HasOne,
+}
+
+/// A declared relation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Relation {
+    /// Its name.
+    pub name: String,
+    /// What it is.
+    pub kind: RelationKind,
+    /// The target's schema key.
+    pub target: String,
+    /// The field that holds the id: of this model for `BelongsTo`, of the target otherwise.
+    pub foreign_key: String,
+    /// Ignored when creates are put parent-first.
+    pub defer: bool,
+    /// The row inherits its parent's groups.
+    pub parent: bool,
+}
+
+/// A declared field.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Field {
+    /// Its name in rows.
+    pub name: String,
+    /// Its column in queries: as declared, else the name in snake case.
+    pub column: String,
+    /// Whether a row may lack it.
+    pub optional: bool,
+    /// Its declared type: `string`, `number`, `boolean`, `date`, `enum` or `json`.
+    pub kind: String,
+}
+
+/// Groups taken from a field of a row or an identity: `kind:value`, one per value when `multi`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Role {
+    /// The group's kind.
+    pub kind: String,
+    /// Where the value comes from.
+    pub field: String,
+    /// Whether the field is a list.
+    pub multi: bool,
+}
+
+/// A membership model: its rows give a subject access to a scope.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Grants {
+    /// Name of the `belongsTo` relation to who gains access.
+    pub subject: String,
+    /// Name of the `belongsTo` relation to what it gains access to.
+    pub scope: String,
+}
+
+/// One model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Model {
+    /// Schema key, the application's name for it.
+    pub key: String,
+    /// The name on the wire.
+    pub typename: String,
+    /// When its rows are loaded.
+    pub load: Load,
+    /// Declared fields.
+    pub fields: Vec<Field>,
+    /// Declared relations.
+    pub relations: Vec<Relation>,
+    /// The kind of the groups that its rows form, when it is a scope root.
+    pub scope: Option<String>,
+    /// Set on membership models.
+    pub grants: Option<Grants>,
+    /// Extra groups of a row.
+    pub entity_roles: Vec<Role>,
+    /// Fields without which a row is skipped.
+    pub required_fields: Vec<String>,
+    /// False for models that nobody writes through the protocol.
+    pub mutable: bool,
+}
+
+impl Model {
+    /// The field of that name, base fields excluded.
+    pub fn field(&self, name: &str) -> Option<&Field> {
+        self.fields.iter().find(|field| field.name == name)
+    }
+
+    /// The relation of that name.
+    pub fn relation(&self, name: &str) -> Option<&Relation> {
+        self.relations.iter().find(|relation| relation.name == name)
+    }
+
+    /// The row field behind a query column; a field name is accepted as well.
+    pub fn field_of_column<'a>(&'a self, column: &str) -> Option<&'a str> {
+        let declared = self.fields.iter().find(|field| field.column == column || field.name == column);
+        declared
+            .map(|field| field.name.as_str())
+            .or_else(|| BASE_FIELDS.into_iter().find(|base| *base == column || snake_case(base) == column))
+    }
+
+    /// The query column of a row field (protocol.md section 1).
+    pub fn column_of_field(&self, name: &str) -> String {
+        self.field(name).map_or_else(|| snake_case(name), |field| field.column.clone())
+    }
+
+    /// The name in commit operations of typed writes: the typename without its first `Model`, in lower case.
+    pub fn commit_name(&self) -> String {
+        self.typename.replacen("Model", "", 1).to_lowercase()
+    }
+}
+
+/// All models of an application.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Schema {
+    /// In declaration order.
+    pub models: Vec<Model>,
+    /// Which groups an identity belongs to.
+    pub identity_roles: Vec<Role>,
+}
+
+impl Schema {
+    /// Reads schema JSON.
+    ///
+    /// # Errors
+    /// `schema_definition_invalid`, naming the model and what is wrong with it.
+    pub fn parse(text: &str) -> Result<Self, Error> {
+        let root = Value::parse(text).map_err(|error| invalid("schema", &error.to_string()))?;
+        if root.get("v").and_then(Value::as_u64) != Some(VERSION) {
+            return Err(invalid("schema", "the version `v` must be 3"));
+        }
+        let Some(models) = root.get("models").filter(|models| models.kind == Kind::Object) else {
+            return Err(invalid("schema", "`models` must be an object"));
+        };
+        let models = models.members().map(|(key, model)| read_model(&key.decode(), model)).collect::<Result<_, _>>()?;
+        let schema = Self { models, identity_roles: read_roles(root.get("identityRoles")) };
+        if schema.models.len() > MODELS_MAX {
+            return Err(invalid("schema", "more than 1000 models"));
+        }
+        for model in &schema.models {
+            let twin = |other: &&Model| other.typename.eq_ignore_ascii_case(&model.typename);
+            if schema.models.iter().filter(twin).count() > 1 {
+                return Err(invalid(&model.key, "two models share a typename"));
+            }
+            for relation in &model.relations {
+                if !schema.models.iter().any(|target| target.key == relation.target) {
+                    return Err(invalid(&model.key, &format!("relation {} has an unknown target", relation.name)));
+                }
+            }
+        }
+        Ok(schema)
+    }
+
+    /// The model at `index`.
+    pub fn model(&self, index: ModelIndex) -> Option<&Model> {
+        self.models.get(usize::from(index.0))
+    }
+
+    /// The models with their indices.
+    pub fn iter(&self) -> impl Iterator<Item = (ModelIndex, &Model)> {
+        self.models.iter().enumerate().map(|(index, model)| (index_of(index), model))
+    }
+
+    /// The model with exactly this typename, the name in deltas and bootstraps.
+    pub fn by_typename(&self, typename: &str) -> Option<ModelIndex> {
+        self.models.iter().position(|model| model.typename == typename).map(index_of)
+    }
+
+    /// The model that a sender may mean: key or typename in any case, or the commit name of a typename that contains
+    /// `Model` (protocol.md section 1).
+    pub fn resolve(&self, name: &str) -> Option<ModelIndex> {
+        let exact = self.models.iter().position(|model| model.key == name || model.typename == name);
+        let folded = || {
+            let same = |text: &str| text.eq_ignore_ascii_case(name) || text.to_lowercase() == name.to_lowercase();
+            self.models.iter().position(|model| same(&model.key) || same(&model.typename))
+        };
+        let cut = || self.models.iter().position(|model| model.commit_name() == name.to_lowercase());
+        exact.or_else(folded).or_else(cut).map(index_of)
+    }
+
+    /// For each model its place when creates are put parents first: the longest chain of `belongsTo` relations above it,
+    /// cycles and `defer` relations left out (engine.md 2.8).
+    pub fn create_depths(&self) -> Vec<u16> {
+        let parents = |index: usize| {
+            self.models.get(index).into_iter().flat_map(|model| {
+                model
+                    .relations
+                    .iter()
+                    .filter(|relation| relation.kind == RelationKind::BelongsTo && !relation.defer)
+                    .filter_map(|relation| self.models.iter().position(|target| target.key == relation.target))
+            })
+        };
+        let count = self.models.len();
+        // reach[a] holds b when b is above a; models that reach each other form one component and share a depth.
+        let mut reach: Vec<Vec<bool>> = vec![vec![false; count]; count];
+        for (index, row) in reach.iter_mut().enumerate() {
+            let mut open: Vec<usize> = parents(index).collect();
+            while let Some(next) = open.pop() {
+                if row.get(next) == Some(&false) {
+                    row[next] = true;
+                    open.extend(parents(next));
+                }
+            }
+        }
+        let above = |a: usize, b: usize| reach.get(a).and_then(|row| row.get(b)).copied().unwrap_or(false);
+        let mut depths = vec![0_u16; count];
+        for _ in 0..count {
+            for index in 0..count {
+                let mates = |other: usize| other == index || (above(index, other) && above(other, index));
+                let deepest = (0..count)
+                    .filter(|&mate| mates(mate))
+                    .flat_map(&parents)
+                    .filter(|&parent| !mates(parent))
+                    .filter_map(|parent| depths.get(parent).map(|depth| depth + 1))
+                    .max();
+                if let (Some(deepest), Some(depth)) = (deepest, depths.get_mut(index)) {
+                    *depth = deepest;
+                }
+            }
+        }
+        depths
+    }
+}
+
+fn index_of(position: usize) -> ModelIndex {
+    ModelIndex(u16::try_from(position).unwrap_or(u16::MAX))
+}
+
+/// `deckId` becomes `deck_id` (protocol.md section 1).
+pub fn snake_case(name: &str) -> String {
+    let mut out = String::with_capacity(name.len() + 4);
+    for letter in name.chars() {
+        if letter.is_ascii_uppercase() {
+            out.push('_');
+        }
+        out.push(letter.to_ascii_lowercase());
+    }
+    out
+}
+
+fn invalid(model: &str, why: &str) -> Error {
+    Error::local("schema_definition_invalid", format!("{model}: {why}")).param(model)
+}
+
+fn read_model(key: &str, value: Value<'_>) -> Result<Model, Error> {
+    if value.kind != Kind::Object {
+        return Err(invalid(key, "a model must be an object"));
+    }
+    let text = |name: &str| value.get_str(name).map(std::borrow::Cow::into_owned);
+    let load = match text("load").as_deref() {
+        None | Some("instant") => Load::Instant,
+        Some("lazy" | "manual") => Load::OnDemand,
+        Some(other) => return Err(invalid(key, &format!("load must be instant, lazy or manual, not {other}"))),
+    };
+    let fields = value.get("fields").into_iter().flat_map(Value::members).map(|(name, field)| {
+        let name = name.decode().into_owned();
+        Field {
+            column: field.get_str("column").map_or_else(|| snake_case(&name), std::borrow::Cow::into_owned),
+            optional: field.get("isOptional").and_then(Value::as_bool).unwrap_or(false),
+            kind: field.get_str("type").map_or_else(|| "json".to_owned(), std::borrow::Cow::into_owned),
+            name,
+        }
+    });
+    let mut relations = Vec::new();
+    for (name, relation) in value.get("relations").into_iter().flat_map(Value::members) {
+        let kind = match relation.get_str("type").as_deref() {
+            Some("belongsTo") => RelationKind::BelongsTo,
+            Some("hasMany") => RelationKind::HasMany,
+            Some("hasOne") => RelationKind::HasOne,
+            _ => return Err(invalid(key, "a relation is belongsTo, hasMany or hasOne")),
+        };
+        let option = |name: &str| relation.get("options").and_then(|options| options.get(name)?.as_bool());
+        relations.push(Relation {
+            name: name.decode().into_owned(),
+            kind,
+            target: relation.get_str("target").unwrap_or_default().into_owned(),
+            foreign_key: relation.get_str("foreignKey").unwrap_or_default().into_owned(),
+            defer: option("defer").unwrap_or(false),
+            parent: option("parent").unwrap_or(false),
+        });
+    }
+    let scope = match value.get("scope") {
+        Some(scope) if scope.as_bool() == Some(true) => Some(key.to_owned()),
+        Some(scope) => scope.as_str().map(std::borrow::Cow::into_owned),
+        None => None,
+    };
+    let grants = value.get("grants").and_then(|grants| {
+        Some(Grants { subject: grants.get_str("subject")?.into_owned(), scope: grants.get_str("scope")?.into_owned() })
+    });
+    let required = value.get("requiredFields").into_iter().flat_map(Value::elements);
+    Ok(Model {
+        key: key.to_owned(),
+        typename: text("typename").unwrap_or_else(|| key.to_owned()),
+        load,
+        fields: fields.collect(),
+        relations,
+        scope,
+        grants,
+        entity_roles: read_roles(value.get("entityRoles")),
+        required_fields: required.filter_map(|field| field.as_str().map(std::borrow::Cow::into_owned)).collect(),
+        mutable: value.get("mutable").and_then(Value::as_bool).unwrap_or(true),
+    })
+}
+
+fn read_roles(value: Option<Value<'_>>) -> Vec<Role> {
+    let roles = value.into_iter().flat_map(Value::elements).filter_map(|role| {
+        let source = role.get("source")?;
+        Some(Role {
+            kind: role.get_str("kind")?.into_owned(),
+            field: source.get_str("field")?.into_owned(),
+            multi: source.get("multi").and_then(Value::as_bool).unwrap_or(false),
+        })
+    });
+    roles.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SAMPLE: &str = r#"{"v":3,"models":{
+        "tasks":{"fields":{"title":{"type":"string"},"deckId":{"type":"string","column":"deck"},"ownerName":{"type":"string"}},
+                 "relations":{"deck":{"type":"belongsTo","target":"decks","foreignKey":"deckId"}},"typename":"Task"},
+        "decks":{"fields":{},"relations":{"tasks":{"type":"hasMany","target":"tasks","foreignKey":"deckId"}},"typename":"SlideDeck","load":"lazy","scope":"deck"},
+        "runs":{"fields":{},"relations":{"task":{"type":"belongsTo","target":"tasks","foreignKey":"taskId"}},"typename":"ModelRun"}},
+        "identityRoles":[{"kind":"team","source":{"field":"teamIds","multi":true}}]}"#;
+
+    #[test]
+    fn names_resolve_as_the_protocol_says() {
+        let schema = Schema::parse(SAMPLE).unwrap();
+        for (name, index) in
+            [("tasks", 0), ("Task", 0), ("task", 0), ("slidedeck", 1), ("DECKS", 1), ("run", 2), ("modelrun", 2)]
+        {
+            assert_eq!(schema.resolve(name), Some(ModelIndex(index)), "{name}");
+        }
+        assert_eq!(schema.resolve("nothing"), None);
+        assert_eq!(schema.by_typename("task"), None);
+        let task = &schema.models[0];
+        assert_eq!(task.column_of_field("ownerName"), "owner_name");
+        assert_eq!(task.field_of_column("deck"), Some("deckId"));
+        assert_eq!(task.field_of_column("created_at"), Some("createdAt"));
+        assert_eq!(schema.models[2].commit_name(), "run");
+    }
+
+    #[test]
+    fn parents_come_before_children() {
+        assert_eq!(Schema::parse(SAMPLE).unwrap().create_depths(), [1, 0, 2]);
+        let cycle = r#"{"v":3,"models":{
+            "a":{"fields":{},"relations":{"b":{"type":"belongsTo","target":"b","foreignKey":"bId"}}},
+            "b":{"fields":{},"relations":{"a":{"type":"belongsTo","target":"a","foreignKey":"aId"},"c":{"type":"belongsTo","target":"c","foreignKey":"cId"}}},
+            "c":{"fields":{},"relations":{}}}}"#;
+        assert_eq!(Schema::parse(cycle).unwrap().create_depths(), [1, 1, 0]);
+    }
+
+    #[test]
+    fn bad_schemas_say_what_is_wrong() {
+        for (text, word) in [
+            ("{", "malformed"),
+            (r#"{"v":2,"models":{}}"#, "version"),
+            (r#"{"v":3}"#, "models"),
+            (r#"{"v":3,"models":{"a":{"load":"never"}}}"#, "load"),
+            (r#"{"v":3,"models":{"a":{"typename":"X"},"b":{"typename":"x"}}}"#, "typename"),
+            (
+                r#"{"v":3,"models":{"a":{"relations":{"r":{"type":"belongsTo","target":"z","foreignKey":"zId"}}}}}"#,
+                "target",
+            ),
+        ] {
+            let error = Schema::parse(text).unwrap_err();
+            assert_eq!(error.code, "schema_definition_invalid");
+            assert!(error.message.contains(word), "{}", error.message);
+        }
+    }
+}

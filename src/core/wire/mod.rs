@@ -1,0 +1,45 @@
+//! The protocol's frames and records: types, decoding, encoding. Client and server share this module and only it.
+//!
+//! Decoding borrows from the frame's text and is lenient where protocol.md says a receiver is: unknown members and
+//! unknown frame types pass, ids may be numeric strings, `data` may be an object or the text of one. Encoding is
+//! strict. Nothing here decides what a frame means; see `engine`.
+
+mod client;
+mod delta;
+mod server;
+
+pub use client::{ClientFrame, Commit, OnStale, OpKind, Operation, Presence};
+pub use delta::{Action, Delta, GroupChange};
+pub use server::{MutationResult, ServerFrame, SubscriptionAck, SyncResponse};
+
+use super::error::Error;
+use super::json::{JsonError, Value};
+
+/// The subprotocol that both sides agree on (protocol.md 6.2).
+pub const SUBPROTOCOL: &str = "ablo.sync.v1";
+/// Prefix of the subprotocol entry that carries the credential.
+pub const BEARER_PREFIX: &str = "ablo.bearer.";
+/// Longest idempotency key (api.md 2.5).
+pub const IDEMPOTENCY_KEY_MAX: usize = 255;
+
+/// The text is not what the protocol says.
+pub(crate) fn malformed(what: &str, why: &str) -> Error {
+    Error::wire("protocol_violation", format!("{what}: {why}"))
+}
+
+impl From<JsonError> for Error {
+    fn from(error: JsonError) -> Self {
+        Self::wire("invalid_json", error.to_string())
+    }
+}
+
+/// Splits a frame into its type and payload. The payload is the whole frame where older servers put it at top level.
+fn envelope(text: &str) -> Result<(std::borrow::Cow<'_, str>, Value<'_>), Error> {
+    let frame = Value::parse(text)?;
+    let kind = frame.get_str("type").unwrap_or_default();
+    Ok((kind, frame.get("payload").unwrap_or(frame)))
+}
+
+fn strings(value: Option<Value<'_>>) -> Vec<String> {
+    value.map(|list| list.elements().filter_map(|item| item.as_str().map(Into::into)).collect()).unwrap_or_default()
+}
