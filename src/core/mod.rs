@@ -1,6 +1,7 @@
 //! The sans-IO engine.
 
 pub mod error;
+pub mod filter;
 pub mod id;
 pub mod json;
 pub mod schema;
