@@ -1,9 +1,17 @@
 //! The sans-IO engine.
 
+pub mod config;
+pub mod connection;
 pub mod error;
 pub mod filter;
 pub mod id;
+pub mod input;
 pub mod json;
+pub mod output;
+pub mod pool;
+pub mod queue;
+pub mod rng;
 pub mod schema;
+pub mod snapshot;
 pub mod time;
 pub mod wire;

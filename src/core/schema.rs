@@ -47,6 +47,8 @@ pub struct Relation {
     pub defer: bool,
     /// The row inherits its parent's groups.
     pub parent: bool,
+    /// The server refuses a foreign key that names no row.
+    pub fk: bool,
 }
 
 /// A declared field.
@@ -60,6 +62,8 @@ pub struct Field {
     pub optional: bool,
     /// Its declared type: `string`, `number`, `boolean`, `date`, `enum` or `json`.
     pub kind: String,
+    /// The values that an `enum` may have; empty means any.
+    pub enum_values: Vec<String>,
 }
 
 /// Groups taken from a field of a row or an identity: `kind:value`, one per value when `multi`.
@@ -285,6 +289,12 @@ fn read_model(key: &str, value: Value<'_>) -> Result<Model, Error> {
             column: field.get_str("column").map_or_else(|| snake_case(&name), std::borrow::Cow::into_owned),
             optional: field.get("isOptional").and_then(Value::as_bool).unwrap_or(false),
             kind: field.get_str("type").map_or_else(|| "json".to_owned(), std::borrow::Cow::into_owned),
+            enum_values: field
+                .get("enumValues")
+                .into_iter()
+                .flat_map(Value::elements)
+                .filter_map(|value| value.as_str().map(std::borrow::Cow::into_owned))
+                .collect(),
             name,
         }
     });
@@ -304,6 +314,7 @@ fn read_model(key: &str, value: Value<'_>) -> Result<Model, Error> {
             foreign_key: relation.get_str("foreignKey").unwrap_or_default().into_owned(),
             defer: option("defer").unwrap_or(false),
             parent: option("parent").unwrap_or(false),
+            fk: option("fk").unwrap_or(false),
         });
     }
     let scope = match value.get("scope") {

@@ -1,0 +1,289 @@
+//! What the application configured, checked.
+
+use super::connection::Source;
+use super::error::Error;
+use super::json::{Kind, ObjectWriter, Value};
+use super::schema::{Load, Schema};
+
+/// The hosted service.
+pub const BASE_URL_DEFAULT: &str = "https://api.abloatai.com";
+/// Hosts that the service had in the past (protocol.md 2.1).
+const RETIRED_HOSTS: [&str; 4] =
+    ["mesh.ablo.finance", "mesh-staging.ablo.finance", "api.ablo.finance", "sync-staging.ablo.finance"];
+const HOSTED: &str = "api.abloatai.com";
+
+/// Who the client acts for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Identity {
+    /// `user`, `agent` or `system`.
+    pub kind: String,
+    /// Participant id.
+    pub participant: String,
+    /// Organization.
+    pub organization: String,
+    /// Read groups.
+    pub sync_groups: Vec<String>,
+}
+
+/// Configuration of one client.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The application's models.
+    pub schema: Schema,
+    /// Normalised base address.
+    pub base_url: String,
+    /// Where the credential comes from.
+    pub source: Source,
+    /// The key or token, when it is given as such.
+    pub token: Option<String>,
+    /// Known without asking the server.
+    pub identity: Option<Identity>,
+    /// Participant kind to ask for.
+    pub kind: String,
+    /// Agent or user id to ask for.
+    pub participant: Option<String>,
+    /// Groups besides those that the server grants.
+    pub sync_groups: Vec<String>,
+    /// Whether rows are loaded at start; agents do not.
+    pub bootstrap: Option<bool>,
+    /// IANA name, told to peers.
+    pub timezone: Option<String>,
+    /// Whether writes must be in the journal before they are sent.
+    pub durable: bool,
+}
+
+impl Config {
+    /// Reads the configuration object that the SDK passes.
+    ///
+    /// # Errors
+    /// `invalid_options` or `schema_definition_invalid`, naming the option.
+    pub fn parse(text: &str) -> Result<Self, Error> {
+        let root = Value::parse(text).map_err(|error| Error::local("invalid_options", error.to_string()))?;
+        if root.kind != Kind::Object {
+            return Err(Error::local("invalid_options", "the configuration must be an object"));
+        }
+        let string = |key: &str| match root.get(key).filter(|value| !value.is_null()) {
+            None => Ok(None),
+            Some(value) => match value.as_str() {
+                Some(text) => Ok(Some(text.trim().to_owned()).filter(|text| !text.is_empty())),
+                None => Err(Error::local("invalid_options", format!("{key} must be a string")).param(key)),
+            },
+        };
+        let schema = Schema::parse(root.get("schema").map_or("null", |schema| schema.raw))?;
+        let base_url = normalize_base_url(string("baseUrl")?.as_deref().unwrap_or(BASE_URL_DEFAULT))?;
+        let kind = string("kind")?.unwrap_or_else(|| "user".to_owned());
+        if !matches!(kind.as_str(), "user" | "agent" | "system") {
+            return Err(Error::local("invalid_options", format!("kind must be user, agent or system, not {kind}"))
+                .param("kind"));
+        }
+        let key = string("apiKey")?;
+        let token = string("authToken")?;
+        let function = root.get("apiKeyFunction").and_then(Value::as_bool).unwrap_or(false);
+        let (source, token) = match (token, key) {
+            (Some(token), _) => (Source::Token, Some(token)),
+            (None, Some(key)) if ["pk_", "ek_", "rk_"].iter().any(|prefix| key.starts_with(prefix)) => {
+                (Source::Token, Some(key))
+            }
+            (None, Some(key)) => (Source::Exchange, Some(key)),
+            (None, None) if function => (Source::Function, None),
+            (None, None) => (Source::Missing, None),
+        };
+        let groups = root.get("syncGroups").into_iter().flat_map(Value::elements);
+        let sync_groups: Vec<String> = groups.filter_map(|group| group.as_str().map(Into::into)).collect();
+        let participant = string("participantId")?;
+        let organization = string("organizationId")?;
+        let identity = match (&participant, organization) {
+            (Some(participant), Some(organization)) => Some(Identity {
+                kind: kind.clone(),
+                participant: participant.clone(),
+                organization,
+                sync_groups: sync_groups.clone(),
+            }),
+            _ => None,
+        };
+        let bootstrap = match string("bootstrapMode")?.as_deref() {
+            None => None,
+            Some("full") => Some(true),
+            Some("none") => Some(false),
+            Some(other) => {
+                return Err(Error::local("invalid_options", format!("bootstrapMode must be full or none, not {other}"))
+                    .param("bootstrapMode"));
+            }
+        };
+        Ok(Self {
+            schema,
+            base_url,
+            source,
+            token,
+            identity,
+            kind,
+            participant,
+            sync_groups,
+            bootstrap,
+            timezone: string("timezone")?,
+            durable: root.get("durable").and_then(Value::as_bool).unwrap_or(false),
+        })
+    }
+
+    /// The address of an HTTP endpoint: the base with `/api` once, and `path`.
+    pub fn api(&self, path: &str) -> String {
+        let api = if self.base_url.ends_with("/api") { "" } else { "/api" };
+        format!("{}{api}{path}", self.base_url)
+    }
+
+    /// The address of the probe. `/api` is not de-duplicated here (protocol.md 2.1).
+    pub fn probe_url(&self) -> String {
+        format!("{}/api/auth/check", self.base_url)
+    }
+
+    /// The address of the socket: no token, only what protocol.md 6.1 lists.
+    pub fn socket_url(&self, cursor: Option<&str>, kind: &str, groups: &[String]) -> String {
+        let base = match self.base_url.strip_prefix("http") {
+            Some(rest) => format!("ws{rest}"),
+            None => self.base_url.clone(),
+        };
+        let mut url = format!("{base}/api/sync/ws?cursor=");
+        encode(&mut url, cursor.unwrap_or_default());
+        if kind != "user" {
+            url.push_str("&kind=");
+            encode(&mut url, kind);
+        }
+        for group in groups {
+            url.push_str("&syncGroups=");
+            encode(&mut url, group);
+        }
+        url
+    }
+
+    /// The address of the snapshot.
+    pub fn bootstrap_url(&self, groups: &[String]) -> String {
+        let mut url = self.api("/sync/bootstrap");
+        let mut sign = '?';
+        for group in groups {
+            url.push(sign);
+            url.push_str("syncGroups=");
+            encode(&mut url, group);
+            sign = '&';
+        }
+        let instant = self.schema.models.iter().filter(|model| model.load == Load::Instant);
+        let names: Vec<&str> = instant.map(|model| model.typename.as_str()).collect();
+        if !names.is_empty() {
+            url.push(sign);
+            url.push_str("models=");
+            encode(&mut url, &names.join(","));
+        }
+        url
+    }
+
+    /// The body of the start-up exchange (protocol.md 4.1).
+    pub fn exchange_body(&self) -> String {
+        let mut out = String::new();
+        let mut object = ObjectWriter::new(&mut out);
+        object.str("participantKind", if self.kind == "agent" { "agent" } else { "system" });
+        object.opt_str("participantId", self.participant.as_deref());
+        object.bool("wideScope", true);
+        object.u64("ttlSeconds", 3600);
+        object.end();
+        out
+    }
+}
+
+/// Normalises a base address (protocol.md 2.1).
+///
+/// ```
+/// use ablo_wasm::core::config::normalize_base_url;
+///
+/// assert_eq!(normalize_base_url(" ws://localhost:8787/ ")?, "http://localhost:8787");
+/// assert_eq!(normalize_base_url("sync.example.com/v2")?, "https://sync.example.com/v2");
+/// assert_eq!(normalize_base_url("http://mesh.ablo.finance")?, "https://api.abloatai.com");
+/// # Ok::<(), ablo_wasm::core::error::Error>(())
+/// ```
+///
+/// # Errors
+/// `base_url_missing` when nothing is left, `invalid_options` for another scheme.
+pub fn normalize_base_url(text: &str) -> Result<String, Error> {
+    let text = text.trim();
+    let (scheme, rest) = text.split_once("://").unwrap_or(("https", text));
+    let scheme = match scheme.to_ascii_lowercase().as_str() {
+        "http" | "ws" => "http",
+        "https" | "wss" => "https",
+        other => {
+            let message = format!("baseURL must start with http, https, ws or wss, not {other}");
+            return Err(Error::local("invalid_options", message).param("baseURL"));
+        }
+    };
+    let rest = rest.trim_end_matches('/');
+    let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    if host.is_empty() {
+        return Err(Error::local("base_url_missing", "baseURL names no host").param("baseURL"));
+    }
+    if host.contains('@') {
+        return Err(Error::local("invalid_options", "baseURL must not contain credentials").param("baseURL"));
+    }
+    Ok(if RETIRED_HOSTS.contains(&host) { format!("https://{HOSTED}{path}") } else { format!("{scheme}://{host}{path}") })
+}
+
+/// Percent-encodes a query value as an HTML form does, but for space, which becomes `%20`.
+fn encode(out: &mut String, text: &str) {
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'*') {
+            out.push(char::from(byte));
+        } else {
+            out.push('%');
+            for digit in [byte >> 4, byte & 15] {
+                out.push(char::from_digit(u32::from(digit), 16).unwrap_or('0').to_ascii_uppercase());
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(extra: &str) -> Result<Config, Error> {
+        Config::parse(&format!(r#"{{"schema":{{"v":3,"models":{{"tasks":{{"fields":{{}},"typename":"Task"}}}}}}{extra}}}"#))
+    }
+
+    #[test]
+    fn addresses() {
+        let config = config(r#","baseUrl":"http://h:1/api/""#).unwrap();
+        assert_eq!(config.api("/sync/query"), "http://h:1/api/sync/query");
+        assert_eq!(config.probe_url(), "http://h:1/api/api/auth/check");
+        assert_eq!(
+            config.socket_url(None, "agent", &["org:acme".into(), "deck:ü".into()]),
+            "ws://h:1/api/api/sync/ws?cursor=&kind=agent&syncGroups=org%3Aacme&syncGroups=deck%3A%C3%BC"
+        );
+        assert_eq!(
+            config.bootstrap_url(&["org:acme".into()]),
+            "http://h:1/api/sync/bootstrap?syncGroups=org%3Aacme&models=Task"
+        );
+    }
+
+    #[test]
+    fn credentials_are_told_apart_by_prefix() {
+        for (extra, source) in [
+            ("", Source::Missing),
+            (r#","apiKeyFunction":true"#, Source::Function),
+            (r#","apiKey":"ek_test_1""#, Source::Token),
+            (r#","apiKey":"sk_test_1""#, Source::Exchange),
+            (r#","apiKey":"anything""#, Source::Exchange),
+            (r#","authToken":"anything""#, Source::Token),
+        ] {
+            assert_eq!(config(extra).unwrap().source, source, "{extra}");
+        }
+    }
+
+    #[test]
+    fn bad_options_are_named() {
+        for (extra, param) in [
+            (r#","baseUrl":"ftp://x""#, "baseURL"),
+            (r#","baseUrl":"http://u:p@x""#, "baseURL"),
+            (r#","kind":"human""#, "kind"),
+            (r#","bootstrapMode":"some""#, "bootstrapMode"),
+            (r#","apiKey":7"#, "apiKey"),
+        ] {
+            assert_eq!(config(extra).unwrap_err().param.as_deref(), Some(param), "{extra}");
+        }
+    }
+}

@@ -1,0 +1,343 @@
+//! Typed columns: for one field the values of all rows of a table, small enough to filter and sort without touching
+//! text.
+//!
+//! A column is a cache; the text of a row is the truth. A cell holds a number whole, and of a string its place in the
+//! row's text plus the eight bytes behind what all strings of the column begin with, which settles nearly every
+//! comparison (timestamps and generated ids share long beginnings). Deliberately knows no rows: the table supplies the
+//! text of a row when a comparison needs it.
+
+use std::borrow::Cow;
+use std::cmp::Ordering;
+
+use super::scan::Found;
+use crate::core::filter::{Clause, Literal, Operator};
+use crate::core::json::{Kind, Reader, Value};
+
+/// What a cell holds. Two tags share a rank when one is only another form of the same kind.
+const NUMBER: u32 = 0;
+/// A string without escapes; its length is in the cell.
+const PLAIN: u32 = 2;
+/// A string with escapes, or too long for the cell's length.
+const ESCAPED: u32 = 3;
+const BOOL: u32 = 4;
+const OTHER: u32 = 6;
+const NULL: u32 = 8;
+const MISSING: u32 = 9;
+
+const TEXT_RANK: u32 = PLAIN >> 1;
+const LAST_RANK: u32 = NULL >> 1;
+
+const LEN_BITS: u32 = 28;
+const LEN_MAX: u32 = (1 << LEN_BITS) - 1;
+
+/// A field's value in one row.
+#[derive(Clone, Copy)]
+pub(super) struct Cell {
+    /// Orders cells of one rank: a number's order-preserving bits, a string's eight bytes behind the column's prefix.
+    key: u64,
+    /// Where the value starts in the row's text, opening quote included.
+    start: u32,
+    /// The tag, above the length of a plain string.
+    meta: u32,
+}
+
+impl Cell {
+    pub(super) const MISSING: Self = Self { key: 0, start: 0, meta: MISSING << LEN_BITS };
+
+    fn tag(self) -> u32 {
+        self.meta >> LEN_BITS
+    }
+
+    fn rank(self) -> u32 {
+        self.meta >> (LEN_BITS + 1)
+    }
+
+    fn len(self) -> usize {
+        (self.meta & LEN_MAX) as usize
+    }
+
+    /// The string that this cell stands for, `row` being the text it was read from.
+    fn text(self, row: &str) -> Cow<'_, str> {
+        let start = self.start as usize;
+        if self.tag() == PLAIN {
+            return Cow::Borrowed(row.get(start + 1..start + 1 + self.len()).unwrap_or_default());
+        }
+        self.value(row).and_then(Value::as_str).unwrap_or_default()
+    }
+
+    /// The value as JSON.
+    fn value(self, row: &str) -> Option<Value<'_>> {
+        Reader::new(row.get(self.start as usize..)?).value().ok()
+    }
+}
+
+/// The cells of one field.
+pub(super) struct Column {
+    pub(super) name: String,
+    /// By slot. Cells of rows that nobody sees mean nothing.
+    pub(super) cells: Vec<Cell>,
+    /// What all strings in `cells` begin with, `None` before the first. It only ever gets shorter.
+    prefix: Option<Vec<u8>>,
+    /// Set when the prefix got shorter, until all keys are made anew.
+    pub(super) is_stale: bool,
+    /// Open views that use the column.
+    pub(super) pins: usize,
+    /// When it was last used, by the table's count of plans.
+    pub(super) used: u64,
+}
+
+impl Column {
+    pub(super) fn new(name: &str) -> Self {
+        Self { name: name.to_owned(), cells: Vec::new(), prefix: None, is_stale: false, pins: 0, used: 0 }
+    }
+
+    /// Takes a row's value into account for the prefix, ahead of the cells themselves.
+    pub(super) fn sample(&mut self, found: Option<Found>, row: &str) {
+        let cell = self.cell(found, row);
+        self.is_stale &= self.cells.is_empty();
+        drop(cell);
+    }
+
+    /// The cell for a value found in a row's text.
+    pub(super) fn cell(&mut self, found: Option<Found>, row: &str) -> Cell {
+        let Some(found) = found else { return Cell::MISSING };
+        let raw = || row.get(found.start as usize..found.end as usize).unwrap_or_default();
+        let (tag, key, len) = match found.kind {
+            Kind::Null => (NULL, 0, 0),
+            Kind::Bool => (BOOL, u64::from(raw() == "true"), 0),
+            Kind::Number => {
+                let number = Value::parse(raw()).ok().and_then(Value::as_f64);
+                (NUMBER, number_key(number.unwrap_or_default()), 0)
+            }
+            Kind::Array | Kind::Object => (OTHER, 0, 0),
+            Kind::String => {
+                let len = (found.end - found.start).saturating_sub(2);
+                if found.escaped || len > LEN_MAX {
+                    let cell = Cell { key: 0, start: found.start, meta: ESCAPED << LEN_BITS };
+                    (ESCAPED, self.text_key(cell.text(row).as_bytes()), 0)
+                } else {
+                    let inside = row.as_bytes().get(found.start as usize + 1..(found.end as usize).wrapping_sub(1));
+                    (PLAIN, self.text_key(inside.unwrap_or_default()), len)
+                }
+            }
+        };
+        Cell { key, start: found.start, meta: (tag << LEN_BITS) | len }
+    }
+
+    /// Makes the key of a cell anew, with the prefix as it is now.
+    pub(super) fn renew(&mut self, slot: usize, row: &str) {
+        let skip = self.skip();
+        if let Some(cell) = self.cells.get_mut(slot).filter(|cell| cell.rank() == TEXT_RANK) {
+            cell.key = bytes_key(cell.text(row).as_bytes(), skip);
+        }
+    }
+
+    /// Order of two cells of one rank, in ascending direction. `rows` gives the texts that they were read from.
+    fn compare_same_rank(&self, a: Cell, b: Cell, rows: &dyn Fn() -> (&'_ str, &'_ str)) -> Ordering {
+        let order = a.key.cmp(&b.key);
+        if order != Ordering::Equal || a.rank() != TEXT_RANK || (a.meta == b.meta && self.is_whole(a)) {
+            return order;
+        }
+        let (a_row, b_row) = rows();
+        a.text(a_row).cmp(&b.text(b_row))
+    }
+
+    /// Order of two rows' cells: null and missing last whatever the direction.
+    pub(super) fn compare(
+        &self,
+        a: usize,
+        b: usize,
+        is_descending: bool,
+        rows: &dyn Fn() -> (&'_ str, &'_ str),
+    ) -> Ordering {
+        let cell = |slot| self.cells.get(slot).copied().unwrap_or(Cell::MISSING);
+        let (a, b) = (cell(a), cell(b));
+        let order = if a.rank() == b.rank() {
+            self.compare_same_rank(a, b, rows)
+        } else if a.rank() == LAST_RANK || b.rank() == LAST_RANK {
+            return a.rank().cmp(&b.rank());
+        } else {
+            a.rank().cmp(&b.rank())
+        };
+        if is_descending { order.reverse() } else { order }
+    }
+
+    /// Whether the key, with the length, is all there is to know of a plain string.
+    fn is_whole(&self, cell: Cell) -> bool {
+        cell.tag() == PLAIN && cell.len() <= self.skip() + 8
+    }
+
+    fn skip(&self) -> usize {
+        self.prefix.as_ref().map_or(0, Vec::len)
+    }
+
+    fn text_key(&mut self, text: &[u8]) -> u64 {
+        match &mut self.prefix {
+            None => self.prefix = Some(text.to_vec()),
+            Some(prefix) if text.starts_with(prefix) => {}
+            Some(prefix) => {
+                let common = prefix.iter().zip(text).take_while(|(a, b)| a == b).count();
+                prefix.truncate(common);
+                self.is_stale = true;
+            }
+        }
+        bytes_key(text, self.skip())
+    }
+}
+
+/// The eight bytes behind `skip` as a number that orders like them; what is missing counts as zero.
+fn bytes_key(text: &[u8], skip: usize) -> u64 {
+    let rest = text.get(skip..).unwrap_or_default();
+    match rest.first_chunk::<8>() {
+        Some(word) => u64::from_be_bytes(*word),
+        None => {
+            let word = rest.iter().fold(0_u64, |word, &byte| (word << 8) | u64::from(byte));
+            word.checked_shl(64 - 8 * rest.len() as u32).unwrap_or(0)
+        }
+    }
+}
+
+/// Bits that order as the numbers do. Zero has one form.
+fn number_key(number: f64) -> u64 {
+    let bits = (number + 0.0).to_bits();
+    if bits >> 63 == 1 { !bits } else { bits | (1 << 63) }
+}
+
+fn key_number(key: u64) -> f64 {
+    f64::from_bits(if key >> 63 == 1 { key & !(1 << 63) } else { !key })
+}
+
+/// A condition made ready for a column. It means exactly what [`Clause::matches`] says of the row's text.
+pub(super) struct Test {
+    pub(super) column: usize,
+    clause: Clause,
+    kind: TestKind,
+}
+
+enum TestKind {
+    /// The value is one of a set; `false`: it is none of them.
+    In(Set, bool),
+    /// Less, less or equal, greater, greater or equal: which outcomes of a comparison pass.
+    Range { less: bool, equal: bool, greater: bool },
+    /// Patterns, left to the clause.
+    Like,
+}
+
+#[derive(Default)]
+struct Set {
+    null: bool,
+    yes: bool,
+    no: bool,
+    /// Keys of numbers, sorted.
+    numbers: Vec<u64>,
+    /// Sorted.
+    texts: Vec<String>,
+}
+
+impl Set {
+    fn new(operands: &[Literal]) -> Self {
+        let mut set = Self::default();
+        for operand in operands {
+            match operand {
+                Literal::Null => set.null = true,
+                Literal::Bool(true) => set.yes = true,
+                Literal::Bool(false) => set.no = true,
+                // NaN equals nothing.
+                Literal::Number(number) if number.is_nan() => {}
+                Literal::Number(number) => set.numbers.push(number_key(*number)),
+                Literal::Text(text) => set.texts.push(text.clone()),
+            }
+        }
+        set.numbers.sort_unstable();
+        set.texts.sort_unstable();
+        set
+    }
+}
+
+/// What a test can know about its column before it looks at cells. Good until the column changes.
+pub(super) struct Probe {
+    /// The only string that the test compares with: its key, or `None` when no string of the column is equal to it.
+    key: Option<u64>,
+}
+
+impl Test {
+    pub(super) fn new(column: usize, clause: &Clause) -> Self {
+        let one = clause.operands.get(..1).unwrap_or(&[Literal::Null]);
+        let range = |less, equal, greater| TestKind::Range { less, equal, greater };
+        let kind = match clause.operator {
+            Operator::Eq | Operator::Is => TestKind::In(Set::new(one), true),
+            Operator::Ne | Operator::IsNot => TestKind::In(Set::new(one), false),
+            Operator::In => TestKind::In(Set::new(&clause.operands), true),
+            Operator::NotIn => TestKind::In(Set::new(&clause.operands), false),
+            Operator::Lt => range(true, false, false),
+            Operator::Le => range(true, true, false),
+            Operator::Gt => range(false, false, true),
+            Operator::Ge => range(false, true, true),
+            Operator::Like | Operator::NotLike | Operator::ILike | Operator::NotILike => TestKind::Like,
+        };
+        Self { column, clause: clause.clone(), kind }
+    }
+
+    pub(super) fn probe(&self, column: &Column) -> Probe {
+        let text = match &self.kind {
+            TestKind::In(set, _) => set.texts.first().map(String::as_str),
+            TestKind::Range { .. } => match self.clause.operands.first() {
+                Some(Literal::Text(text)) => Some(text.as_str()),
+                Some(Literal::Null | Literal::Bool(_) | Literal::Number(_)) | None => None,
+            },
+            TestKind::Like => None,
+        };
+        let fits = |text: &&str| column.prefix.as_ref().is_none_or(|prefix| text.as_bytes().starts_with(prefix));
+        Probe { key: text.filter(fits).map(|text| bytes_key(text.as_bytes(), column.skip())) }
+    }
+
+    /// Whether the row in `slot` passes. `row` gives its text.
+    pub(super) fn passes(&self, probe: &Probe, column: &Column, slot: usize, row: &dyn Fn() -> &'_ str) -> bool {
+        let cell = column.cells.get(slot).copied().unwrap_or(Cell::MISSING);
+        match &self.kind {
+            TestKind::In(set, expected) => is_in(set, probe, column, cell, row) == *expected,
+            TestKind::Range { less, equal, greater } => match self.order(probe, cell, row) {
+                Some(Ordering::Less) => *less,
+                Some(Ordering::Equal) => *equal,
+                Some(Ordering::Greater) => *greater,
+                None => false,
+            },
+            TestKind::Like => cell.rank() == TEXT_RANK && self.clause.matches(cell.value(row())),
+        }
+    }
+
+    /// Order of the value and the operand, if they have one.
+    fn order(&self, probe: &Probe, cell: Cell, row: &dyn Fn() -> &'_ str) -> Option<Ordering> {
+        match self.clause.operands.first()? {
+            Literal::Number(number) if cell.tag() == NUMBER => key_number(cell.key).partial_cmp(number),
+            Literal::Text(text) if cell.rank() == TEXT_RANK => {
+                let order = probe.key.map_or(Ordering::Equal, |key| cell.key.cmp(&key));
+                Some(order.then_with(|| cell.text(row()).as_ref().cmp(text.as_str())))
+            }
+            Literal::Null | Literal::Bool(_) | Literal::Number(_) | Literal::Text(_) => None,
+        }
+    }
+}
+
+fn is_in(set: &Set, probe: &Probe, column: &Column, cell: Cell, row: &dyn Fn() -> &'_ str) -> bool {
+    match cell.tag() {
+        NULL | MISSING => set.null,
+        BOOL if cell.key == 1 => set.yes,
+        BOOL => set.no,
+        NUMBER => match set.numbers.as_slice() {
+            [one] => *one == cell.key,
+            many => many.binary_search(&cell.key).is_ok(),
+        },
+        PLAIN | ESCAPED => match set.texts.as_slice() {
+            [] => false,
+            [one] if probe.key != Some(cell.key) || (cell.tag() == PLAIN && cell.len() != one.len()) => false,
+            [_] if column.is_whole(cell) => true,
+            [one] => cell.text(row()) == one.as_str(),
+            many => {
+                let text = cell.text(row());
+                many.binary_search_by(|other| other.as_str().cmp(&text)).is_ok()
+            }
+        },
+        _ => false,
+    }
+}
