@@ -106,8 +106,11 @@ impl Config {
             Some("full") => Some(true),
             Some("none") => Some(false),
             Some(other) => {
-                return Err(Error::local("invalid_options", format!("bootstrapMode must be full or none, not {other}"))
-                    .param("bootstrapMode"));
+                return Err(Error::local(
+                    "invalid_options",
+                    format!("bootstrapMode must be full or none, not {other}"),
+                )
+                .param("bootstrapMode"));
             }
         };
         Ok(Self {
@@ -220,7 +223,11 @@ pub fn normalize_base_url(text: &str) -> Result<String, Error> {
     if host.contains('@') {
         return Err(Error::local("invalid_options", "baseURL must not contain credentials").param("baseURL"));
     }
-    Ok(if RETIRED_HOSTS.contains(&host) { format!("https://{HOSTED}{path}") } else { format!("{scheme}://{host}{path}") })
+    Ok(if RETIRED_HOSTS.contains(&host) {
+        format!("https://{HOSTED}{path}")
+    } else {
+        format!("{scheme}://{host}{path}")
+    })
 }
 
 /// Percent-encodes a query value as an HTML form does, but for space, which becomes `%20`.
@@ -242,7 +249,9 @@ mod tests {
     use super::*;
 
     fn config(extra: &str) -> Result<Config, Error> {
-        Config::parse(&format!(r#"{{"schema":{{"v":3,"models":{{"tasks":{{"fields":{{}},"typename":"Task"}}}}}}{extra}}}"#))
+        Config::parse(&format!(
+            r#"{{"schema":{{"v":3,"models":{{"tasks":{{"fields":{{}},"typename":"Task"}}}}}}{extra}}}"#
+        ))
     }
 
     #[test]

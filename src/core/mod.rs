@@ -2,6 +2,7 @@
 
 pub mod config;
 pub mod connection;
+pub mod engine;
 pub mod error;
 pub mod filter;
 pub mod id;
@@ -15,3 +16,5 @@ pub mod schema;
 pub mod snapshot;
 pub mod time;
 pub mod wire;
+
+pub use engine::Engine;

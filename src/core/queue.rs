@@ -449,9 +449,8 @@ impl Queue {
     /// The server answered a commit.
     pub fn handle_result(&mut self, now: Instant, result: &MutationResult, cursor: SyncId, rng: &mut Rng) -> Outcome {
         let mut outcome = Outcome::default();
-        let known = self.commits.front().is_some_and(|commit| {
-            commit.sent && *commit.key.0 == *result.client_tx_id.as_str()
-        });
+        let known =
+            self.commits.front().is_some_and(|commit| commit.sent && *commit.key.0 == *result.client_tx_id.as_str());
         if !known {
             return outcome;
         }
@@ -569,7 +568,8 @@ impl Queue {
         }
         let size = new.input.as_ref().map_or(0, String::len);
         if size > OP_BYTES_MAX {
-            let message = format!("the fields take {size} bytes as JSON, at most {OP_BYTES_MAX} can be written at once");
+            let message =
+                format!("the fields take {size} bytes as JSON, at most {OP_BYTES_MAX} can be written at once");
             return Err(Error::local("write_too_large", message).param("data"));
         }
         Ok(())
@@ -598,9 +598,7 @@ impl Queue {
         let doomed: Vec<OpSeq> = seqs
             .iter()
             .rev()
-            .take_while(|seq| {
-                self.ops.get(seq).is_some_and(|op| op.kind == OpKind::Update) && self.is_unsent(**seq)
-            })
+            .take_while(|seq| self.ops.get(seq).is_some_and(|op| op.kind == OpKind::Update) && self.is_unsent(**seq))
             .copied()
             .collect();
         let mut waiting = Vec::new();
@@ -727,9 +725,10 @@ impl Queue {
                 return;
             }
         }
-        let tail = self.commits.back_mut().filter(|tail| {
-            tail.open && tail.ops.len() < COMMIT_OPS_MAX && tail.bytes + bytes <= COMMIT_BYTES_MAX
-        });
+        let tail = self
+            .commits
+            .back_mut()
+            .filter(|tail| tail.open && tail.ops.len() < COMMIT_OPS_MAX && tail.bytes + bytes <= COMMIT_BYTES_MAX);
         if let Some(tail) = tail {
             tail.ops.push(seq);
             tail.bytes += bytes;
@@ -829,7 +828,8 @@ impl Queue {
         } else {
             None
         };
-        let acked = Acked { key: commit.key, order: commit.order, ops: commit.ops, threshold, lane: commit.lane, receipt };
+        let acked =
+            Acked { key: commit.key, order: commit.order, ops: commit.ops, threshold, lane: commit.lane, receipt };
         if acked.threshold.is_some_and(|id| id <= cursor) {
             self.finish(acked, outcome);
         } else {
@@ -871,7 +871,8 @@ impl Queue {
         let Some(commit) = self.commits.front_mut() else { return };
         let recovery = error.recovery();
         let auth = code_spec(&error.code).is_some_and(|spec| spec.category == Category::Auth);
-        if auth && matches!(recovery, Recovery::AccessCredentialExpiry | Recovery::SessionExpiry | Recovery::AuthBlocked)
+        if auth
+            && matches!(recovery, Recovery::AccessCredentialExpiry | Recovery::SessionExpiry | Recovery::AuthBlocked)
         {
             // The credential is to blame; the write waits until that is settled.
             outcome.credential = Some(error.clone());
@@ -971,8 +972,7 @@ impl Queue {
                     seqs.retain(|seq| *seq != other);
                 }
                 let Some(dependant) = self.ops.get(&other) else { continue };
-                let (input, id, stamp) =
-                    (dependant.input.clone(), dependant.transaction_id.clone(), dependant.stamp);
+                let (input, id, stamp) = (dependant.input.clone(), dependant.transaction_id.clone(), dependant.stamp);
                 let waiting = self.take_out(other);
                 // A delete of a row that never came to be has what it wanted.
                 let result = if kind == Some(OpKind::Delete) { Ok(None) } else { Err(error.clone()) };

@@ -13,6 +13,9 @@ use super::scan::Found;
 use crate::core::filter::{Clause, Literal, Operator};
 use crate::core::json::{Kind, Reader, Value};
 
+/// Gives the text of the row in a slot, as it was when the row's cells were made.
+pub(super) type Texts<'t> = dyn Fn(usize) -> &'t str + 't;
+
 /// What a cell holds. Two tags share a rank when one is only another form of the same kind.
 const NUMBER: u32 = 0;
 /// A string without escapes; its length is in the cell.
@@ -79,7 +82,7 @@ pub(super) struct Column {
     /// What all strings in `cells` begin with, `None` before the first. It only ever gets shorter.
     prefix: Option<Vec<u8>>,
     /// Set when the prefix got shorter, until all keys are made anew.
-    pub(super) is_stale: bool,
+    is_stale: bool,
     /// Open views that use the column.
     pub(super) pins: usize,
     /// When it was last used, by the table's count of plans.
@@ -93,9 +96,9 @@ impl Column {
 
     /// Takes a row's value into account for the prefix, ahead of the cells themselves.
     pub(super) fn sample(&mut self, found: Option<Found>, row: &str) {
-        let cell = self.cell(found, row);
-        self.is_stale &= self.cells.is_empty();
-        drop(cell);
+        let _ = self.cell(found, row);
+        // Nothing has been keyed yet, so nothing needs to be again.
+        self.is_stale &= !self.cells.is_empty();
     }
 
     /// The cell for a value found in a row's text.
@@ -124,40 +127,33 @@ impl Column {
         Cell { key, start: found.start, meta: (tag << LEN_BITS) | len }
     }
 
-    /// Makes the key of a cell anew, with the prefix as it is now.
-    pub(super) fn renew(&mut self, slot: usize, row: &str) {
+    /// Makes all keys anew when the prefix got shorter since they were made.
+    pub(super) fn renew_if_stale(&mut self, texts: &Texts<'_>) {
+        if !std::mem::take(&mut self.is_stale) {
+            return;
+        }
         let skip = self.skip();
-        if let Some(cell) = self.cells.get_mut(slot).filter(|cell| cell.rank() == TEXT_RANK) {
-            cell.key = bytes_key(cell.text(row).as_bytes(), skip);
+        for (slot, cell) in self.cells.iter_mut().enumerate().filter(|(_, cell)| cell.rank() == TEXT_RANK) {
+            cell.key = bytes_key(cell.text(texts(slot)).as_bytes(), skip);
         }
-    }
-
-    /// Order of two cells of one rank, in ascending direction. `rows` gives the texts that they were read from.
-    fn compare_same_rank(&self, a: Cell, b: Cell, rows: &dyn Fn() -> (&'_ str, &'_ str)) -> Ordering {
-        let order = a.key.cmp(&b.key);
-        if order != Ordering::Equal || a.rank() != TEXT_RANK || (a.meta == b.meta && self.is_whole(a)) {
-            return order;
-        }
-        let (a_row, b_row) = rows();
-        a.text(a_row).cmp(&b.text(b_row))
     }
 
     /// Order of two rows' cells: null and missing last whatever the direction.
-    pub(super) fn compare(
-        &self,
-        a: usize,
-        b: usize,
-        is_descending: bool,
-        rows: &dyn Fn() -> (&'_ str, &'_ str),
-    ) -> Ordering {
+    pub(super) fn compare(&self, a: usize, b: usize, is_descending: bool, texts: &Texts<'_>) -> Ordering {
         let cell = |slot| self.cells.get(slot).copied().unwrap_or(Cell::MISSING);
-        let (a, b) = (cell(a), cell(b));
-        let order = if a.rank() == b.rank() {
-            self.compare_same_rank(a, b, rows)
-        } else if a.rank() == LAST_RANK || b.rank() == LAST_RANK {
-            return a.rank().cmp(&b.rank());
+        let (one, other) = (cell(a), cell(b));
+        let rank = one.rank().cmp(&other.rank());
+        let order = if rank != Ordering::Equal {
+            if one.rank() == LAST_RANK || other.rank() == LAST_RANK {
+                return rank;
+            }
+            rank
+        } else if one.key != other.key {
+            one.key.cmp(&other.key)
+        } else if one.rank() != TEXT_RANK || (one.meta == other.meta && self.is_whole(one)) {
+            return Ordering::Equal;
         } else {
-            a.rank().cmp(&b.rank())
+            one.text(texts(a)).cmp(&other.text(texts(b)))
         };
         if is_descending { order.reverse() } else { order }
     }
@@ -291,23 +287,23 @@ impl Test {
         Probe { key: text.filter(fits).map(|text| bytes_key(text.as_bytes(), column.skip())) }
     }
 
-    /// Whether the row in `slot` passes. `row` gives its text.
-    pub(super) fn passes(&self, probe: &Probe, column: &Column, slot: usize, row: &dyn Fn() -> &'_ str) -> bool {
+    /// Whether the row in `slot` passes.
+    pub(super) fn passes(&self, probe: &Probe, column: &Column, slot: usize, texts: &Texts<'_>) -> bool {
         let cell = column.cells.get(slot).copied().unwrap_or(Cell::MISSING);
         match &self.kind {
-            TestKind::In(set, expected) => is_in(set, probe, column, cell, row) == *expected,
-            TestKind::Range { less, equal, greater } => match self.order(probe, cell, row) {
+            TestKind::In(set, expected) => is_in(set, probe, column, cell, &|| texts(slot)) == *expected,
+            TestKind::Range { less, equal, greater } => match self.order(probe, cell, &|| texts(slot)) {
                 Some(Ordering::Less) => *less,
                 Some(Ordering::Equal) => *equal,
                 Some(Ordering::Greater) => *greater,
                 None => false,
             },
-            TestKind::Like => cell.rank() == TEXT_RANK && self.clause.matches(cell.value(row())),
+            TestKind::Like => cell.rank() == TEXT_RANK && self.clause.matches(cell.value(texts(slot))),
         }
     }
 
     /// Order of the value and the operand, if they have one.
-    fn order(&self, probe: &Probe, cell: Cell, row: &dyn Fn() -> &'_ str) -> Option<Ordering> {
+    fn order<'t>(&self, probe: &Probe, cell: Cell, row: &dyn Fn() -> &'t str) -> Option<Ordering> {
         match self.clause.operands.first()? {
             Literal::Number(number) if cell.tag() == NUMBER => key_number(cell.key).partial_cmp(number),
             Literal::Text(text) if cell.rank() == TEXT_RANK => {
@@ -319,7 +315,7 @@ impl Test {
     }
 }
 
-fn is_in(set: &Set, probe: &Probe, column: &Column, cell: Cell, row: &dyn Fn() -> &'_ str) -> bool {
+fn is_in<'t>(set: &Set, probe: &Probe, column: &Column, cell: Cell, row: &dyn Fn() -> &'t str) -> bool {
     match cell.tag() {
         NULL | MISSING => set.null,
         BOOL if cell.key == 1 => set.yes,

@@ -43,7 +43,7 @@ pub struct Query {
     pub order: Vec<(String, Direction)>,
     /// How many rows are passed over.
     pub offset: usize,
-    /// How many are returned at most.
+    /// How many are returned at most. 0 is no limit either.
     pub limit: Option<usize>,
     /// Live rows, archived ones, or both.
     pub scope: Scope,
@@ -75,7 +75,8 @@ impl Query {
 
     /// The first place behind the window.
     pub(super) fn end(&self) -> usize {
-        self.limit.map_or(usize::MAX, |limit| self.offset.saturating_add(limit))
+        let limit = self.limit.filter(|&limit| limit > 0);
+        limit.map_or(usize::MAX, |limit| self.offset.saturating_add(limit))
     }
 }
 
@@ -111,7 +112,10 @@ fn read_where(value: Value<'_>) -> Result<Vec<Clause>, Error> {
         }
         Kind::Array => {
             for (index, clause) in value.elements().enumerate() {
-                push(Clause::parse(clause).map_err(|error| invalid(&path("where", &index.to_string()), &error.message))?)?;
+                push(
+                    Clause::parse(clause)
+                        .map_err(|error| invalid(&path("where", &index.to_string()), &error.message))?,
+                )?;
             }
         }
         Kind::Null | Kind::Bool | Kind::Number | Kind::String => {

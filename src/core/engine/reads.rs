@@ -1,0 +1,479 @@
+//! Reads through the server: `retrieve` and `list` (api.md 2.3, protocol.md 4.7).
+//!
+//! Identical reads share one request. Only a complete answer marks a query as known; a failure is the caller's to see
+//! and is never remembered as emptiness. Rows go into the pool as confirmed rows, so live views see them too.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use super::{Engine, Task};
+use crate::core::error::Error;
+use crate::core::filter::{CLAUSES_MAX, Clause, Operator};
+use crate::core::id::{ModelIndex, SyncId};
+use crate::core::input::{Response, Ticket};
+use crate::core::json::{JsonStr, Kind, ObjectWriter, Value, merge, write_array, write_str, write_u64};
+use crate::core::output::{Method, Output, Request};
+use crate::core::pool::{Direction, Query, RowRef, RowText, Scope, Slot};
+use crate::core::schema::{Load, Model, Relation};
+
+/// Requests are given up after so long (protocol.md 18).
+pub const QUERY_MS: u64 = 30_000;
+/// Rows fetched by id in one request.
+pub const FETCH_IDS_MAX: usize = 500;
+/// Scopes of single rows that stay subscribed; past it the oldest is left (engine.md 4.12).
+pub const SCOPES_MAX: usize = 16;
+/// Changes of absent rows that are remembered while a read is under way.
+const MISSED_MAX: usize = 10_000;
+
+/// A request under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct FetchId(u64);
+
+#[derive(Debug)]
+struct Fetch {
+    model: ModelIndex,
+    /// The normalised query; `None` for rows fetched by id on the engine's own account.
+    key: Option<String>,
+    tickets: Vec<Ticket>,
+    related: Vec<Relation>,
+    /// For rows fetched by id: those asked for. What does not come back is gone.
+    ids: Vec<String>,
+    /// The cursor when it was sent: what the answer says is at least as new.
+    since: SyncId,
+}
+
+/// A change of a row that was not here while a read that may bring it was under way.
+#[derive(Debug)]
+struct Missed {
+    model: ModelIndex,
+    id: String,
+    at: SyncId,
+    /// Changed fields; `None` for a delete.
+    data: Option<String>,
+}
+
+/// Reads under way, and what is known of earlier ones.
+#[derive(Debug, Default)]
+pub(super) struct Reads {
+    fetches: BTreeMap<FetchId, Fetch>,
+    next: u64,
+    /// Queries that the server answered completely on this connection.
+    known: BTreeSet<String>,
+    missed: VecDeque<Missed>,
+    wanted: BTreeMap<ModelIndex, BTreeSet<String>>,
+    scopes: VecDeque<String>,
+}
+
+impl Reads {
+    /// Groups of rows that were read one by one.
+    pub(super) fn scopes(&self) -> impl Iterator<Item = &String> {
+        self.scopes.iter()
+    }
+
+    pub(super) fn leave_scopes(&mut self) {
+        self.scopes.clear();
+    }
+
+    /// The connection is another one: what was known may have changed unseen.
+    pub(super) fn forget_answers(&mut self) {
+        self.known.clear();
+    }
+
+    pub(super) fn want_row(&mut self, model: ModelIndex, id: &str) {
+        self.wanted.entry(model).or_default().insert(id.to_owned());
+    }
+
+    pub(super) fn note_missed(&mut self, model: ModelIndex, id: &str, at: SyncId, data: Option<&str>) {
+        let awaited = self.fetches.values().any(|fetch| fetch.model == model || !fetch.related.is_empty())
+            || self.wanted.contains_key(&model);
+        if awaited && self.missed.len() < MISSED_MAX {
+            self.missed.push_back(Missed { model, id: id.to_owned(), at, data: data.map(str::to_owned) });
+        }
+    }
+
+    pub(super) fn fail_all(&mut self) -> Vec<Ticket> {
+        self.known.clear();
+        self.wanted.clear();
+        self.missed.clear();
+        std::mem::take(&mut self.fetches).into_values().flat_map(|fetch| fetch.tickets).collect()
+    }
+
+    fn enter_scope(&mut self, group: String) {
+        if self.scopes.contains(&group) {
+            return;
+        }
+        if self.scopes.len() >= SCOPES_MAX {
+            self.scopes.pop_front();
+        }
+        self.scopes.push_back(group);
+    }
+}
+
+/// A read as the application asked for it.
+struct ReadOptions {
+    local: Query,
+    /// The request's text, which also identifies the read.
+    request: String,
+    related: Vec<Relation>,
+    complete: bool,
+    id: Option<String>,
+}
+
+impl Engine {
+    pub(super) fn read(&mut self, ticket: Ticket, model: ModelIndex, options: &str) -> Result<(), Error> {
+        let Some(definition) = self.config.schema.model(model) else {
+            return Err(Error::local("unknown_model", "no such model"));
+        };
+        let options = parse_options(definition, Value::parse(options)?)?;
+        if let Some(id) = &options.id {
+            let kind = definition.scope.as_deref().unwrap_or(&definition.key);
+            let group = format!("{kind}:{id}");
+            self.reads.enter_scope(group);
+        }
+        let key = format!("{}:{}", model.0, options.request);
+        if let Some(fetch) = self.reads.fetches.values_mut().find(|fetch| fetch.key.as_ref() == Some(&key)) {
+            fetch.tickets.push(ticket);
+            return Ok(());
+        }
+        if !options.complete {
+            let rows = self.pool.query(model, &options.local);
+            if self.reads.known.contains(&key) {
+                self.settle_slots(ticket, &rows);
+                return Ok(());
+            }
+            if options.related.is_empty() && !rows.is_empty() {
+                self.settle_slots(ticket, &rows);
+                if self.can_fetch() {
+                    self.fetch(Fetch { key: Some(key), ..self.new_fetch(model, Vec::new()) }, options.request);
+                }
+                return Ok(());
+            }
+        }
+        if self.identity.is_none() {
+            let message = "call ready() before reading through the server";
+            return Err(Error::local("sync_not_ready", message));
+        }
+        let fetch = Fetch { key: Some(key), tickets: vec![ticket], ..self.new_fetch(model, options.related) };
+        self.fetch(fetch, options.request);
+        Ok(())
+    }
+
+    /// Fetches rows that deltas spoke of and that are not here.
+    pub(super) fn fetch_wanted_rows(&mut self) {
+        for (model, ids) in std::mem::take(&mut self.reads.wanted) {
+            let ids: Vec<String> = ids.into_iter().collect();
+            for part in ids.chunks(FETCH_IDS_MAX) {
+                self.fetch_ids(model, part.to_vec());
+            }
+        }
+    }
+
+    /// After a gap in the stream: rows that no snapshot brings are read again.
+    pub(super) fn refetch_on_demand(&mut self) {
+        self.reads.forget_answers();
+        let on_demand = self.config.schema.iter().filter(|(_, model)| model.load == Load::OnDemand);
+        let models: Vec<ModelIndex> = on_demand.map(|(index, _)| index).collect();
+        for model in models {
+            let slots: Vec<Slot> = self.pool.base_slots(model).collect();
+            let ids = slots.into_iter().filter_map(|slot| self.pool.id(RowRef { model, slot }).map(str::to_owned));
+            let ids: Vec<String> = ids.collect();
+            for part in ids.chunks(FETCH_IDS_MAX) {
+                self.fetch_ids(model, part.to_vec());
+            }
+        }
+    }
+
+    fn fetch_ids(&mut self, model: ModelIndex, ids: Vec<String>) {
+        let Some(definition) = self.config.schema.model(model) else { return };
+        let mut condition = String::from("[\"id\",\"IN\",");
+        write_array(&mut condition, &ids, |out, id| write_str(out, id));
+        condition.push(']');
+        let request = request_text(&definition.typename, &[condition], None, None, &[]);
+        let fetch = Fetch { ids, ..self.new_fetch(model, Vec::new()) };
+        self.fetch(fetch, request);
+    }
+
+    fn new_fetch(&self, model: ModelIndex, related: Vec<Relation>) -> Fetch {
+        Fetch { model, key: None, tickets: Vec::new(), related, ids: Vec::new(), since: self.cursor }
+    }
+
+    fn fetch(&mut self, fetch: Fetch, request: String) {
+        self.reads.next += 1;
+        let id = FetchId(self.reads.next);
+        self.reads.fetches.insert(id, fetch);
+        let task = self.task(Task::Read(id));
+        let request = Request {
+            method: Method::Post,
+            url: self.config.api("/sync/query"),
+            bearer: self.token.clone(),
+            body: Some(request),
+            no_cache: false,
+            timeout_ms: QUERY_MS,
+        };
+        self.outputs.push_back(Output::Fetch(task, request));
+    }
+
+    pub(super) fn handle_fetched(&mut self, id: FetchId, result: Result<Response, String>) {
+        let Some(fetch) = self.reads.fetches.remove(&id) else { return };
+        let answer = match result {
+            Err(why) => Err(Error::local("wait_for_timeout", format!("the read failed: {why}"))),
+            Ok(response) => {
+                let body = String::from_utf8(response.body).unwrap_or_default();
+                if (200..300).contains(&response.status) {
+                    self.take_rows(&fetch, &body)
+                } else {
+                    let request = response.request_id.as_deref();
+                    let mut error = Error::from_response(response.status, &body, request, "model_query_failed");
+                    error.retry_after_ms = response.retry_after_ms;
+                    Err(error)
+                }
+            }
+        };
+        match answer {
+            Ok(slots) => {
+                self.reads.known.extend(fetch.key);
+                for ticket in fetch.tickets {
+                    self.settle_slots(ticket, &slots);
+                }
+            }
+            Err(error) => {
+                if fetch.tickets.is_empty() {
+                    self.report(&error);
+                    if !fetch.ids.is_empty() {
+                        self.repair("rows that changed could not be read");
+                    }
+                }
+                for ticket in fetch.tickets {
+                    self.settle(ticket, Err(error.clone()));
+                }
+            }
+        }
+        if self.reads.fetches.is_empty() {
+            self.reads.missed.clear();
+        }
+    }
+
+    /// Puts an answer's rows into the pool; the slots of the rows asked for, as far as readers see them.
+    fn take_rows(&mut self, fetch: &Fetch, body: &str) -> Result<Vec<Slot>, Error> {
+        let wrong = |why: &str| Error::wire("protocol_violation", format!("the answer to a read {why}"));
+        let root = Value::parse(body).map_err(|_| wrong("is not JSON"))?;
+        let results = root.get("results").filter(|results| results.kind == Kind::Array);
+        let result = results.and_then(|results| results.elements().next()).ok_or_else(|| wrong("has no results"))?;
+        let at = root.get("lastSyncId").and_then(Value::as_u64_lenient).map_or(fetch.since, SyncId);
+        let rows: Vec<Value<'_>> = match result.kind {
+            Kind::Array => result.elements().collect(),
+            Kind::Object => vec![result],
+            Kind::Null | Kind::Bool | Kind::Number | Kind::String => Vec::new(),
+        };
+        let mut ids = Vec::new();
+        for row in rows.into_iter().filter(|row| row.kind == Kind::Object) {
+            if let Some(id) = self.take_row(fetch.model, row, &fetch.related, at) {
+                ids.push(id);
+            }
+        }
+        for id in fetch.ids.iter().filter(|id| !ids.contains(id)) {
+            if let Some(slot) = self.pool.find(fetch.model, id) {
+                let row = RowRef { model: fetch.model, slot };
+                if self.pool.stamp(row) <= at {
+                    self.pool.remove_base(row);
+                    self.refresh_overlay(fetch.model, id);
+                }
+            }
+        }
+        Ok(ids.iter().filter_map(|id| self.find(fetch.model, id)).collect())
+    }
+
+    /// Puts one row into the pool unless a newer one is there; its id.
+    fn take_row(&mut self, model: ModelIndex, row: Value<'_>, related: &[Relation], at: SyncId) -> Option<String> {
+        let id = row.get("id")?.as_json_str().and_then(JsonStr::decode_exact)?.into_owned();
+        let mut kept: Vec<(JsonStr<'_>, Value<'_>)> = Vec::new();
+        for (key, member) in row.members() {
+            if key.is("__typename") || key.is("_Typename") {
+                continue;
+            }
+            let Some(relation) = related.iter().find(|relation| key.is(&relation.name)) else {
+                kept.push((key, member));
+                continue;
+            };
+            let target = self.config.schema.iter().find(|(_, target)| target.key == relation.target);
+            let Some((target, _)) = target else { continue };
+            if member.kind == Kind::Object {
+                self.take_row(target, member, &[], at);
+            }
+            for child in member.elements().filter(|child| child.kind == Kind::Object) {
+                self.take_row(target, child, &[], at);
+            }
+        }
+        let known = self.pool.find(model, &id).map(|slot| RowRef { model, slot });
+        let newer = known.is_some_and(|row| self.pool.base(row).is_some() && self.pool.stamp(row) > at);
+        if !newer {
+            let mut text = super::writes::object_of(&kept);
+            let missed: VecDeque<Missed> = {
+                let (mine, others): (VecDeque<Missed>, VecDeque<Missed>) = std::mem::take(&mut self.reads.missed)
+                    .into_iter()
+                    .partition(|missed: &Missed| missed.model == model && missed.id == id && missed.at > at);
+                self.reads.missed = others;
+                mine
+            };
+            let mut stamp = at;
+            let mut gone = false;
+            for change in missed {
+                stamp = change.at;
+                gone = change.data.is_none();
+                if let Some(data) = &change.data {
+                    text = merge(&text, data);
+                }
+            }
+            if !gone {
+                self.pool.put_base(model, &id, RowText::own(text), stamp);
+            }
+            self.refresh_overlay(model, &id);
+        }
+        Some(id)
+    }
+
+    fn settle_slots(&mut self, ticket: Ticket, slots: &[Slot]) {
+        let mut text = String::new();
+        write_array(&mut text, slots, |out, slot| write_u64(out, u64::from(slot.0)));
+        self.settle(ticket, Ok(Some(text)));
+    }
+}
+
+fn parse_options(model: &Model, root: Value<'_>) -> Result<ReadOptions, Error> {
+    let wrong = |param: &str, expected: &str| {
+        Error::local("invalid_options", format!("{param} must be {expected}")).param(param)
+    };
+    let given = |key: &str| root.get(key).filter(|value| !value.is_null());
+    let mut clauses: Vec<Clause> = Vec::new();
+    let mut conditions: Vec<String> = Vec::new();
+    let mut add = |clause: Clause, raw: &str| -> Result<(), Error> {
+        let Some(field) = model.field_of_column(&clause.field) else {
+            let message = format!("{} has no field {:.60}", model.typename, clause.field);
+            return Err(Error::local("query_invalid_identifier", message).param("where"));
+        };
+        let mut text = String::from("[");
+        write_str(&mut text, &model.column_of_field(field));
+        text.push(',');
+        if clause.operator != Operator::Eq {
+            write_str(&mut text, clause.operator.name());
+            text.push(',');
+        }
+        text.push_str(raw);
+        text.push(']');
+        conditions.push(text);
+        clauses.push(Clause { field: field.to_owned(), ..clause });
+        Ok(())
+    };
+    let local = |mut error: Error| {
+        error.origin = crate::core::error::Origin::Local;
+        error.param("where")
+    };
+    match given("where") {
+        None => {}
+        Some(object) if object.kind == Kind::Object => {
+            for (field, operand) in object.members() {
+                let mut pair = String::from("[\"");
+                pair.push_str(field.raw());
+                pair.push_str(if operand.kind == Kind::Array { "\",\"IN\"," } else { "\"," });
+                pair.push_str(operand.raw);
+                pair.push(']');
+                add(Clause::parse(Value::parse(&pair)?).map_err(local)?, operand.raw)?;
+            }
+        }
+        Some(list) if list.kind == Kind::Array => {
+            for item in list.elements() {
+                let raw = item.elements().last().map_or("null", |operand| operand.raw);
+                add(Clause::parse(item).map_err(local)?, raw)?;
+            }
+        }
+        Some(_) => return Err(wrong("where", "an object or a list of clauses")),
+    }
+    let id = match given("id") {
+        None => None,
+        Some(id) => {
+            let text = id.as_json_str().and_then(JsonStr::decode_exact).filter(|text| !text.is_empty());
+            let text = text.ok_or_else(|| wrong("id", "a non-empty string"))?.into_owned();
+            let mut pair = String::from("[\"id\",");
+            pair.push_str(id.raw);
+            pair.push(']');
+            add(Clause::parse(Value::parse(&pair)?).map_err(local)?, id.raw)?;
+            Some(text)
+        }
+    };
+    if conditions.len() > CLAUSES_MAX {
+        return Err(wrong("where", "at most 64 clauses"));
+    }
+    let mut order = Vec::new();
+    if let Some(value) = given("orderBy") {
+        let first = value.members().next().filter(|_| value.kind == Kind::Object);
+        let (field, direction) = first.ok_or_else(|| wrong("orderBy", "an object of one field and asc or desc"))?;
+        let direction = match direction.as_str().as_deref() {
+            Some("asc") => Direction::Ascending,
+            Some("desc") => Direction::Descending,
+            _ => return Err(wrong("orderBy", "an object of one field and asc or desc")),
+        };
+        let field = field.decode().into_owned();
+        let Some(field) = model.field_of_column(&field) else {
+            return Err(wrong("orderBy", "a field of the model"));
+        };
+        order.push((field.to_owned(), direction));
+    }
+    let limit = match given("limit") {
+        None => None,
+        Some(limit) => {
+            let limit = limit.as_u64().and_then(|limit| usize::try_from(limit).ok());
+            Some(limit.ok_or_else(|| wrong("limit", "a non-negative integer"))?).filter(|limit| *limit > 0)
+        }
+    };
+    let complete = match given("type").and_then(Value::as_str).as_deref() {
+        None | Some("unknown") => false,
+        Some("complete") => true,
+        Some(_) => return Err(wrong("type", "complete or unknown")),
+    };
+    let mut related = Vec::new();
+    for name in given("expand").into_iter().flat_map(Value::elements) {
+        let name = name.as_str().unwrap_or_default();
+        let Some(relation) = model.relation(&name) else {
+            let message = format!("{} has no relation {name:.60}", model.typename);
+            return Err(Error::local("query_unknown_relation", message).param("expand"));
+        };
+        related.push(relation.clone());
+    }
+    let limit = if id.is_some() { Some(1) } else { limit };
+    // Clauses in another order are the same query.
+    let mut sorted = conditions;
+    sorted.sort();
+    let names: Vec<&str> = related.iter().map(|relation| relation.name.as_str()).collect();
+    let request_order = order.first().map(|(field, direction)| {
+        (model.column_of_field(field), if *direction == Direction::Descending { "desc" } else { "asc" })
+    });
+    let request = request_text(&model.typename, &sorted, request_order.as_ref(), limit, &names);
+    let query = Query { clauses, order, offset: 0, limit, scope: Scope::All };
+    Ok(ReadOptions { local: query, request, related, complete, id })
+}
+
+/// The body of `POST /sync/query` for one query.
+fn request_text(
+    typename: &str,
+    conditions: &[String],
+    order: Option<&(String, &str)>,
+    limit: Option<usize>,
+    related: &[&str],
+) -> String {
+    let mut out = String::from("{\"queries\":[");
+    let mut query = ObjectWriter::new(&mut out);
+    query.str("model", typename);
+    write_array(query.key("where"), conditions, |out, condition| out.push_str(condition));
+    if let Some((column, direction)) = order {
+        query.str("orderBy", column);
+        query.str("order", direction);
+    }
+    if let Some(limit) = limit {
+        query.u64("limit", limit as u64);
+    }
+    if !related.is_empty() {
+        query.strs("related", related);
+    }
+    query.end();
+    out.push_str("]}");
+    out
+}

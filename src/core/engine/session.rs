@@ -1,0 +1,392 @@
+//! The open socket: what is said on it, in which order, and whether it is still alive (protocol.md sections 6 to 8, 14).
+
+use super::Engine;
+use crate::core::error::Error;
+use crate::core::id::{SyncId, TaskId};
+use crate::core::json::Value;
+use crate::core::output::Output;
+use crate::core::time::Instant;
+use crate::core::wire::{ClientFrame, Delta, MutationResult, Presence, ServerFrame, SubscriptionAck, SyncResponse};
+
+/// A ping is due after so long (protocol.md 6.5).
+pub const PING_MS: u64 = 30_000;
+/// And any frame within so long after it.
+pub const SILENCE_MS: u64 = 10_000;
+/// Catch-up is repeated this often (protocol.md 7.3).
+pub const CATCH_UP_MS: u64 = 30_000;
+/// A confirmed write whose delta is missing asks for catch-up after so long.
+pub const ECHO_MS: u64 = 1_000;
+/// Live deltas held back before the first catch-up, in bytes; past it they are dropped and asked for again.
+pub const HELD_BYTES_MAX: usize = 32 * 1024 * 1024;
+
+/// State that lives as long as one open socket.
+#[derive(Debug)]
+pub(super) struct Session {
+    pub(super) socket: TaskId,
+    /// The last frame, of whatever kind, arrived then.
+    heard_at: Instant,
+    /// A ping is on its way since then.
+    pinged_at: Option<Instant>,
+    /// A catch-up is on its way since then.
+    asked_at: Option<Instant>,
+    /// The last catch-up was asked for or answered then.
+    caught_up_at: Instant,
+    /// From here on live deltas follow each other without a gap.
+    streaming: bool,
+    /// Frames with live deltas that came before that.
+    held: Vec<String>,
+    held_bytes: usize,
+    /// Highest id acknowledged on this socket.
+    acked: SyncId,
+    /// The set of the last `update_subscription`, unanswered ones included.
+    asked_groups: Vec<String>,
+    /// Sets asked for and not yet answered, oldest first.
+    open_groups: Vec<Vec<String>>,
+}
+
+impl Session {
+    pub(super) fn heartbeat_at(&self) -> Instant {
+        self.pinged_at.map_or(self.heard_at.after(PING_MS), |at| at.after(SILENCE_MS))
+    }
+
+    pub(super) fn catch_up_at(&self, awaits_echo: bool) -> Option<Instant> {
+        if self.asked_at.is_some() || !self.streaming {
+            return None;
+        }
+        Some(self.caught_up_at.after(if awaits_echo { ECHO_MS } else { CATCH_UP_MS }))
+    }
+}
+
+impl Engine {
+    /// The socket opened: section 6.4 of the protocol, in its order.
+    pub(super) fn begin_session(&mut self, socket: TaskId) {
+        let now = self.now.mono;
+        let groups = self.wanted_groups();
+        if !groups.is_empty() {
+            self.send(socket, &ClientFrame::UpdateSubscription { sync_groups: groups.clone() });
+        }
+        let presence =
+            Presence { status: "online".to_owned(), timezone: self.config.timezone.clone(), ..Presence::default() };
+        self.send(socket, &ClientFrame::PresenceUpdate(presence));
+        self.session = Some(Session {
+            socket,
+            heard_at: now,
+            pinged_at: None,
+            asked_at: None,
+            caught_up_at: now,
+            streaming: false,
+            held: Vec::new(),
+            held_bytes: 0,
+            acked: SyncId(0),
+            open_groups: if groups.is_empty() { Vec::new() } else { vec![groups.clone()] },
+            asked_groups: groups,
+        });
+        self.offline_since = None;
+    }
+
+    pub(super) fn end_session(&mut self) {
+        if self.session.take().is_some() {
+            self.queue.handle_disconnected();
+            self.reads.forget_answers();
+        }
+    }
+
+    pub(super) fn handle_socket_closed(&mut self, socket: TaskId, code: u16) {
+        let unanswered =
+            self.session.as_ref().is_some_and(|session| session.socket == socket && session.asked_at.is_some());
+        if code == 1009 && self.session.as_ref().is_some_and(|session| session.socket == socket) {
+            let outcome = self.queue.handle_too_big(&mut self.rng);
+            self.take_outcome(outcome);
+        }
+        let current = self.connection.handle_closed(self.now.mono, socket, &mut self.rng);
+        // A server that cannot go back as far as asked closes instead of answering (protocol.md 9.7): the snapshot that
+        // the next connection then needs is what it wants us to ask for. A mere loss of the line has code 1006.
+        if current && unanswered && code != 1006 && self.loads_rows() {
+            self.repair("the server closed the connection instead of catching up");
+        }
+    }
+
+    pub(super) fn handle_frame(&mut self, socket: TaskId, text: String) {
+        let now = self.now.mono;
+        let Some(session) = self.session.as_mut().filter(|session| session.socket == socket) else { return };
+        session.heard_at = now;
+        session.pinged_at = None;
+        let hold = match ServerFrame::parse(&text) {
+            Ok(ServerFrame::Pong | ServerFrame::Ping) => false,
+            Ok(ServerFrame::SyncResponse(response)) => {
+                self.handle_sync_response(response);
+                false
+            }
+            Ok(ServerFrame::Deltas(deltas)) => {
+                let streaming = session.streaming && self.loaded && !self.is_loading();
+                if streaming {
+                    self.apply_deltas(deltas.into_iter());
+                }
+                !streaming
+            }
+            Ok(ServerFrame::MutationResult(result)) => {
+                self.handle_mutation_result(&result);
+                false
+            }
+            Ok(ServerFrame::SubscriptionAck(ack)) => {
+                self.handle_subscription_ack(ack);
+                false
+            }
+            Ok(ServerFrame::Other { .. }) => false,
+            Err(error) => {
+                self.report(&error);
+                false
+            }
+        };
+        if hold {
+            self.hold(text);
+        }
+    }
+
+    pub(super) fn handle_session_timeout(&mut self) {
+        let now = self.now.mono;
+        let awaits_echo = self.queue.awaits_echo();
+        let Some(session) = &mut self.session else { return };
+        let socket = session.socket;
+        if session.heartbeat_at() <= now {
+            if session.pinged_at.is_some() {
+                self.connection.handle_dead(now);
+                return;
+            }
+            session.pinged_at = Some(now);
+            self.send(socket, &ClientFrame::Ping);
+        }
+        let Some(session) = &self.session else { return };
+        if session.catch_up_at(awaits_echo).is_some_and(|at| at <= now) {
+            self.catch_up();
+        }
+    }
+
+    /// A good moment to find out whether the line still stands.
+    pub(super) fn check_alive(&mut self) {
+        let now = self.now.mono;
+        let Some(session) = self.session.as_mut().filter(|session| session.pinged_at.is_none()) else { return };
+        session.pinged_at = Some(now);
+        let socket = session.socket;
+        self.send(socket, &ClientFrame::Ping);
+    }
+
+    /// Says what is due on the open socket.
+    pub(super) fn pump_session(&mut self) {
+        let wanted = self.wanted_groups();
+        let ready = self.loaded && !self.is_loading();
+        let Some(session) = &mut self.session else { return };
+        let socket = session.socket;
+        // One change under way at a time; what changes meanwhile goes with the next.
+        if session.asked_groups != wanted && session.open_groups.is_empty() {
+            session.asked_groups.clone_from(&wanted);
+            session.open_groups.push(wanted.clone());
+            self.send(socket, &ClientFrame::UpdateSubscription { sync_groups: wanted });
+        }
+        let Some(session) = &self.session else { return };
+        if ready && !session.streaming && session.asked_at.is_none() {
+            self.catch_up();
+        }
+    }
+
+    /// Sends the gathered writes, as far as they may go.
+    pub(super) fn flush(&mut self) {
+        let ops = self.queue.take_journal_ops();
+        if !ops.is_empty() {
+            let task = self.task_id();
+            let orders = ops.iter().filter_map(|op| match op {
+                crate::core::output::JournalOp::Put { order, .. } => Some(*order),
+                crate::core::output::JournalOp::Remove { .. } => None,
+            });
+            self.journaling.insert(task, orders.collect());
+            self.outputs.push_back(Output::Journal(task, ops));
+        }
+        if self.flush_due {
+            // Writes of this turn are still being gathered.
+            return;
+        }
+        let Some(socket) = self.session.as_ref().map(|session| session.socket) else { return };
+        while let Some(frame) = self.queue.next_frame(self.now.mono) {
+            self.outputs.push_back(Output::SendFrame(socket, frame));
+        }
+    }
+
+    pub(super) fn handle_journaled(&mut self, task: TaskId, result: Result<(), Error>) {
+        let Some(orders) = self.journaling.remove(&task) else { return };
+        match result {
+            Ok(()) => {
+                let outcome = self.queue.handle_journaled(&orders);
+                self.take_outcome(outcome);
+            }
+            Err(error) => {
+                self.queue.handle_journal_failed(&orders);
+                self.outputs.push_back(Output::Event("storage:problem", error.to_json()));
+            }
+        }
+    }
+
+    /// Asks for what was missed. Acknowledges first, as a reconnecting client does (protocol.md 6.4).
+    fn catch_up(&mut self) {
+        let now = self.now.mono;
+        self.acknowledge();
+        let Some(session) = &mut self.session else { return };
+        session.asked_at = Some(now);
+        session.caught_up_at = now;
+        let socket = session.socket;
+        let frame = ClientFrame::SyncRequest { cursor: self.server_cursor.clone(), last_sync_id: self.cursor };
+        self.send(socket, &frame);
+    }
+
+    fn handle_sync_response(&mut self, response: SyncResponse<'_>) {
+        let now = self.now.mono;
+        let Some(session) = &mut self.session else { return };
+        session.asked_at = None;
+        session.caught_up_at = now;
+        if let Some(cursor) = response.cursor() {
+            self.server_cursor = Some(cursor);
+        }
+        if !self.loaded || self.is_loading() {
+            return;
+        }
+        if response.requires_bootstrap() {
+            self.last_repair = None;
+            self.repair("the server asks for a bootstrap");
+            return;
+        }
+        let head = response.current_sync_id();
+        let before = self.cursor;
+        let any = self.apply_deltas(response.deltas());
+        match head {
+            // The server has lost data or was set up anew: nothing here can be trusted.
+            Some(head) if !any && head < before => {
+                self.reset = true;
+                self.repair("the server is behind this client");
+                return;
+            }
+            // More is coming, or the rest is for others: ask on until the answer is empty.
+            Some(head) if any && head > self.cursor && self.cursor > before => {
+                self.catch_up();
+                return;
+            }
+            Some(head) if !any => self.move_cursor(head),
+            Some(_) | None => {}
+        }
+        let cursor = self.cursor;
+        let outcome = self.queue.handle_caught_up(cursor);
+        self.take_outcome(outcome);
+        self.connection.handle_healthy();
+        self.last_sync_at = Some(self.now.wall.0);
+        let held = match &mut self.session {
+            Some(session) => {
+                session.streaming = true;
+                session.held_bytes = 0;
+                std::mem::take(&mut session.held)
+            }
+            None => Vec::new(),
+        };
+        for text in held {
+            if let Ok(ServerFrame::Deltas(deltas)) = ServerFrame::parse(&text) {
+                self.apply_deltas(deltas.into_iter());
+            }
+        }
+    }
+
+    /// Applies deltas in order and does what follows from the new cursor. Says whether there were any.
+    fn apply_deltas<'a>(&mut self, deltas: impl Iterator<Item = Value<'a>>) -> bool {
+        let mut any = false;
+        for value in deltas {
+            any = true;
+            match Delta::parse(value) {
+                Ok(delta) => self.apply_delta(&delta),
+                Err(error) => self.handle_bad_delta(value, &error),
+            }
+        }
+        if any {
+            self.after_deltas();
+            self.acknowledge();
+        }
+        any
+    }
+
+    /// A delta that cannot be read must not stop those behind it. What it changed is repaired by a snapshot.
+    fn handle_bad_delta(&mut self, value: Value<'_>, error: &Error) {
+        let model = value.get_str("modelName").unwrap_or_default();
+        if self.config.schema.by_typename(&model).is_some() {
+            self.report(error);
+            self.repair("a delta could not be read");
+        }
+        if let Some(id) = value.get("id").and_then(Value::as_u64_lenient) {
+            self.move_cursor(SyncId(id));
+        }
+    }
+
+    /// Tells the server how far rows are complete here, when that has grown.
+    pub(super) fn acknowledge(&mut self) {
+        let cursor = self.cursor;
+        let Some(session) = self.session.as_mut().filter(|session| session.acked < cursor) else { return };
+        session.acked = cursor;
+        let socket = session.socket;
+        self.send(socket, &ClientFrame::Ack { last_sync_id: cursor });
+    }
+
+    fn handle_mutation_result(&mut self, result: &MutationResult) {
+        let outcome = self.queue.handle_result(self.now.mono, result, self.cursor, &mut self.rng);
+        if let (true, Some(session)) = (outcome.acknowledged, &mut self.session)
+            && session.asked_at.is_none()
+        {
+            // Counted from now, its delta has a moment to arrive by itself.
+            session.caught_up_at = self.now.mono;
+        }
+        let refused = outcome.credential.is_some();
+        self.take_outcome(outcome);
+        if refused {
+            self.connection.handle_refused(self.now.mono);
+        }
+    }
+
+    fn handle_subscription_ack(&mut self, ack: SubscriptionAck) {
+        let Some(session) = &mut self.session else { return };
+        if session.open_groups.is_empty() {
+            return;
+        }
+        session.open_groups.remove(0);
+        if ack.success {
+            self.acked_groups = ack.sync_groups;
+        } else {
+            let error = ack.error.unwrap_or_else(|| Error::wire("malformed_subscription", "the groups were refused"));
+            // Entered scopes are asked for by the client itself; without them the granted groups remain.
+            self.reads.leave_scopes();
+            self.report(&error);
+        }
+    }
+
+    /// Keeps live deltas until the catch-up that closes the gap before them.
+    fn hold(&mut self, text: String) {
+        let Some(session) = &mut self.session else { return };
+        if session.held_bytes + text.len() > HELD_BYTES_MAX {
+            // They are in the stream behind the cursor; the catch-up brings them again.
+            session.held.clear();
+            session.held_bytes = 0;
+            session.streaming = false;
+            return;
+        }
+        session.held_bytes += text.len();
+        session.held.push(text);
+    }
+
+    /// A snapshot is here: live deltas start anew from its place.
+    pub(super) fn resume_after_snapshot(&mut self) {
+        if let Some(session) = &mut self.session {
+            session.streaming = false;
+            session.asked_at = None;
+        }
+    }
+
+    pub(super) fn is_loading(&self) -> bool {
+        matches!(self.loading, super::Loading::Fetching(_))
+    }
+
+    fn send(&mut self, socket: TaskId, frame: &ClientFrame<'_>) {
+        self.outputs.push_back(Output::SendFrame(socket, frame.write()));
+    }
+}

@@ -1,0 +1,354 @@
+//! Writes: from the application's call to the queue, and from the queue's outcomes back to rows, tickets and events.
+
+use super::Engine;
+use crate::core::error::Error;
+use crate::core::id::{ModelIndex, RowId, SyncId};
+use crate::core::input::{Change, Ticket, Write};
+use crate::core::json::{JsonStr, Kind, ObjectWriter, Value, write_array};
+use crate::core::output::Output;
+use crate::core::queue::{Enqueue, NewOp, Outcome, Rejected, RowKey, Wait};
+use crate::core::schema::{BASE_FIELDS, RelationKind};
+use crate::core::wire::{IDEMPOTENCY_KEY_MAX, OnStale, OpKind};
+
+/// Most operations in one direct commit.
+pub const DIRECT_OPS_MAX: usize = 10_000;
+/// Longest label (api.md 2.5).
+pub const LABEL_MAX: usize = 255;
+
+/// Write options (api.md 2.5), checked.
+#[derive(Debug, Default)]
+struct WriteOptions {
+    wait: Option<Wait>,
+    read_at: Option<SyncId>,
+    on_stale: Option<OnStale>,
+    key: Option<String>,
+}
+
+impl WriteOptions {
+    fn parse(value: Value<'_>) -> Result<Self, Error> {
+        let wrong = |param: &str, expected: &str| {
+            Err(Error::local("write_options_invalid", format!("{param} must be {expected}")).param(param))
+        };
+        let mut options = Self::default();
+        for (key, member) in value.members().filter(|(_, member)| !member.is_null()) {
+            match key.raw() {
+                "wait" => match member.as_str().as_deref() {
+                    Some("queued") => options.wait = Some(Wait::Queued),
+                    Some("confirmed") => options.wait = Some(Wait::Confirmed),
+                    _ => return wrong("wait", "queued or confirmed"),
+                },
+                "readAt" => match member.as_u64() {
+                    Some(mark) => options.read_at = Some(SyncId(mark)),
+                    None => return wrong("readAt", "a non-negative integer"),
+                },
+                "onStale" => match member.as_str().and_then(|mode| OnStale::parse(&mode)) {
+                    Some(mode) => options.on_stale = Some(mode),
+                    None => return wrong("onStale", "reject, overwrite or notify"),
+                },
+                "idempotencyKey" => match member.as_str() {
+                    Some(text) if !text.is_empty() && text.len() <= IDEMPOTENCY_KEY_MAX => {
+                        options.key = Some(text.into_owned());
+                    }
+                    _ => return wrong("idempotencyKey", "a string of 1 to 255 bytes"),
+                },
+                "label" if member.as_str().is_none_or(|text| text.chars().count() > LABEL_MAX) => {
+                    return wrong("label", "a string of at most 255 characters");
+                }
+                _ => {}
+            }
+        }
+        Ok(options)
+    }
+}
+
+impl Engine {
+    /// A model write. It is visible when this returns.
+    pub(super) fn write(&mut self, ticket: Ticket, write: Write) -> Result<(), Error> {
+        let Write { model, id, change, options } = write;
+        let options = match options.as_deref().map(Value::parse).transpose()? {
+            Some(value) => WriteOptions::parse(value)?,
+            None => WriteOptions::default(),
+        };
+        let Some(definition) = self.config.schema.model(model) else {
+            return Err(Error::local("unknown_model", "no such model"));
+        };
+        if id.is_empty() {
+            return Err(Error::local("invalid_id", "a row id must be a non-empty string").param("id"));
+        }
+        let typename = definition.typename.clone();
+        let name = definition.commit_name();
+        let shown = self.row(model, &id);
+        let missing = || {
+            let message = format!("no {typename} with id {id:.100} here; read it first with retrieve()");
+            Err(Error::local("entity_not_found", message).param("id"))
+        };
+        let (kind, input, defaults) = match change {
+            Change::Create(data) => {
+                if shown.is_some() {
+                    let message = format!("a {typename} with id {id:.100} exists already; use update()");
+                    return Err(Error::local("unique_violation", message).param("id"));
+                }
+                let (input, given) = split_input(&data)?;
+                let defaults = self.defaults(&id, &given);
+                (OpKind::Create, Some(input), Some(defaults))
+            }
+            Change::Update(data) => {
+                let Some(shown) = shown else { return missing() };
+                let changed = changed_fields(shown, &data)?;
+                let Some(changed) = changed else {
+                    // Nothing to write: the row already says so.
+                    self.settle(ticket, Ok(None));
+                    return Ok(());
+                };
+                (OpKind::Update, Some(changed), None)
+            }
+            Change::Delete if shown.is_none() => return missing(),
+            Change::Delete => (OpKind::Delete, None, None),
+        };
+        let refers_to = self.references(model, input.as_deref());
+        let row: RowKey = (model, RowId::from(id.as_str()));
+        let op = NewOp {
+            kind,
+            row,
+            model: name,
+            input,
+            defaults,
+            refers_to,
+            read_at: options.read_at,
+            on_stale: options.on_stale,
+            transaction_id: None,
+        };
+        let how = Enqueue { ticket, wait: options.wait.unwrap_or_default(), key: options.key };
+        let outcome = self.queue.enqueue(op, how, self.now.wall, &mut self.rng)?;
+        self.flush_due = true;
+        self.take_outcome(outcome);
+        self.announce_status();
+        Ok(())
+    }
+
+    /// A direct commit: sent as given, nothing is shown before the server's deltas arrive.
+    pub(super) fn commit(&mut self, ticket: Ticket, options: &str) -> Result<(), Error> {
+        let root = Value::parse(options)?;
+        let write = WriteOptions::parse(root)?;
+        let given = |key: &str| root.get(key).filter(|value| !value.is_null());
+        let list: Vec<Value<'_>> = match (given("operation"), given("operations")) {
+            (Some(_), Some(_)) => {
+                let message = "pass either operation or operations, not both";
+                return Err(Error::local("commit_operations_ambiguous", message).param("operations"));
+            }
+            (Some(one), None) => vec![one],
+            (None, Some(list)) => list.elements().collect(),
+            (None, None) => Vec::new(),
+        };
+        if list.is_empty() {
+            let message = "a commit needs at least one operation";
+            return Err(Error::local("commit_operation_required", message).param("operations"));
+        }
+        if list.len() > DIRECT_OPS_MAX {
+            let message = format!("{} operations in one commit, at most {DIRECT_OPS_MAX}", list.len());
+            return Err(Error::local("commit_too_many_operations", message).param("operations"));
+        }
+        let mut ops = Vec::with_capacity(list.len());
+        for (index, item) in list.into_iter().enumerate() {
+            let mut op = self.direct_operation(item).map_err(|mut error| {
+                let inner = error.param.take().unwrap_or_default();
+                error.origin = crate::core::error::Origin::Local;
+                error.param(format!("operations.{index}.{inner}"))
+            })?;
+            op.read_at = op.read_at.or(write.read_at);
+            op.on_stale = op.on_stale.or(write.on_stale);
+            ops.push(op);
+        }
+        let reads = given("reads").map(|reads| reads.raw.to_owned());
+        let how = Enqueue { ticket, wait: write.wait.unwrap_or(Wait::Confirmed), key: write.key };
+        let outcome = self.queue.enqueue_direct(ops, reads, how, self.now.wall, &mut self.rng)?;
+        self.flush_due = true;
+        self.take_outcome(outcome);
+        self.announce_status();
+        Ok(())
+    }
+
+    fn direct_operation(&mut self, item: Value<'_>) -> Result<NewOp, Error> {
+        let target = item.get("target").filter(|target| target.kind == Kind::Object);
+        let operation = crate::core::wire::Operation::parse(item)?;
+        let id = operation.id.or_else(|| target?.get_str("id").map(Into::into));
+        let id = match (id, operation.kind) {
+            (Some(id), _) => id,
+            // A retry must create the same row, so the id is chosen here, once.
+            (None, OpKind::Create) => self.rng.uuid(),
+            (None, OpKind::Update | OpKind::Delete | OpKind::Archive | OpKind::Unarchive) => {
+                return Err(Error::local("invalid_id", "this operation needs the id of a row").param("id"));
+            }
+        };
+        // Models unknown to the schema are the server's to judge; they have no rows here.
+        let model = self.config.schema.resolve(&operation.model).unwrap_or(ModelIndex(u16::MAX));
+        Ok(NewOp {
+            kind: operation.kind,
+            row: (model, RowId::from(id.as_str())),
+            model: operation.model.to_lowercase(),
+            input: operation.input,
+            defaults: None,
+            refers_to: Vec::new(),
+            read_at: operation.read_at,
+            on_stale: operation.on_stale,
+            transaction_id: operation.transaction_id,
+        })
+    }
+
+    /// What a created row shows besides its input until the server's row arrives.
+    fn defaults(&self, id: &str, given: &[(String, String)]) -> String {
+        let now = self.now.wall.to_iso();
+        let mut out = String::new();
+        let mut object = ObjectWriter::new(&mut out);
+        object.str("id", id);
+        let given = |key: &str| given.iter().find(|(name, _)| name == key).map(|(_, raw)| raw.as_str());
+        let identity = self.identity.as_ref();
+        match (given("organizationId"), identity) {
+            (Some(raw), _) => object.raw("organizationId", raw),
+            (None, Some(who)) => object.str("organizationId", &who.organization),
+            (None, None) => {}
+        }
+        if let Some(who) = identity {
+            object.str("createdBy", &who.participant);
+        }
+        object.str("createdAt", &now);
+        object.str("updatedAt", &now);
+        object.end();
+        out
+    }
+
+    /// Rows that the given fields refer to through `belongsTo` relations.
+    fn references(&self, model: ModelIndex, input: Option<&str>) -> Vec<RowKey> {
+        let Some(definition) = self.config.schema.model(model) else { return Vec::new() };
+        if definition.relations.is_empty() {
+            return Vec::new();
+        }
+        let Some(Ok(input)) = input.map(Value::parse) else { return Vec::new() };
+        let belongs = definition.relations.iter().filter(|one| one.kind == RelationKind::BelongsTo && !one.defer);
+        let rows = belongs.filter_map(|relation| {
+            let target = self.config.schema.iter().find(|(_, target)| target.key == relation.target)?.0;
+            let id = input.get(&relation.foreign_key)?.as_json_str().and_then(JsonStr::decode_exact)?;
+            Some((target, RowId::from(id.as_ref())))
+        });
+        rows.collect()
+    }
+
+    /// Carries what became of writes to rows, tickets and listeners.
+    pub(super) fn take_outcome(&mut self, outcome: Outcome) {
+        for (model, id) in &outcome.rows {
+            self.refresh_overlay(*model, id.as_str());
+        }
+        for rejected in &outcome.rejected {
+            self.refresh_overlay(rejected.row.0, rejected.row.1.as_str());
+        }
+        if let Some((key, notifications)) = &outcome.notified {
+            self.event("conflict:notified", |payload| {
+                payload.str("clientTxId", key);
+                payload.raw("notifications", notifications);
+            });
+        }
+        for rejected in &outcome.rejected {
+            self.rejected += 1;
+            self.tell_rejected(rejected);
+        }
+        for (ticket, result) in outcome.settled {
+            self.settle(ticket, result);
+        }
+    }
+
+    fn tell_rejected(&mut self, rejected: &Rejected) {
+        let Some(model) = self.config.schema.model(rejected.row.0) else { return };
+        let (typename, key) = (model.typename.clone(), model.commit_name());
+        let kind = rejected.kind.name().to_lowercase();
+        let current = self.row(rejected.row.0, rejected.row.1.as_str()).map(str::to_owned);
+        let held = rejected.error.details.as_deref().is_some_and(|details| details.contains("notifications"));
+        self.event("sync:rollback", |payload| {
+            payload.str("modelId", rejected.row.1.as_str());
+            payload.str("modelName", &typename);
+            payload.str("transactionType", &kind);
+            payload.str("reason", if held { "conflict_server_wins" } else { "permanent_error" });
+        });
+        let mut text = String::new();
+        let mut payload = ObjectWriter::new(&mut text);
+        payload.object("transaction", |transaction| {
+            transaction.opt_str("id", rejected.transaction_id.as_deref());
+            transaction.str("type", &kind);
+            transaction.str("modelName", &typename);
+            transaction.str("modelId", rejected.row.1.as_str());
+            transaction.str("modelKey", &key);
+            if let Some(input) = &rejected.input {
+                transaction.raw("data", input);
+            }
+            transaction.str("status", "rolled_back");
+            transaction.u64("createdAt", rejected.created.0);
+            transaction.u64("attempts", u64::from(rejected.attempts));
+        });
+        payload.raw("error", &rejected.error.to_json());
+        payload.bool("permanent", true);
+        if let Some(current) = &current {
+            payload.raw("currentValues", current);
+        }
+        payload.end();
+        self.outputs.push_back(Output::Event("write:rejected", text));
+    }
+}
+
+/// The object of fields to send, without base fields, and the base fields that were given.
+fn split_input(data: &str) -> Result<(String, Vec<(String, String)>), Error> {
+    let value = Value::parse(data)?;
+    if value.kind != Kind::Object {
+        return Err(Error::local("invalid_body", "data must be an object of fields").param("data"));
+    }
+    let mut base = Vec::new();
+    let mut kept = Vec::new();
+    for (key, member) in value.members() {
+        let name = key.decode();
+        if BASE_FIELDS.contains(&name.as_ref()) {
+            base.push((name.into_owned(), member.raw.to_owned()));
+        } else {
+            kept.push((key, member));
+        }
+    }
+    Ok((object_of(&kept), base))
+}
+
+/// Those given fields whose value differs from what the row shows; `None` when there is none.
+fn changed_fields(shown: &str, data: &str) -> Result<Option<String>, Error> {
+    let value = Value::parse(data)?;
+    if value.kind != Kind::Object {
+        return Err(Error::local("invalid_body", "data must be an object of fields").param("data"));
+    }
+    let mut wanted: Vec<(JsonStr<'_>, Value<'_>)> = Vec::new();
+    for (key, member) in value.members().filter(|(key, _)| !BASE_FIELDS.iter().any(|base| key.is(base))) {
+        match wanted.iter_mut().find(|(known, _)| *known == key) {
+            Some(known) => known.1 = member,
+            None => wanted.push((key, member)),
+        }
+    }
+    let mut same = vec![false; wanted.len()];
+    for (key, member) in Value::parse(shown)?.members() {
+        if let Some(index) = wanted.iter().position(|(known, _)| *known == key)
+            && let (Some((_, wish)), Some(mark)) = (wanted.get(index), same.get_mut(index))
+        {
+            *mark = wish.raw == member.raw;
+        }
+    }
+    let mut marks = same.into_iter();
+    wanted.retain(|_| !marks.next().unwrap_or(false));
+    Ok(if wanted.is_empty() { None } else { Some(object_of(&wanted)) })
+}
+
+pub(super) fn object_of(members: &[(JsonStr<'_>, Value<'_>)]) -> String {
+    let mut out = String::new();
+    write_array(&mut out, members, |out, (key, member)| {
+        out.push('"');
+        out.push_str(key.raw());
+        out.push_str("\":");
+        out.push_str(member.raw);
+    });
+    // The same list between braces is the object.
+    out.replace_range(..1, "{");
+    out.pop();
+    out.push('}');
+    out
+}
