@@ -224,11 +224,11 @@ impl Pool {
     }
 
     /// Keeps a query's result up to date until [`Pool::close_view`].
-    pub fn open_view(&mut self, model: ModelIndex, query: Query) -> ViewId {
+    pub fn open_view(&mut self, model: ModelIndex, query: &Query) -> ViewId {
         let id = self.next_view;
         self.next_view = self.next_view.wrapping_add(1);
         if let Some(table) = self.table_mut(model) {
-            table.open_view(id, &query);
+            table.open_view(id, query);
             self.views.push((id, model));
         }
         ViewId(id)

@@ -289,7 +289,7 @@ impl World {
             Op::Take => self.take(),
             Op::Query(model, query) => self.check_query(model, &query),
             Op::Open(model, query) if self.views.len() < 4 => {
-                let id = self.pool.open_view(ModelIndex(model as u16), query.clone());
+                let id = self.pool.open_view(ModelIndex(model as u16), &query);
                 let window = self.naive_query(model, &query);
                 let rows: Vec<u32> = self.pool.view_rows(id).iter().map(|slot| slot.0).collect();
                 assert_eq!(rows, window.iter().map(|(slot, _)| *slot).collect::<Vec<_>>());
@@ -486,7 +486,7 @@ fn what_is_the_same_is_not_reported() {
     let mut pool = Pool::new(&schema(1), 1);
     let text = r#"{"id":"a","n":1}"#;
     let slot = pool.put_base(M, "a", own(text), SyncId(1));
-    let view = pool.open_view(M, parse(r#"{"orderBy":{"n":"asc"}}"#));
+    let view = pool.open_view(M, &parse(r#"{"orderBy":{"n":"asc"}}"#));
     pool.write_rows(M, &[slot], &mut String::new());
     pool.take_changes();
 
@@ -544,7 +544,7 @@ fn windows_tell_their_changes_in_few_edits() {
         pool.put_base(M, id, own(&format!("{{\"id\":\"{id}\",\"rank\":{rank}}}")), SyncId(1))
     };
     let slots: Vec<Slot> = (0..10).map(|n| put(&mut pool, &format!("r{n}"), n * 10)).collect();
-    let view = pool.open_view(M, parse(r#"{"orderBy":{"rank":"asc"},"offset":2,"limit":3}"#));
+    let view = pool.open_view(M, &parse(r#"{"orderBy":{"rank":"asc"},"offset":2,"limit":3}"#));
     assert_eq!(pool.view_rows(view), slots[2..5]);
     let steps: [(&str, u32, &[Edit]); 6] = [
         ("r3", 31, &[Edit::Change(1)]),
@@ -614,7 +614,7 @@ fn a_long_list_in_a_condition_and_many_columns() {
         let members: Vec<String> = fields.iter().map(|field| format!("\"{field}\":\"v{n}\"")).collect();
         pool.put_base(M, &format!("r{n}"), own(&format!("{{{}}}", members.join(","))), SyncId(1));
     }
-    let view = pool.open_view(M, parse(r#"{"where":{"f0":"v7"}}"#));
+    let view = pool.open_view(M, &parse(r#"{"where":{"f0":"v7"}}"#));
     for field in &fields {
         let values: Vec<String> = (0..100).map(|n| format!("\"v{}\"", n * 3)).collect();
         let query = parse(&format!("{{\"where\":[[\"{field}\",\"IN\",[{}]]]}}", values.join(",")));
@@ -632,7 +632,7 @@ fn nothing_panics_on_what_is_not_there() {
     let none = RowRef { model: ModelIndex(9), slot: Slot(3) };
     assert_eq!(pool.put_base(ModelIndex(9), "a", own("{}"), SyncId(1)), Slot::NONE);
     assert_eq!(pool.set_overlay(ModelIndex(9), "a", Some(Overlay::Hidden)), None);
-    let view = pool.open_view(ModelIndex(9), Query::default());
+    let view = pool.open_view(ModelIndex(9), &Query::default());
     pool.close_view(view);
     for row in [none, at(Slot(3)), at(Slot::NONE)] {
         pool.remove_base(row);
