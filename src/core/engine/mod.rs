@@ -336,7 +336,7 @@ impl Engine {
     }
 
     /// Opens a live view.
-    pub fn open_view(&mut self, model: ModelIndex, query: Query) -> ViewId {
+    pub fn open_view(&mut self, model: ModelIndex, query: &Query) -> ViewId {
         self.pool.open_view(model, query)
     }
 

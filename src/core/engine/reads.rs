@@ -16,11 +16,11 @@ use crate::core::pool::{Direction, Query, RowRef, RowText, Scope, Slot};
 use crate::core::schema::{Load, Model, Relation};
 
 /// Requests are given up after so long (protocol.md 18).
-pub const QUERY_MS: u64 = 30_000;
+const QUERY_MS: u64 = 30_000;
 /// Rows fetched by id in one request.
-pub const FETCH_IDS_MAX: usize = 500;
+const FETCH_IDS_MAX: usize = 500;
 /// Scopes of single rows that stay subscribed; past it the oldest is left (engine.md 4.12).
-pub const SCOPES_MAX: usize = 16;
+const SCOPES_MAX: usize = 16;
 /// Changes of absent rows that are remembered while a read is under way.
 const MISSED_MAX: usize = 10_000;
 

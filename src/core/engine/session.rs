@@ -9,15 +9,15 @@ use crate::core::time::Instant;
 use crate::core::wire::{ClientFrame, Delta, MutationResult, Presence, ServerFrame, SubscriptionAck, SyncResponse};
 
 /// A ping is due after so long (protocol.md 6.5).
-pub const PING_MS: u64 = 30_000;
+const PING_MS: u64 = 30_000;
 /// And any frame within so long after it.
-pub const SILENCE_MS: u64 = 10_000;
+const SILENCE_MS: u64 = 10_000;
 /// Catch-up is repeated this often (protocol.md 7.3).
-pub const CATCH_UP_MS: u64 = 30_000;
+const CATCH_UP_MS: u64 = 30_000;
 /// A confirmed write whose delta is missing asks for catch-up after so long.
-pub const ECHO_MS: u64 = 1_000;
+const ECHO_MS: u64 = 1_000;
 /// Live deltas held back before the first catch-up, in bytes; past it they are dropped and asked for again.
-pub const HELD_BYTES_MAX: usize = 32 * 1024 * 1024;
+const HELD_BYTES_MAX: usize = 32 * 1024 * 1024;
 
 /// State that lives as long as one open socket.
 #[derive(Debug)]

@@ -11,9 +11,9 @@ use crate::core::schema::{BASE_FIELDS, RelationKind};
 use crate::core::wire::{IDEMPOTENCY_KEY_MAX, OnStale, OpKind};
 
 /// Most operations in one direct commit.
-pub const DIRECT_OPS_MAX: usize = 10_000;
+const DIRECT_OPS_MAX: usize = 10_000;
 /// Longest label (api.md 2.5).
-pub const LABEL_MAX: usize = 255;
+const LABEL_MAX: usize = 255;
 
 /// Write options (api.md 2.5), checked.
 #[derive(Debug, Default)]
