@@ -2,6 +2,10 @@
 //!
 //! - [`core`]: every decision, without I/O; native and wasm.
 //! - `shell` (wasm only): performs what the core asks for, tells it what happened.
-//! - `js` (wasm only): the classes that JavaScript sees.
+//! - `js` (wasm only): the class that JavaScript sees.
 
 pub mod core;
+#[cfg(target_arch = "wasm32")]
+pub mod js;
+#[cfg(target_arch = "wasm32")]
+mod shell;

@@ -1,1 +1,3 @@
-//! Placeholder while the crate is being laid out.
+//! The reference sync server: a pure [`engine`], and what puts it on a network and a disk.
+
+pub mod engine;

@@ -106,6 +106,8 @@ pub enum Command {
     Confirmation(Ticket, String, String),
     /// Use this token from now on.
     SetToken(String),
+    /// Whether there is a credential function to ask, from now on.
+    SetCredentialSource(bool),
     /// Reconnect now.
     Nudge,
     /// Behave as if there were no network, or stop doing so.

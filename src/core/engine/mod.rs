@@ -255,6 +255,10 @@ impl Engine {
                     self.connection.set_token(self.now.mono);
                 }
             }
+            Command::SetCredentialSource(present) => {
+                let fallback = if self.token.is_some() { Source::Token } else { Source::Missing };
+                self.connection.set_source(if present { Source::Function } else { fallback });
+            }
             Command::Nudge => self.connection.handle_retry(self.now.mono),
             Command::SetOffline(offline) => self.set_network(offline, self.system_offline),
         }

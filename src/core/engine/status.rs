@@ -34,7 +34,7 @@ impl Engine {
         root.object("connection", |connection| {
             connection.str("state", state);
             if let Some(reason) = self.connection.reason() {
-                connection.raw("reason", &reason.to_json());
+                connection.str("reason", &reason.code);
             }
             connection.u64("since", wall_of(self.connection.since()));
             if let Some(at) = self.connection.deadline() {

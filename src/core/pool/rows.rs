@@ -5,6 +5,7 @@
 //! Deliberately without queries: see [`super::table`].
 
 use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
 
 use super::hash::{hash_id, spread};
 use super::scan::{Found, Locator};
@@ -152,7 +153,7 @@ impl Rows {
         stamp: SyncId,
     ) -> Slot {
         let hash = hash_id(self.seed, id);
-        let Some(slot) = self.lookup(hash, id).or_else(|| self.take_slot(hash)) else { return Slot::NONE };
+        let Some(slot) = self.slot_for(hash, id) else { return Slot::NONE };
         let index = slot as usize;
         let marks = self.mark(slot);
         let Some(row) = self.rows.get_mut(index) else { return Slot::NONE };
@@ -174,8 +175,9 @@ impl Rows {
         if let Some(old) = row.base.replace(text) {
             chunks.sub(&old);
         }
-        self.set_mark(slot, BASE, true);
-        self.set_mark(slot, BASE_ARCHIVED, archived);
+        if let Some(marks) = self.marks.get_mut(index) {
+            *marks = (*marks | BASE) & !BASE_ARCHIVED | if archived { BASE_ARCHIVED } else { 0 };
+        }
         if !is_overlaid {
             self.show(slot, true, archived);
         }
@@ -212,7 +214,7 @@ impl Rows {
         let slot = match known {
             Some(slot) => slot,
             None if overlay.is_none() => return None,
-            None => self.take_slot(hash)?,
+            None => self.slot_for(hash, id)?,
         };
         let index = slot as usize;
         if known.is_none() {
@@ -429,31 +431,36 @@ impl Rows {
         self.ids.find(spread(hash), is_it).map(|&(_, slot)| slot)
     }
 
-    /// A slot for a new row, with the id still to be set.
-    fn take_slot(&mut self, hash: u32) -> Option<u32> {
+    /// The slot taken under `id`, or a new one with the id still to be set.
+    fn slot_for(&mut self, hash: u32, id: &str) -> Option<u32> {
+        let rows = &mut self.rows;
+        let is_it =
+            |&(other, slot): &(u32, u32)| other == hash && rows.get(slot as usize).is_some_and(|row| row.id() == id);
+        let entry = match self.ids.entry(spread(hash), is_it, |&(hash, _)| spread(hash)) {
+            Entry::Occupied(entry) => return Some(entry.get().1),
+            Entry::Vacant(entry) => entry,
+        };
         let row = Row { base: None, extra: None, stamp: SyncId(0), id_at: 0, id_len: 0 };
         let slot = match self.free.pop() {
             Some(slot) => {
+                let index = slot as usize;
                 self.is_in_order = false;
-                *self.rows.get_mut(slot as usize)? = row;
-                self.set_mark(slot, TAKEN, true);
-                if let Some(seq) = self.seqs.get_mut(slot as usize) {
-                    *seq = self.next_seq;
-                }
+                *rows.get_mut(index)? = row;
+                *self.marks.get_mut(index)? = TAKEN;
+                *self.seqs.get_mut(index)? = self.next_seq;
                 slot
             }
-            None if self.rows.len() >= ROWS_MAX => return None,
+            None if rows.len() >= ROWS_MAX => return None,
             None => {
-                let slot = self.rows.len() as u32;
-                self.rows.push(row);
+                rows.push(row);
                 self.marks.push(TAKEN);
                 self.seqs.push(self.next_seq);
-                slot
+                (rows.len() - 1) as u32
             }
         };
         // Rows that come after four thousand million others keep their places by slot.
         self.next_seq = self.next_seq.saturating_add(1);
-        self.ids.insert_unique(spread(hash), (hash, slot), |&(hash, _)| spread(hash));
+        entry.insert((hash, slot));
         Some(slot)
     }
 
@@ -493,12 +500,12 @@ impl Rows {
 
     /// Sets what readers see of the row.
     fn show(&mut self, slot: u32, shown: bool, archived: bool) {
-        let marks = self.mark(slot);
+        let Some(marks) = self.marks.get_mut(slot as usize) else { return };
         let archived = shown && archived;
-        self.shown = self.shown + usize::from(shown) - usize::from(marks & SHOWN != 0);
-        self.archived = self.archived + usize::from(archived) - usize::from(marks & ARCHIVED != 0);
-        self.set_mark(slot, SHOWN, shown);
-        self.set_mark(slot, ARCHIVED, archived);
+        self.shown = self.shown + usize::from(shown) - usize::from(*marks & SHOWN != 0);
+        self.archived = self.archived + usize::from(archived) - usize::from(*marks & ARCHIVED != 0);
+        let state = if shown { SHOWN } else { 0 } | if archived { ARCHIVED } else { 0 };
+        *marks = *marks & !(SHOWN | ARCHIVED) | state;
     }
 
     fn is_archived(&mut self, text: &RowText) -> bool {

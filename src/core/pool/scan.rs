@@ -28,8 +28,35 @@ pub(super) struct Found {
 struct Member {
     /// Its key as it stands in the text, quotes and colon included.
     key: Box<[u8]>,
+    /// The first sixteen bytes of `key` and which of them count: two comparisons settle most keys.
+    words: [(u64, u64); 2],
     /// Which of the locator's fields it is.
     field: Option<usize>,
+}
+
+impl Member {
+    fn new(key: &str, field: Option<usize>) -> Self {
+        let key: Box<[u8]> = ["\"", key, "\":"].concat().into_bytes().into();
+        let mut words = [(0, 0); 2];
+        for (index, &byte) in key.iter().enumerate().take(16) {
+            let (word, mask) = if index < 8 { &mut words[0] } else { &mut words[1] };
+            *word |= u64::from(byte) << (index % 8 * 8);
+            *mask |= 0xff << (index % 8 * 8);
+        }
+        Self { key, words, field }
+    }
+
+    /// Whether the key stands at the beginning of `rest`.
+    fn starts(&self, rest: &[u8]) -> bool {
+        let (Some(first), Some(second)) = (rest.first_chunk::<8>(), rest.get(8..).and_then(<[u8]>::first_chunk::<8>))
+        else {
+            return rest.starts_with(&self.key);
+        };
+        let [(word, mask), (second_word, second_mask)] = self.words;
+        let differs =
+            ((u64::from_le_bytes(*first) ^ word) & mask) | ((u64::from_le_bytes(*second) ^ second_word) & second_mask);
+        differs == 0 && (self.key.len() <= 16 || rest.starts_with(&self.key))
+    }
 }
 
 type Shape = Vec<Member>;
@@ -86,7 +113,7 @@ impl Locator {
             if regular {
                 regular = shape.len() < SHAPE_MEMBERS_MAX && !names.iter().any(|other| **other == *name);
                 names.push(Box::from(name.as_ref()));
-                shape.push(Member { key: ["\"", key.raw(), "\":"].concat().into_bytes().into(), field });
+                shape.push(Member::new(key.raw(), field));
             }
         }
         if regular && !shape.is_empty() {
@@ -120,7 +147,7 @@ fn walk(text: &str, shape: &[Member], found: &mut [Option<Found>]) -> bool {
         let Some(rest) = bytes.get(pos..) else { return false };
         let member = loop {
             let Some(member) = members.next() else { return false };
-            if rest.starts_with(&member.key) {
+            if member.starts(rest) {
                 break member;
             }
         };

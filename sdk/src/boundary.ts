@@ -1,0 +1,130 @@
+/**
+ * The boundary between this SDK and the Rust core: types only, no code.
+ *
+ * State, timing and decisions are on the other side. Everything composite crosses as JSON text, rows as positions
+ * ("slots") in a model's table. A model is named by its position among the keys of the schema.
+ *
+ * What the core promises, and this side relies on:
+ * - `changed` comes before any `settle`, `views`, `event` or `status` of the same turn, so that what those lead to never
+ *   reads a stale row. It comes for every model in which anything changed, with an empty array when none of its changed
+ *   rows was ever seen here.
+ * - A slot named to this side (by `find`, `query`, `viewRead`, the result of `read`) keeps its row until `changed` says
+ *   that it is gone.
+ * - Host methods are called while nothing in the core is borrowed: they may call back into it.
+ */
+
+/** What the SDK does for the core. Given to its constructor. */
+export interface Host {
+  /** Seen rows that changed since last told: `slot * 2`, plus 1 if the row is gone. */
+  changed(model: number, slots: Uint32Array): void;
+  /** The windows of these views changed. At most once per microtask. */
+  views(ids: Uint32Array): void;
+  /** Ends the promise of a ticket, perhaps before the call that carries the ticket returns. JSON texts. */
+  settle(ticket: number, error: string | undefined, value: string | undefined): void;
+  /** Something an application can listen to with `ablo.on`. The payload is JSON; errors in it are error JSON. */
+  event(name: string, payload: string): void;
+  /** The status snapshot changed. */
+  status(): void;
+  /** Asks the application's API key function. */
+  credential(): Promise<string | null>;
+  /** The application's fetch. */
+  fetch(url: string, init: RequestInit): Promise<Response>;
+}
+
+/** One client of the core. Each method that throws, throws the JSON text of an error. */
+export declare class Core {
+  /** @param config JSON of {@link CoreConfig}. */
+  constructor(config: string, host: Host);
+  /** Settles when the client is ready. */
+  start(ticket: number): void;
+  /** Slot + 1 of a visible row, or 0. */
+  find(model: number, id: string): number;
+  /** `[{…},null,…]`, in the order asked for. */
+  rows(model: number, slots: Uint32Array): string;
+  /** Slots of the rows that match, in order. */
+  query(model: number, options: string | undefined): Uint32Array;
+  count(model: number, options: string | undefined): number;
+  viewOpen(model: number, options: string | undefined): number;
+  /**
+   * `[0]`: nothing changed. `[1, …slots]`: the whole window. `[2, kind, at, slot, …]`: edits in order, where kind is 0
+   * for remove, 1 for insert and 2 for changed content.
+   */
+  viewRead(view: number): Uint32Array;
+  viewClose(view: number): void;
+  create(ticket: number, model: number, id: string, data: string, options: string | undefined): void;
+  update(ticket: number, model: number, id: string, data: string, options: string | undefined): void;
+  delete(ticket: number, model: number, id: string, options: string | undefined): void;
+  /** Server reads. The value is a JSON array of slots. */
+  read(ticket: number, model: number, options: string): void;
+  /** The value is the JSON of a receipt. */
+  commit(ticket: number, options: string): void;
+  /** JSON of {@link CoreStatus}. */
+  status(): string;
+  flush(ticket: number, timeoutMs: number | undefined): void;
+  confirmation(ticket: number, typename: string, id: string): void;
+  setToken(token: string): void;
+  token(): string | undefined;
+  nudge(): void;
+  /** For demonstrations and tests: behaves as if the network were gone. */
+  setOffline(offline: boolean): void;
+  /** Tells whether `Host.credential` can be asked, when that changes after construction. */
+  setCredentialSource?(present: boolean): void;
+  dispose(ticket: number): void;
+  /** wasm-bindgen's own: drops the object. */
+  free?(): void;
+}
+
+/** After the callback has run, every core of the page is dead. */
+export declare function onPanic(callback: (message: string) => void): void;
+
+/** What the constructor of {@link Core} is told, as JSON. */
+export interface CoreConfig {
+  /** Schema JSON. */
+  schema: object;
+  baseUrl: string;
+  apiKey?: string;
+  apiKeyFunction?: true;
+  authToken?: string;
+  kind?: string;
+  participantId?: string;
+  organizationId?: string;
+  syncGroups?: readonly string[];
+  bootstrapMode?: 'full' | 'none';
+  persistence: 'memory' | 'indexeddb';
+  timezone: string;
+}
+
+/** An error that crosses, as JSON. */
+export interface CoreError {
+  /** Name of the error class. */
+  class: string;
+  code: string;
+  message: string;
+  retryable: boolean;
+  httpStatus?: number;
+  requestId?: string;
+  param?: string;
+  retryAfterMs?: number;
+  details?: Record<string, unknown>;
+}
+
+/** What `Core.status` says, as JSON. Moments are milliseconds since the epoch. */
+export interface CoreStatus {
+  connection: { state: string; reason?: string; since: number; nextAttemptAt?: number };
+  durability: 'memory' | 'indexeddb';
+  storage: { persisted: boolean; usage?: number; quota?: number; problem?: string };
+  pendingWrites: number;
+  rejectedWrites: number;
+  participantId: string | null;
+  organizationId: string | null;
+  lastSyncId: number;
+  sync: {
+    state: 'idle' | 'syncing' | 'error' | 'offline' | 'reconnecting';
+    progress: number;
+    pendingChanges: number;
+    isSessionError: boolean;
+    error?: CoreError;
+    lastSyncAt?: number;
+    offlineSince?: number;
+  };
+}

@@ -1,0 +1,195 @@
+/** `Ablo()`: makes a client. Nothing is loaded, stored or sent before its first use. */
+
+import { AbloError, toAbloError } from './errors.js';
+import { type AbloEvents, listen, type MutationFailure } from './events.js';
+import { createCommits } from './commits.js';
+import { defineLater } from './later.js';
+import { createOperations } from './operations.js';
+import { type AbloOptions, type CredentialResolver, readOptions, type Settings } from './options.js';
+import { Listeners } from './report.js';
+import type { Schema } from './schema/define.js';
+import { toSchemaJSON } from './schema/json.js';
+import { Session } from './session.js';
+import { type Status, StatusReader, type SyncStatus } from './status.js';
+import type { CommitClient, ModelsOf } from './types.js';
+
+/** What every client has besides its models. */
+export interface AbloClient<S> {
+  /** The schema, as given. */
+  readonly schema: S;
+  /** Starts the client; resolves when rows are loaded. One shared promise; after a failure the next call tries again. */
+  ready(): Promise<void>;
+  /** Sends nothing more, closes everything. Never rejects. Calls after it reject with `client_disposed`. */
+  dispose(): Promise<void>;
+  /** As {@link AbloClient.dispose}: `await using ablo = Ablo(…)`. */
+  [Symbol.asyncDispose](): Promise<void>;
+  /** Disconnects, and deletes all that this identity has stored in this browser (nothing, in memory). Ends the client. */
+  purge(): Promise<void>;
+  /** Connection, storage and writes in one frozen snapshot: a new object only when something in it changed. */
+  readonly status: Status;
+  /** Calls back after `status` changed, not at once. Returns the way to stop. */
+  onStatus(listener: (status: Status) => void): () => void;
+  /** State of synchronisation: a new object only when something in it changed. */
+  readonly syncStatus: SyncStatus;
+  /**
+   * Listens to something that happens.
+   *
+   * @example ablo.on('write:rejected', ({ error }) => toast(error.message));
+   * @throws AbloValidationError `invalid_request` for an unknown event
+   */
+  on<E extends keyof AbloEvents>(event: E, listener: (payload: AbloEvents[E]) => void): () => void;
+  /**
+   * Calls back once for everything that changed in a turn, with the keys of the models in which something changed. For
+   * bindings to user-interface libraries; to follow rows use `onChange` of a model.
+   */
+  subscribe(listener: (change: { readonly models: readonly string[] }) => void): () => void;
+  /** Calls back when the login is over. */
+  onSessionError(listener: (error: Error) => void): () => void;
+  /** Calls back when the server refused a write, after it was undone here. */
+  onMutationFailure(listener: (failure: MutationFailure) => void): () => void;
+  /**
+   * Resolves when the server has confirmed every write.
+   *
+   * @param timeoutMs rejects with `flush_timeout` after that many milliseconds. Default: waits for ever
+   */
+  waitForFlush(timeoutMs?: number): Promise<void>;
+  /** Settles with the newest unconfirmed write of a row; at once if there is none. Takes the typename. */
+  waitForConfirmation(typename: string, id: string): Promise<void>;
+  /** Batches of writes. */
+  readonly commits: CommitClient;
+  /** Replaces the token, and connects again with it. */
+  setAuthToken(token: string): void;
+  /** The token in use, else the configured one, else null. */
+  getAuthToken(): Promise<string | null>;
+  /** Installs, replaces or removes the function that obtains tokens. */
+  setCredentialRefresher(resolver: CredentialResolver | null): void;
+  /** Looks for the server now. */
+  nudgeReconnect(): void;
+  /** For demonstrations and tests: behaves as if the network were gone. */
+  setOffline(offline: boolean): void;
+  /** Null until known. */
+  readonly organizationId: string | null;
+}
+
+/** A client: {@link AbloClient} and one {@link ModelsOf | property per model}. */
+export type Ablo<S = Schema> = AbloClient<S> & ModelsOf<S>;
+
+if (!Symbol.asyncDispose) {
+  Object.defineProperty(Symbol, 'asyncDispose', { value: Symbol.for('Symbol.asyncDispose') });
+}
+
+/**
+ * Makes a client.
+ *
+ * @throws AbloValidationError `invalid_options` for options that are none of ours; AbloAuthenticationError
+ * `browser_apikey_blocked`, `browser_database_url_blocked`
+ * @example
+ * const ablo = Ablo({
+ *   schema,
+ *   apiKey: async () => (await fetch('/api/session', { method: 'POST' })).text(),
+ * });
+ * await ablo.ready();
+ * ablo.tasks.onChange((tasks) => render(tasks), { where: { done: false } });
+ * await ablo.tasks.create({ data: { title: 'Call back' } });
+ */
+export function Ablo<S extends Schema>(options: AbloOptions<S>): Ablo<S> {
+  const settings = readOptions(options);
+  const client = createClient(settings);
+  if (settings.autoStart) client.ready().catch(() => undefined);
+  return client as Ablo<S>;
+}
+
+function createClient(settings: Settings): AbloClient<Schema> {
+  const { schema, deferred } = settings;
+  let token = settings.authToken;
+  let resolver = settings.credential;
+  let starting: Promise<void> | undefined;
+  let disposing: Promise<void> | undefined;
+  if (deferred !== undefined) settings.warn(deferred.message);
+
+  const session = new Session(schema.models, {
+    config: () => ({
+      schema: toSchemaJSON(schema),
+      baseUrl: settings.baseUrl,
+      ...settings.core,
+      ...(settings.apiKey === null ? {} : { apiKey: settings.apiKey }),
+      ...(resolver === null ? {} : { apiKeyFunction: true }),
+      ...(token === null ? {} : { authToken: token }),
+    }),
+    credential: resolver,
+    fetch: settings.fetch,
+    wasm: settings.wasm,
+  });
+  const reader = new StatusReader(session, settings.organizationId, Date.now(), deferred);
+  const statusListeners = new Listeners<[Status]>();
+  let told = reader.status;
+  session.statusChanges.add(() => {
+    if (told === reader.status) return;
+    told = reader.status;
+    statusListeners.call(told);
+  });
+
+  const ready = (): Promise<void> => {
+    if (deferred !== undefined) return Promise.reject(deferred);
+    starting ??= session.send((core, ticket) => core.start(ticket), nothing).catch((error: unknown) => {
+      starting = undefined;
+      throw toAbloError(error);
+    });
+    return starting;
+  };
+  const dispose = (): Promise<void> => (disposing ??= shutDown(session));
+
+  const client: AbloClient<Schema> = {
+    schema,
+    ready,
+    dispose,
+    [Symbol.asyncDispose]: dispose,
+    purge: dispose,
+    get status() {
+      return reader.status;
+    },
+    get syncStatus() {
+      return reader.sync;
+    },
+    get organizationId() {
+      return reader.status.organizationId;
+    },
+    onStatus: (listener) => statusListeners.add(listener),
+    on: (event, listener) => listen(session, event, listener),
+    subscribe: (listener) => session.changes.add(listener),
+    onSessionError: (listener) => listen(session, 'session:ended', ({ error }) => listener(error)),
+    onMutationFailure: (listener) =>
+      listen(session, 'write:rejected', ({ transaction, error, permanent = true }) => listener({ transaction, error, permanent })),
+    waitForFlush: (timeoutMs) => session.send((core, ticket) => core.flush(ticket, timeoutMs), nothing),
+    waitForConfirmation: (typename, id) =>
+      session.send((core, ticket) => core.confirmation(ticket, String(typename), String(id)), nothing),
+    commits: createCommits(session),
+    setAuthToken(next) {
+      token = next;
+      session.core?.setToken(next);
+    },
+    getAuthToken: async () => session.core?.token() ?? settings.apiKey ?? token,
+    setCredentialRefresher(next) {
+      resolver = next;
+      session.setCredential(next);
+    },
+    nudgeReconnect: () => session.core?.nudge(),
+    setOffline: (offline) => session.whenLoaded((core) => core.setOffline(offline), nothing),
+  };
+  for (const [index, [key, model]] of Object.entries(schema.models).entries()) {
+    Object.defineProperty(client, key, { value: createOperations(session, index, key, model), enumerable: true });
+  }
+  defineLater(client);
+  return client;
+}
+
+/** Lets the core close what it has open, then ends the session. A core that cannot do that any more is no reason to fail. */
+async function shutDown(session: Session): Promise<void> {
+  const { core } = session;
+  const closed = core && session.send((live, ticket) => live.dispose(ticket), nothing).catch(nothing);
+  if (closed !== undefined) await closed;
+  session.end(new AbloError('the client was disposed', { code: 'client_disposed' }));
+  core?.free?.();
+}
+
+function nothing(): void {}

@@ -1,0 +1,75 @@
+/** What `ablo.on` can listen to. */
+
+import type { AbloError } from './errors.js';
+import { invalid } from './errors.js';
+import { Listeners } from './report.js';
+import type { Session } from './session.js';
+import type { StaleNotification } from './types.js';
+
+/** A write, as the events of writes describe it. */
+export interface TransactionInfo {
+  readonly id: string;
+  readonly type: 'create' | 'update' | 'delete' | 'archive' | 'unarchive';
+  /** Typename of the model. */
+  readonly modelName: string;
+  readonly modelId: string;
+  readonly modelKey: string;
+  readonly data?: Readonly<Record<string, unknown>>;
+  readonly previousData?: Readonly<Record<string, unknown>>;
+  readonly status?: string;
+  /** Milliseconds since the epoch. */
+  readonly createdAt?: number;
+  readonly attempts?: number;
+}
+
+/** What `onMutationFailure` tells. */
+export interface MutationFailure {
+  readonly transaction: TransactionInfo;
+  readonly error: AbloError;
+  /** Whether trying again was ruled out. */
+  readonly permanent?: boolean;
+}
+
+/** Payloads by event. */
+export interface AbloEvents {
+  /** An operation with `onStale: 'notify'` was held back. */
+  'conflict:notified': { readonly clientTxId: string; readonly notifications: readonly StaleNotification[] };
+  /** An optimistic change was undone. */
+  'sync:rollback': {
+    readonly modelId: string;
+    readonly modelName: string;
+    readonly transactionType: string;
+    readonly reason: string;
+  };
+  /** The client found that it may have missed something, and is loading it again. */
+  'reconciliation:needed': { readonly reason: string } & Readonly<Record<string, unknown>>;
+  /** Synchronisation failed; the client goes on trying unless the error says otherwise. */
+  'sync:error': { readonly error: AbloError } & Readonly<Record<string, unknown>>;
+  /** A write reached its next stage. */
+  'write:stage': { readonly id: string; readonly stage: string } & Readonly<Record<string, unknown>>;
+  /** The server refused a write for good. */
+  'write:rejected': MutationFailure & Readonly<Record<string, unknown>>;
+  /** Storage in this browser gave trouble. */
+  'storage:problem': { readonly problem: string } & Readonly<Record<string, unknown>>;
+  /** The login is over. */
+  'session:ended': { readonly error: AbloError } & Readonly<Record<string, unknown>>;
+}
+
+const NAMES: readonly (keyof AbloEvents)[] = [
+  ...(['conflict:notified', 'sync:rollback', 'reconciliation:needed', 'sync:error'] as const),
+  ...(['write:stage', 'write:rejected', 'storage:problem', 'session:ended'] as const),
+];
+
+/** Adds a listener of an event. */
+export function listen<E extends keyof AbloEvents>(
+  session: Session,
+  event: E,
+  listener: (payload: AbloEvents[E]) => void,
+): () => void {
+  if (!NAMES.includes(event)) {
+    throw invalid('invalid_request', `unknown event "${event}", expected one of ${NAMES.join(', ')}`, 'event');
+  }
+  let listeners = session.events.get(event);
+  if (listeners === undefined) session.events.set(event, (listeners = new Listeners()));
+  return listeners.add(listener as (payload: unknown) => void);
+}

@@ -1,0 +1,284 @@
+/**
+ * One client's line to its core: promises by ticket, row caches by model, and what the core calls back.
+ *
+ * Calls made before the module is loaded wait in order and are made in the turn in which it becomes available. Nothing
+ * here decides anything about the protocol.
+ */
+
+import type { Core, CoreConfig, Host } from './boundary.js';
+import { AbloError, AbloAuthenticationError, errorFromCore, toAbloError } from './errors.js';
+import { Listeners, reportThrown } from './report.js';
+import { RowCache } from './rows.js';
+import type { ModelDef } from './schema/model.js';
+import { createCore, loadCore, onCrash, type WasmSource } from './wasm.js';
+
+/** A call that the core will answer through {@link Host.settle}. */
+type Call = (core: Core, ticket: number) => void;
+
+interface Ticket {
+  /** Runs inside `settle`, before anything else can change. */
+  resolve(value: string | undefined): void;
+  reject(error: AbloError): void;
+}
+
+/** What a live view offers to its session. */
+export interface Refreshable {
+  /** Called when the view's window changed. */
+  refresh(core: Core): void;
+}
+
+/** What the application supplies besides configuration. */
+export interface Environment {
+  /** Builds the configuration at the moment the core is made. */
+  config(): CoreConfig;
+  credential: (() => Promise<string | null>) | null;
+  fetch: typeof globalThis.fetch;
+  wasm: WasmSource | undefined;
+}
+
+export class Session implements Host {
+  /** Undefined until the module is loaded, and again after the end. */
+  core: Core | undefined;
+  /** Row caches, one per model, in the order of the schema. */
+  readonly models: readonly RowCache[];
+  /** Told at most once per microtask which models changed. */
+  readonly changes = new Listeners<[{ readonly models: readonly string[] }]>();
+  /** Told at most once per microtask that the status may have changed. */
+  readonly statusChanges = new Listeners<[]>();
+  readonly events = new Map<string, Listeners<[payload: unknown]>>();
+  /** Goes up whenever the core says that its status changed. */
+  statusVersion = 0;
+
+  #environment: Environment;
+  #keys: readonly string[];
+  #ended: AbloError | undefined;
+  #loading: Promise<void> | undefined;
+  /** Calls made before there is a core. */
+  #waiting: { start: (core: Core) => void; fail: (error: AbloError) => void }[] = [];
+  /** Views opened before there is a core. They outlive an attempt to load that failed. */
+  #attaching: ((core: Core) => void)[] = [];
+  #tickets = new Map<number, Ticket>();
+  #lastTicket = 0;
+  #views = new Map<number, Refreshable>();
+  #dirty = new Set<number>();
+  #statusDirty = false;
+  #notifying = false;
+  #unwatch: () => void;
+
+  constructor(models: Readonly<Record<string, ModelDef>>, environment: Environment) {
+    this.#environment = environment;
+    this.#keys = Object.keys(models);
+    this.models = Object.values(models).map((model, index) => new RowCache(this, index, model));
+    this.#unwatch = onCrash((error) => this.end(error));
+  }
+
+  /** Why nothing works any more: disposed or crashed. */
+  get ended(): AbloError | undefined {
+    return this.#ended;
+  }
+
+  /** The core for a synchronous read: undefined before loading and after disposal. A crash throws. */
+  reader(): Core | undefined {
+    if (this.#ended?.code === 'client_crashed') throw this.#ended;
+    return this.core;
+  }
+
+  /**
+   * Makes a call and returns its promise. The call itself is made before this returns when there is a core, so that an
+   * optimistic change is visible in the next statement.
+   *
+   * @param read turns the answer into the result while the answer is fresh
+   */
+  send<T>(call: Call, read: (value: string | undefined) => T): Promise<T> {
+    return new Promise((resolve, reject) => {
+      const ticket: Ticket = {
+        resolve: (value) => {
+          try {
+            resolve(read(value));
+          } catch (error) {
+            reject(toAbloError(error));
+          }
+        },
+        reject,
+      };
+      this.whenLoaded((core) => this.#issue(core, call, ticket), reject);
+    });
+  }
+
+  /** Runs `start` with the core: now if it is there, otherwise after loading, in the order of these calls. */
+  whenLoaded(start: (core: Core) => void, fail: (error: AbloError) => void): void {
+    if (this.#ended !== undefined) fail(this.#ended);
+    else if (this.core !== undefined) start(this.core);
+    else {
+      this.#waiting.push({ start, fail });
+      this.#loading ??= this.#load();
+    }
+  }
+
+  #issue(core: Core, call: Call, ticket: Ticket): void {
+    const id = ++this.#lastTicket;
+    this.#tickets.set(id, ticket);
+    try {
+      call(core, id);
+    } catch (error) {
+      this.#tickets.delete(id);
+      ticket.reject(toAbloError(this.translate(error)));
+    }
+  }
+
+  async #load(): Promise<void> {
+    try {
+      await loadCore(this.#environment.wasm);
+      if (this.#ended !== undefined) return;
+      this.core = createCore(JSON.stringify(this.#environment.config()), this);
+    } catch (error) {
+      this.#failWaiting(toAbloError(error));
+      return;
+    } finally {
+      this.#loading = undefined;
+    }
+    // Views last: their callbacks are the application's, and what it then does must not overtake what waits.
+    const waiting = this.#waiting.splice(0);
+    for (const { start, fail } of waiting) {
+      if (this.#ended !== undefined) fail(this.#ended);
+      else start(this.core);
+    }
+    for (const attach of this.#attaching.splice(0)) {
+      if (this.#ended !== undefined) return;
+      try {
+        attach(this.core);
+      } catch (error) {
+        reportThrown(this.translate(error));
+      }
+    }
+  }
+
+  #failWaiting(error: AbloError): void {
+    for (const { fail } of this.#waiting.splice(0)) fail(error);
+  }
+
+  /** Runs `attach` after loading, which is not begun for it: whoever only listens causes no work. */
+  onLoaded(attach: (core: Core) => void): void {
+    if (this.#ended === undefined) this.#attaching.push(attach);
+  }
+
+  /** What to throw for something that a call of the core threw: its texts get their class, the rest passes. */
+  translate(error: unknown): unknown {
+    if (typeof error === 'string') return toAbloError(error);
+    // A trap of the module: the end was announced already, with a better explanation.
+    return this.#ended?.code === 'client_crashed' ? this.#ended : error;
+  }
+
+  addView(id: number, view: Refreshable): void {
+    this.#views.set(id, view);
+  }
+
+  removeView(id: number): void {
+    this.#views.delete(id);
+  }
+
+  /** Ends everything: pending promises reject with `error`, later calls too. */
+  end(error: AbloError): void {
+    if (this.#ended !== undefined) return;
+    this.#ended = error;
+    this.#unwatch();
+    this.core = undefined;
+    this.#views.clear();
+    this.#attaching = [];
+    for (const model of this.models) model.clear();
+    this.#failWaiting(error);
+    const tickets = [...this.#tickets.values()];
+    this.#tickets.clear();
+    for (const ticket of tickets) ticket.reject(error);
+  }
+
+  /** Installs or removes the application's credential function. */
+  setCredential(credential: (() => Promise<string | null>) | null): void {
+    this.#environment.credential = credential;
+    this.core?.setCredentialSource?.(credential !== null);
+  }
+
+  // What the core calls.
+
+  changed(model: number, slots: Uint32Array): void {
+    this.models[model]?.invalidate(slots);
+    this.#dirty.add(model);
+    this.#notifySoon();
+  }
+
+  views(ids: Uint32Array): void {
+    for (const id of ids) {
+      if (this.core === undefined) return;
+      try {
+        this.#views.get(id)?.refresh(this.core);
+      } catch (error) {
+        reportThrown(error);
+      }
+    }
+  }
+
+  settle(ticket: number, error: string | undefined, value: string | undefined): void {
+    const entry = this.#tickets.get(ticket);
+    if (entry === undefined) return;
+    this.#tickets.delete(ticket);
+    if (error === undefined) entry.resolve(value);
+    else entry.reject(errorFromCore(error));
+  }
+
+  event(name: string, payload: string): void {
+    const listeners = this.events.get(name);
+    if (listeners !== undefined) listeners.call(readPayload(payload));
+  }
+
+  status(): void {
+    this.statusVersion += 1;
+    this.#statusDirty = true;
+    this.#notifySoon();
+  }
+
+  async credential(): Promise<string | null> {
+    const token: unknown = await this.#environment.credential?.();
+    if (token === null || (typeof token === 'string' && token !== '')) return token;
+    // An application that answers undefined has made a mistake; nobody should be signed out for it.
+    throw new AbloAuthenticationError('the apiKey function must resolve to a non-empty string or null', {
+      code: 'auth_no_credentials',
+      param: 'apiKey',
+    });
+  }
+
+  fetch(url: string, init: RequestInit): Promise<Response> {
+    return this.#environment.fetch(url, init);
+  }
+
+  /** Listeners hear of everything that happened in one turn at once, after it. */
+  #notifySoon(): void {
+    if (this.#notifying) return;
+    this.#notifying = true;
+    queueMicrotask(() => this.#notify());
+  }
+
+  #notify(): void {
+    this.#notifying = false;
+    const dirty = [...this.#dirty];
+    const status = this.#statusDirty;
+    this.#dirty.clear();
+    this.#statusDirty = false;
+    if (status) this.statusChanges.call();
+    if (dirty.length === 0) return;
+    const models = dirty.sort((a, b) => a - b).flatMap((index) => this.#keys[index] ?? []);
+    this.changes.call(Object.freeze({ models: Object.freeze(models) }));
+  }
+}
+
+/** Parses an event's payload; members that hold the core's errors become real errors. */
+function readPayload(text: string): unknown {
+  const payload: unknown = text === '' ? undefined : JSON.parse(text);
+  if (typeof payload !== 'object' || payload === null) return payload;
+  const members = payload as Record<string, unknown>;
+  if (isCoreError(members['error'])) members['error'] = errorFromCore(members['error']);
+  return payload;
+}
+
+function isCoreError(value: unknown): value is Parameters<typeof errorFromCore>[0] & object {
+  return typeof value === 'object' && value !== null && 'class' in value && 'message' in value;
+}

@@ -1,0 +1,257 @@
+/** Types of the public interface: model operations, options, commits. */
+
+import type { InferCreate, InferModel, InferModelNames, InferUpdate } from './schema/infer.js';
+
+/** Which rows a local read sees: not archived ones (default), only archived ones, or both. */
+export type ModelListScope = 'live' | 'archived' | 'all';
+
+/** Options of `getCount`. */
+export interface LocalCountOptions<T> {
+  /** Every listed field must be equal. `undefined` and `null` ask for rows without the field. */
+  readonly where?: { readonly [K in keyof T]?: T[K] | null } | undefined;
+  /** A further condition, in JavaScript. Slower than `where`: it sees every row that `where` lets through. */
+  readonly filter?: ((row: T) => boolean) | undefined;
+  /** Default: `'live'`. */
+  readonly state?: ModelListScope | undefined;
+}
+
+/** Options of `getAll` and `onChange`. */
+export interface LocalReadOptions<T> extends LocalCountOptions<T> {
+  /** One field and its direction; only the first key counts. Default: the order in which rows arrived. */
+  readonly orderBy?: { readonly [K in keyof T]?: 'asc' | 'desc' } | undefined;
+  /** Most rows. 0 and the default mean no limit. */
+  readonly limit?: number | undefined;
+  /** How many rows to leave out at the beginning. Default: 0. */
+  readonly offset?: number | undefined;
+}
+
+/** Operators of server reads. In `LIKE` patterns `%` is any run of characters and `_` any one. */
+export type WhereOperator =
+  | ('=' | '!=' | '<' | '<=' | '>' | '>=' | 'IN' | 'NOT IN' | 'IS' | 'IS NOT')
+  | ('LIKE' | 'NOT LIKE' | 'ILIKE' | 'NOT ILIKE');
+
+type Scalar = string | number | boolean | null | Date;
+type FieldName<T> = keyof T & string;
+
+/** One condition of a server read: `[field, value]` or `[field, operator, value]`. */
+export type WhereClause<T> =
+  | readonly [field: FieldName<T>, value: Scalar]
+  | readonly [field: FieldName<T>, operator: WhereOperator, value: Scalar | readonly Scalar[]];
+
+/** Options of `list`. */
+export interface ServerReadOptions<T> {
+  /** Fields and values (an array of values means any of them), or clauses, of which all must hold. */
+  readonly where?: { readonly [K in keyof T]?: T[K] | Scalar | readonly Scalar[] } | readonly WhereClause<T>[] | undefined;
+  /** One field and its direction; only the first key counts. */
+  readonly orderBy?: { readonly [K in keyof T]?: 'asc' | 'desc' } | undefined;
+  /** Most rows. 0 and the default mean no limit. */
+  readonly limit?: number | undefined;
+  /** `'complete'` always asks the server. Default: `'unknown'`, which may answer from local rows. */
+  readonly type?: 'complete' | 'unknown' | undefined;
+  /** Relations whose rows come along. */
+  readonly expand?: readonly string[] | undefined;
+}
+
+/** Parameters of `retrieve`. */
+export interface ModelRetrieveParams {
+  readonly id: string;
+  readonly type?: 'complete' | 'unknown' | undefined;
+  readonly expand?: readonly string[] | undefined;
+}
+
+/** What the writer looked at: checked together with the write. */
+export type ReadDependency =
+  | {
+      readonly model: string;
+      readonly id: string;
+      readonly readAt: number;
+      readonly fields?: readonly string[];
+      readonly onStale?: OnStale;
+    }
+  | { readonly group: string; readonly readAt: number; readonly onStale?: OnStale };
+
+/** What happens to a write whose row changed after `readAt`. */
+export type OnStale = 'reject' | 'overwrite' | 'notify';
+
+/** The part of {@link MutationOptions} that guards and names a write. */
+export interface WriteOptions {
+  /** Watermark (a sync id) that the decision was based on: engages the stale check. */
+  readonly readAt?: number | null | undefined;
+  /** Default, when `readAt` is set: `'reject'`. */
+  readonly onStale?: OnStale | null | undefined;
+  /** 1 to 255 characters. The same key with the same write is applied once. Default: generated. */
+  readonly idempotencyKey?: string | null | undefined;
+  /** For the history, up to 255 characters. */
+  readonly label?: string | undefined;
+}
+
+/** Options of every write. */
+export interface MutationOptions extends WriteOptions {
+  /** Settle when queued on this device (default), or when the server has answered. */
+  readonly wait?: 'queued' | 'confirmed' | undefined;
+  /** Act under an existing claim. */
+  readonly claimRef?: string | { readonly id: string } | null | undefined;
+  readonly causedByTaskId?: string | null | undefined;
+  readonly reads?: readonly ReadDependency[] | null | undefined;
+}
+
+/** Parameters of `create`. */
+export type ModelCreateParams<C> = MutationOptions & {
+  readonly data: C;
+  /** Default: `data.id`, else a new UUID. */
+  readonly id?: string | null | undefined;
+  /** Claims come with a later version. */
+  readonly claim?: null | undefined;
+};
+
+/** Parameters of `update`. */
+export type ModelUpdateParams<U> = MutationOptions & {
+  readonly id: string;
+  readonly data: U;
+  /** Claims come with a later version. */
+  readonly claim?: null | undefined;
+};
+
+/** Parameters of `delete`. */
+export type ModelDeleteParams = MutationOptions & {
+  readonly id: string;
+  /** Claims come with a later version. */
+  readonly claim?: null | undefined;
+};
+
+/**
+ * The rows of one model: `ablo.tasks`.
+ *
+ * Reads without `await` see local rows, own unconfirmed writes included. A row is a frozen plain object, and the same
+ * object until something in it changes; a list is the same array until something in it changes.
+ */
+export interface ModelOperations<T, C = Partial<T>, U = Partial<T>> {
+  /** The row of that id, archived or not, if it is here. */
+  get(id: string): T | undefined;
+  /**
+   * The rows here that match.
+   *
+   * @example ablo.tasks.getAll({ where: { done: false }, orderBy: { createdAt: 'desc' }, limit: 20 })
+   */
+  getAll(options?: LocalReadOptions<T>): readonly T[];
+  /** How many rows here match. */
+  getCount(options?: LocalCountOptions<T>): number;
+  /**
+   * Calls back at once with the rows here that match, and again whenever that list or a row in it has changed. Returns
+   * the way to stop.
+   */
+  onChange(callback: (rows: readonly T[]) => void, options?: LocalReadOptions<T>): () => void;
+  /** One row, from here or from the server. Undefined when the server has none either. */
+  retrieve(params: ModelRetrieveParams): Promise<T | undefined>;
+  /**
+   * Rows that match, from here or from the server.
+   *
+   * @example await ablo.tasks.list({ where: [['title', 'ILIKE', '%refund%']], limit: 25, type: 'complete' })
+   */
+  list(options?: ServerReadOptions<T>): Promise<readonly T[]>;
+  /**
+   * Adds a row, here at once and on the server as soon as possible. Fills in defaults.
+   *
+   * @throws AbloValidationError `invalid_body` or `model_required_field_missing` with the field in `param`, `invalid_id`,
+   * `write_options_invalid`; with `wait: 'confirmed'` also what the server answers
+   * @example const task = await ablo.tasks.create({ data: { title: 'Call back' } });
+   */
+  create(params: ModelCreateParams<C>): Promise<T>;
+  /**
+   * Changes fields of a row, here at once and on the server as soon as possible. The row must be here.
+   *
+   * @throws as {@link ModelOperations.create}, and `entity_not_found`
+   */
+  update(params: ModelUpdateParams<U>): Promise<T>;
+  /** Removes a row. The row must be here. */
+  delete(params: ModelDeleteParams): Promise<void>;
+  /** Claims come with a later version: rejects with `model_claim_not_configured`. */
+  claim(params: { readonly id: string }): Promise<never>;
+  /** Presence comes with a later version: rejects with `model_watch_not_configured`. */
+  watch(ids: string | readonly string[]): Promise<never>;
+}
+
+/** The model operations of a schema, by model key. */
+export type ModelsOf<S> = {
+  readonly [K in InferModelNames<S>]: ModelOperations<InferModel<S, K>, InferCreate<S, K>, InferUpdate<S, K>>;
+};
+
+/** What an operation of a commit does. */
+export type CommitAction = 'create' | 'update' | 'delete' | 'archive' | 'unarchive';
+
+/** One operation of `commits.create`. */
+export interface CommitOperationInput {
+  readonly action: CommitAction;
+  /** Key or typename of the model. */
+  readonly model?: string | undefined;
+  readonly id?: string | undefined;
+  /** Another way to say `model` and `id`, which win. */
+  readonly target?: { readonly model: string; readonly id: string } | undefined;
+  readonly data?: Readonly<Record<string, unknown>> | undefined;
+  readonly transactionId?: string | undefined;
+  readonly readAt?: number | null | undefined;
+  readonly onStale?: OnStale | null | undefined;
+}
+
+/** Options of `commits.create`: one `operation` or several `operations`. */
+export interface CommitCreateOptions {
+  readonly operation?: CommitOperationInput | undefined;
+  readonly operations?: readonly CommitOperationInput[] | undefined;
+  /** Default: `'confirmed'`. */
+  readonly wait?: 'queued' | 'confirmed' | undefined;
+  /** Also the receipt's id. Default: a new UUID. */
+  readonly idempotencyKey?: string | null | undefined;
+  /** For operations that have none. */
+  readonly readAt?: number | null | undefined;
+  /** For operations that have none. */
+  readonly onStale?: OnStale | null | undefined;
+  /** Claims come with a later version. */
+  readonly claim?: null | undefined;
+  readonly claimRef?: string | { readonly id: string } | null | undefined;
+  readonly reads?: readonly ReadDependency[] | null | undefined;
+  readonly label?: string | undefined;
+}
+
+/** Says that an operation was held back because its row had changed. */
+export interface StaleNotification {
+  readonly object?: 'stale_notification';
+  readonly model: string;
+  readonly id: string;
+  /** Watermark that the writer used. */
+  readonly readAt: number;
+  /** Watermark of the change in between. */
+  readonly observedSyncId: number;
+  readonly conflictingFields: readonly string[];
+  readonly currentValues: Readonly<Record<string, unknown>>;
+  readonly writtenBy: { readonly kind: 'user' | 'agent' | 'system'; readonly id: string };
+  /** Set when a group dependency caused it. */
+  readonly group?: string;
+}
+
+/** What `commits.create` resolves to. */
+export interface CommitReceipt {
+  readonly id: string;
+  readonly status: 'queued' | 'confirmed';
+  /** Watermark of the commit. */
+  readonly lastSyncId?: number;
+  /** Operations that were held back. Absent when there are none. */
+  readonly notifications?: readonly StaleNotification[];
+}
+
+/** Sends batches of writes. */
+export interface CommitClient {
+  /**
+   * Sends one atomic batch. Nothing is changed here first: the result arrives as ordinary changes.
+   *
+   * @throws AbloValidationError `commit_operation_required`, `commit_operations_ambiguous`,
+   * `commit_operation_model_required`, `write_options_invalid`; then whatever the server answers
+   * @example
+   * await ablo.commits.create({
+   *   operations: [
+   *     { action: 'update', model: 'tasks', id: 't1', data: { title: 'Both' } },
+   *     { action: 'archive', model: 'tasks', id: 't2' },
+   *   ],
+   * });
+   */
+  create(options: CommitCreateOptions): Promise<CommitReceipt>;
+}

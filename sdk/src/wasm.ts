@@ -1,0 +1,52 @@
+/**
+ * Loads the WebAssembly module: once per page, when the first client needs it, never at import.
+ *
+ * A crash of the module (a Rust panic) ends every client of the page; whoever is registered here is told.
+ */
+
+import init, { Core, onPanic } from 'ablo-core';
+
+import { AbloConnectionError, AbloError } from './errors.js';
+
+/** Where the module comes from when not from the file next to this one. */
+export type WasmSource = URL | string | BufferSource | WebAssembly.Module;
+
+let loading: Promise<void> | undefined;
+let crash: AbloError | undefined;
+const watchers = new Set<(error: AbloError) => void>();
+
+/** Loads the module unless that was done already. A failed attempt is not remembered. */
+export function loadCore(source: WasmSource | undefined): Promise<void> {
+  return (loading ??= start(source ?? new URL('./ablo_wasm_bg.wasm', import.meta.url)));
+}
+
+async function start(source: WasmSource): Promise<void> {
+  try {
+    await init({ module_or_path: source });
+    onPanic(announceCrash);
+  } catch (cause) {
+    loading = undefined;
+    throw new AbloConnectionError(`cannot load the WebAssembly module: ${String(cause)}`, {
+      code: 'wasm_unavailable',
+      retryable: true,
+      cause,
+    });
+  }
+}
+
+/** Makes a core. Only after {@link loadCore}. */
+export function createCore(...args: ConstructorParameters<typeof Core>): InstanceType<typeof Core> {
+  if (crash !== undefined) throw crash;
+  return new Core(...args);
+}
+
+/** Registers for the news that the module has crashed. Returns the way out. */
+export function onCrash(watcher: (error: AbloError) => void): () => void {
+  watchers.add(watcher);
+  return () => watchers.delete(watcher);
+}
+
+function announceCrash(message: string): void {
+  crash = new AbloError(`client crashed: ${message}`, { code: 'client_crashed' });
+  for (const watcher of [...watchers]) watcher(crash);
+}

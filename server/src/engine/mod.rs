@@ -1,0 +1,258 @@
+//! The sync engine: every decision of the server, without I/O.
+//!
+//! It owns all rows of all organizations in memory, as JSON text, with the history that lets connections catch up. It
+//! reads no clock, draws no outside randomness and writes nowhere: time and seed are arguments, and what must last comes
+//! out as [`Output::Store`]. The same type runs behind `ablo-server` and in the simulation.
+//!
+//! Reading order: [`Engine`] for the contract, `session` for frames and fan-out, `commit` for writes, `read`, `query` and
+//! `model_api` for HTTP reads, `history` for deltas, `group` for who sees what, `auth` for keys, `guard` for the place of
+//! claims and stale checks.
+
+mod auth;
+mod catalog;
+mod commit;
+mod group;
+mod guard;
+mod history;
+mod idempotency;
+mod model_api;
+mod participant;
+mod query;
+mod read;
+mod row;
+mod seed;
+mod session;
+mod storage;
+mod tenant;
+#[cfg(test)]
+mod tests;
+mod token;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use ablo_wasm::core::error::Error;
+use ablo_wasm::core::id::SyncId;
+use ablo_wasm::core::json::{Kind, Value};
+use ablo_wasm::core::schema::Schema;
+use ablo_wasm::core::time::Instant;
+
+pub use auth::StaticKey;
+pub use commit::OPERATIONS_MAX;
+pub use history::HISTORY_MAX;
+pub use participant::{KeyKind, Participant, ParticipantKind, Text};
+pub use query::QUERIES_MAX;
+pub use read::BootstrapRequest;
+pub use session::{ConnectionId, HOLD_BACK_MS};
+pub use storage::{
+    StoreChange, Stored, StoredCommit, StoredDelta, StoredKey, StoredRow, StoredTransaction, Verb,
+};
+
+use catalog::{Catalog, Slot};
+use history::{Change, History};
+use idempotency::Remembered;
+use session::{Bootstraps, Connection};
+use tenant::{Row, Tenant};
+
+/// What an engine is made from.
+#[derive(Clone, Debug, Default)]
+pub struct Config {
+    /// The models. Without one, any model is accepted.
+    pub schema: Option<Schema>,
+    /// Keys that work from the start.
+    pub keys: Vec<StaticKey>,
+}
+
+/// What the world is to do, in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Make this durable before anything that comes after it.
+    Store(StoreChange),
+    /// Send a text frame.
+    Send {
+        /// To whom.
+        connection: ConnectionId,
+        /// The frame.
+        text: Arc<str>,
+    },
+    /// Close the connection. The engine has already forgotten it.
+    Close {
+        /// Which.
+        connection: ConnectionId,
+        /// The close code.
+        code: u16,
+        /// The reason.
+        reason: &'static str,
+    },
+}
+
+/// The server's state and decisions.
+///
+/// # The contract
+///
+/// - **Facts** come in by [`connect`](Self::connect), [`handle_frame`](Self::handle_frame),
+///   [`disconnect`](Self::disconnect) and [`handle_timeout`](Self::handle_timeout). They cannot fail: what a client did
+///   wrong is answered to that client.
+/// - **Requests** (`bootstrap`, `query`, `commit_request`, …) are HTTP bodies in, HTTP bodies out; they fail with an
+///   [`Error`] whose registered status is the HTTP status.
+/// - After each of either, drain [`poll_output`](Self::poll_output) to `None`, then read
+///   [`poll_timeout`](Self::poll_timeout) and call [`handle_timeout`](Self::handle_timeout) no earlier than it says. Too
+///   late or too often is harmless.
+/// - Outputs are performed in order, and nothing behind an [`Output::Store`] may leave the server before that change is
+///   durable: **neither later outputs nor the result of the request** that produced it. A store that fails to write is
+///   the end of this engine: drop it and load another from what is durable.
+/// - Who restarts gives [`load`](Self::load) everything durable before anything else.
+///
+/// ```
+/// use ablo_server::engine::{Config, Engine, Output, Participant, Stored};
+/// use ablo_wasm::core::time::Now;
+///
+/// let mut engine = Engine::new(Config::default(), Engine::seed_from(7));
+/// let mut disk = Stored::default();
+/// let now = Now::new(0, 1_782_900_000_000);
+/// let ada = Participant::user("ada", "acme");
+/// let conn = engine.connect(now, &ada, None);
+/// engine.handle_frame(now, conn, r#"{"type":"sync_request","payload":{"cursor":null,"lastSyncId":0}}"#);
+/// engine.handle_frame(now, conn, r#"{"type":"commit","payload":{"clientTxId":"k1","operations":[
+///     {"type":"CREATE","model":"Task","id":"t1","input":{"title":"Write"}}]}}"#);
+/// let mut sent = Vec::new();
+/// while let Some(output) = engine.poll_output() {
+///     match output {
+///         Output::Store(change) => disk.apply(change),
+///         Output::Send { text, .. } => sent.push(text.to_string()),
+///         Output::Close { .. } => {}
+///     }
+/// }
+/// assert_eq!((sent.len(), disk.rows.len(), disk.head.0), (3, 1, 1)); // sync_response, delta, mutation_result
+/// ```
+#[derive(Debug)]
+pub struct Engine {
+    catalog: Catalog,
+    keys: auth::Keys,
+    random: token::Random,
+    tenants: BTreeMap<Text, Tenant>,
+    /// The highest id given out. Only grows, also across restarts.
+    head: SyncId,
+    history: History,
+    remembered: Remembered,
+    connections: BTreeMap<ConnectionId, Connection>,
+    next_connection: u64,
+    bootstraps: Bootstraps,
+    /// Models learned since the last change went to the store.
+    unsaved_models: Vec<Slot>,
+    outputs: VecDeque<Output>,
+}
+
+impl Engine {
+    /// An empty engine. The seed decides ids and keys that it makes up: take it from the operating system wherever keys
+    /// must not be guessed.
+    pub fn new(config: Config, seed: [u8; 32]) -> Self {
+        Self {
+            catalog: Catalog::new(config.schema),
+            keys: auth::Keys::new(config.keys),
+            random: token::Random::new(seed),
+            tenants: BTreeMap::new(),
+            head: SyncId(0),
+            history: History::default(),
+            remembered: Remembered::default(),
+            connections: BTreeMap::new(),
+            next_connection: 1,
+            bootstraps: Bootstraps::default(),
+            unsaved_models: Vec::new(),
+            outputs: VecDeque::new(),
+        }
+    }
+
+    /// A seed for tests and simulations.
+    pub fn seed_from(number: u64) -> [u8; 32] {
+        let mut seed = [0; 32];
+        seed[..8].copy_from_slice(&number.to_be_bytes());
+        seed
+    }
+
+    /// Takes over what a store holds. Call it once, before anything else.
+    ///
+    /// # Errors
+    /// `internal_error` naming the first record that cannot be read: starting without it would lose it.
+    pub fn load(&mut self, stored: Stored) -> Result<(), Error> {
+        let broken = |what: &str, id: &str| {
+            Err(Error::wire("internal_error", format!("the stored {what} {id:.80} cannot be read; restore a backup")))
+        };
+        self.head = stored.head;
+        let spellings = stored.models;
+        for spelling in &spellings {
+            self.catalog.restore(spelling.0, Some(spelling.1));
+        }
+        for (_, row) in stored.rows {
+            if Value::parse(&row.data).is_ok_and(|data| data.kind == Kind::Object) {
+                let slot = self.catalog.restore(&row.model, spellings.get(&row.model));
+                let tenant = self.tenants.entry(row.organization).or_default();
+                tenant.put(slot, row.id, Row::new(row.data, Arc::from([]), row.last_sync_id));
+            } else {
+                return broken("row", &row.id);
+            }
+        }
+        for tenant in self.tenants.values_mut() {
+            tenant.route_all(&self.catalog);
+        }
+        let mut changes = Vec::new();
+        for (id, delta) in stored.deltas {
+            self.head = self.head.max(id);
+            changes.push(Change {
+                id,
+                slot: self.catalog.restore(&delta.model, spellings.get(&delta.model)),
+                organization: delta.organization,
+                row: delta.row,
+                verb: delta.verb,
+                before: delta.groups_before.map(Arc::from),
+                after: delta.groups_after.map(Arc::from),
+                fields: delta.fields,
+                emptied: delta.emptied,
+                actor: delta.actor,
+                at: delta.at,
+            });
+        }
+        self.history.restore(stored.history_floor, changes.into_iter());
+        for (_, key) in stored.keys {
+            if !self.keys.restore(&key) {
+                return broken("key", &key.hash);
+            }
+        }
+        self.remembered.restore(stored.commits.into_values(), stored.transactions.into_values());
+        Ok(())
+    }
+
+    /// The next thing to do, if there is one.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) wants to be called.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.connections.values().filter_map(Connection::deadline).min()
+    }
+
+    /// The highest sync id given out.
+    pub fn head(&self) -> SyncId {
+        self.head
+    }
+
+    /// Whether no row has ever been written.
+    pub fn is_empty(&self) -> bool {
+        self.head == SyncId(0)
+    }
+
+    /// Open connections.
+    pub fn connections(&self) -> usize {
+        self.connections.len()
+    }
+
+    /// The JSON text of every row of an organization, as (typename, id, text), archived ones included. For checks.
+    pub fn rows(&self, organization: &str) -> impl Iterator<Item = (&str, &str, &str)> {
+        let tenant = self.tenants.get(organization);
+        self.catalog.served().flat_map(move |(slot, entry)| {
+            let rows = tenant.into_iter().flat_map(move |tenant| tenant.rows(slot));
+            rows.map(move |(id, row)| (&*entry.typename, &**id, &*row.text))
+        })
+    }
+}

@@ -1,0 +1,245 @@
+//! The class that JavaScript sees (`Core` in `sdk/src/boundary.ts`): thin, coarse, no decisions.
+//!
+//! Everything composite crosses as JSON text, rows as slots. Methods take `&self` and hold only the driver, so calls
+//! from inside callbacks are ordinary.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use wasm_bindgen::prelude::*;
+
+use crate::core::Engine;
+use crate::core::config::Config;
+use crate::core::error::Error;
+use crate::core::id::ModelIndex;
+use crate::core::input::{Change, Command, Ticket, Write};
+use crate::core::json::Value;
+use crate::core::pool::{Edit, Query, Slot, ViewChange, ViewId};
+use crate::shell::{Driver, Host};
+
+thread_local! {
+    static ON_PANIC: RefCell<Option<js_sys::Function>> = const { RefCell::new(None) };
+}
+
+#[wasm_bindgen]
+extern "C" {
+    #[wasm_bindgen(js_namespace = crypto, js_name = getRandomValues)]
+    fn fill_random(bytes: &js_sys::Uint8Array) -> js_sys::Uint8Array;
+    #[wasm_bindgen(js_namespace = console, js_name = error)]
+    fn console_error(text: &str);
+}
+
+/// Registers what to call when the module has crashed. Nothing in it may be called afterwards.
+#[wasm_bindgen(js_name = onPanic)]
+pub fn on_panic(callback: js_sys::Function) {
+    ON_PANIC.with(|slot| slot.borrow_mut().replace(callback));
+    std::panic::set_hook(Box::new(|info| {
+        let message = info.to_string();
+        console_error(&message);
+        let callback = ON_PANIC.with(|slot| slot.try_borrow().ok().and_then(|slot| slot.clone()));
+        if let Some(callback) = callback {
+            drop(callback.call1(&JsValue::UNDEFINED, &JsValue::from_str(&message)));
+        }
+    }));
+}
+
+/// One client.
+#[wasm_bindgen]
+pub struct Core {
+    driver: Rc<Driver>,
+}
+
+#[wasm_bindgen]
+impl Core {
+    /// Creates a client from the text of its configuration. It does nothing before [`Core::start`].
+    ///
+    /// # Errors
+    /// The text of an error object, as every method that throws.
+    #[wasm_bindgen(constructor)]
+    pub fn new(config: &str, host: Host) -> Result<Core, JsValue> {
+        let config = Config::parse(config).map_err(thrown)?;
+        let bytes = js_sys::Uint8Array::new_with_length(16);
+        let filled = fill_random(&bytes).to_vec();
+        let seed = filled.iter().fold(0_u128, |seed, byte| (seed << 8) | u128::from(*byte));
+        let engine = Engine::new(config, seed, crate::shell::driver::now());
+        Ok(Self { driver: Driver::new(engine, host) })
+    }
+
+    /// Starts; settles when rows are ready.
+    pub fn start(&self, ticket: u32) -> Result<(), JsValue> {
+        self.command(Command::Start(Ticket(ticket)))
+    }
+
+    /// Slot + 1 of a visible row, 0 when there is none.
+    pub fn find(&self, model: u32, id: &str) -> u32 {
+        self.driver.with(|engine| engine.find(index(model), id)).map_or(0, |slot| slot.0 + 1)
+    }
+
+    /// The texts of rows, as one JSON array.
+    pub fn rows(&self, model: u32, slots: &[u32]) -> String {
+        let slots: Vec<Slot> = slots.iter().map(|slot| Slot(*slot)).collect();
+        let mut text = String::new();
+        self.driver.with(|engine| engine.write_rows(index(model), &slots, &mut text));
+        text
+    }
+
+    /// Slots of the rows that a query selects.
+    pub fn query(&self, model: u32, options: Option<String>) -> Result<Vec<u32>, JsValue> {
+        let query = parse_query(options.as_deref())?;
+        Ok(self.driver.with(|engine| engine.query(index(model), &query)).into_iter().map(|slot| slot.0).collect())
+    }
+
+    /// How many rows a query selects.
+    pub fn count(&self, model: u32, options: Option<String>) -> Result<u32, JsValue> {
+        let query = parse_query(options.as_deref())?;
+        Ok(u32::try_from(self.driver.with(|engine| engine.count(index(model), &query))).unwrap_or(u32::MAX))
+    }
+
+    /// Opens a live view.
+    #[wasm_bindgen(js_name = viewOpen)]
+    pub fn view_open(&self, model: u32, options: Option<String>) -> Result<u32, JsValue> {
+        let query = parse_query(options.as_deref())?;
+        Ok(self.driver.with(|engine| engine.open_view(index(model), &query)).0)
+    }
+
+    /// What has become of a view's window since it was last read: `[0]` nothing, `[1, ...slots]` all of it,
+    /// `[2, kind, at, slot, ...]` edits in order.
+    #[wasm_bindgen(js_name = viewRead)]
+    pub fn view_read(&self, view: u32) -> Vec<u32> {
+        let place = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
+        match self.driver.with(|engine| engine.take_view_change(ViewId(view))) {
+            ViewChange::None => vec![0],
+            ViewChange::Reset(slots) => std::iter::once(1).chain(slots.into_iter().map(|slot| slot.0)).collect(),
+            ViewChange::Edits(edits) => {
+                let steps = edits.into_iter().flat_map(|edit| match edit {
+                    Edit::Remove(at) => [0, place(at), 0],
+                    Edit::Insert(at, slot) => [1, place(at), slot.0],
+                    Edit::Change(at) => [2, place(at), 0],
+                });
+                std::iter::once(2).chain(steps).collect()
+            }
+        }
+    }
+
+    /// Closes a view.
+    #[wasm_bindgen(js_name = viewClose)]
+    pub fn view_close(&self, view: u32) {
+        self.driver.with(|engine| engine.close_view(ViewId(view)));
+    }
+
+    /// Adds a row.
+    pub fn create(
+        &self,
+        ticket: u32,
+        model: u32,
+        id: String,
+        data: String,
+        options: Option<String>,
+    ) -> Result<(), JsValue> {
+        self.write(ticket, model, id, Change::Create(data), options)
+    }
+
+    /// Changes fields of a row.
+    pub fn update(
+        &self,
+        ticket: u32,
+        model: u32,
+        id: String,
+        data: String,
+        options: Option<String>,
+    ) -> Result<(), JsValue> {
+        self.write(ticket, model, id, Change::Update(data), options)
+    }
+
+    /// Removes a row.
+    pub fn delete(&self, ticket: u32, model: u32, id: String, options: Option<String>) -> Result<(), JsValue> {
+        self.write(ticket, model, id, Change::Delete, options)
+    }
+
+    /// Reads through the server; settles with the text of an array of slots.
+    pub fn read(&self, ticket: u32, model: u32, options: String) -> Result<(), JsValue> {
+        self.command(Command::Read(Ticket(ticket), index(model), options))
+    }
+
+    /// Sends one atomic batch; settles with the text of a receipt.
+    pub fn commit(&self, ticket: u32, options: String) -> Result<(), JsValue> {
+        self.command(Command::Commit(Ticket(ticket), options))
+    }
+
+    /// The text of the status snapshot.
+    pub fn status(&self) -> String {
+        self.driver.with(Engine::status)
+    }
+
+    /// Settles when every write is confirmed.
+    pub fn flush(&self, ticket: u32, timeout_ms: Option<f64>) -> Result<(), JsValue> {
+        let timeout = timeout_ms.filter(|ms| *ms >= 0.0).map(|ms| ms as u64);
+        self.command(Command::Flush(Ticket(ticket), timeout))
+    }
+
+    /// Settles with the newest unfinished write of a row.
+    pub fn confirmation(&self, ticket: u32, typename: String, id: String) -> Result<(), JsValue> {
+        self.command(Command::Confirmation(Ticket(ticket), typename, id))
+    }
+
+    /// Uses another bearer from now on.
+    #[wasm_bindgen(js_name = setToken)]
+    pub fn set_token(&self, token: String) -> Result<(), JsValue> {
+        self.command(Command::SetToken(token))
+    }
+
+    /// The bearer in use.
+    pub fn token(&self) -> Option<String> {
+        self.driver.with(|engine| engine.token().map(str::to_owned))
+    }
+
+    /// Reconnects now.
+    pub fn nudge(&self) -> Result<(), JsValue> {
+        self.command(Command::Nudge)
+    }
+
+    /// Behaves as if there were no network.
+    #[wasm_bindgen(js_name = setOffline)]
+    pub fn set_offline(&self, offline: bool) -> Result<(), JsValue> {
+        self.command(Command::SetOffline(offline))
+    }
+
+    /// Whether the host's credential function can be asked from now on.
+    #[wasm_bindgen(js_name = setCredentialSource)]
+    pub fn set_credential_source(&self, present: bool) -> Result<(), JsValue> {
+        self.command(Command::SetCredentialSource(present))
+    }
+
+    /// Sends what is waiting, closes, settles. Safe to repeat.
+    pub fn dispose(&self, ticket: u32) -> Result<(), JsValue> {
+        self.command(Command::Dispose(Ticket(ticket)))
+    }
+
+    fn write(
+        &self,
+        ticket: u32,
+        model: u32,
+        id: String,
+        change: Change,
+        options: Option<String>,
+    ) -> Result<(), JsValue> {
+        self.command(Command::Write(Ticket(ticket), Write { model: index(model), id, change, options }))
+    }
+
+    fn command(&self, command: Command) -> Result<(), JsValue> {
+        self.driver.command(command).map_err(thrown)
+    }
+}
+
+fn index(model: u32) -> ModelIndex {
+    ModelIndex(u16::try_from(model).unwrap_or(u16::MAX))
+}
+
+fn parse_query(options: Option<&str>) -> Result<Query, JsValue> {
+    let options = Value::parse(options.unwrap_or("{}")).map_err(|error| thrown(error.into()))?;
+    Query::parse(options).map_err(thrown)
+}
+
+fn thrown(error: Error) -> JsValue {
+    JsValue::from_str(&error.to_json())
+}

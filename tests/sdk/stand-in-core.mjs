@@ -1,0 +1,220 @@
+/**
+ * A stand-in for the compiled core, to put the SDK's own bookkeeping to the test: it keeps rows in a table, answers at
+ * once or when told to, and can be made to fail. It knows nothing of synchronisation; the real core is tested in the
+ * browser.
+ */
+
+export const page = { loads: 0, cores: [], failLoad: undefined, crash: undefined };
+
+export default async function init({ module_or_path }) {
+  page.loads += 1;
+  page.source = module_or_path;
+  if (page.failLoad) throw page.failLoad;
+}
+
+export function onPanic(callback) {
+  page.crash = callback;
+}
+
+export class Core {
+  constructor(config, host) {
+    this.config = JSON.parse(config);
+    this.host = host;
+    this.keys = Object.keys(this.config.schema.models);
+    this.tables = this.keys.map(() => []);
+    this.views = new Map();
+    this.calls = [];
+    this.held = undefined;
+    this.refuse = {};
+    this.sync = { state: 'idle', progress: 100, pendingChanges: 0, isSessionError: false };
+    this.organizationId = 'o1';
+    page.cores.push(this);
+  }
+
+  // What a test does in place of the server.
+
+  /** Puts rows in without anybody having asked. Tells the host unless `quiet`. */
+  put(model, rows, { quiet = false } = {}) {
+    const table = this.tables[model];
+    const touched = rows.map((row) => {
+      const at = table.findIndex((known) => known?.row.id === row.id);
+      const slot = at < 0 ? table.length : at;
+      const before = table[slot];
+      table[slot] = { row: { ...before?.row, ...row }, seen: false };
+      return before?.seen ? slot * 2 : undefined;
+    });
+    if (!quiet) this.tell(model, touched.filter((slot) => slot !== undefined));
+  }
+
+  remove(model, id) {
+    const slot = this.tables[model].findIndex((entry) => entry?.row.id === id);
+    const { seen } = this.tables[model][slot];
+    this.tables[model][slot] = undefined;
+    this.tell(model, seen ? [slot * 2 + 1] : []);
+  }
+
+  tell(model, slots) {
+    this.host.changed(model, Uint32Array.from(slots));
+    const ids = [...this.views].filter(([, view]) => view.model === model).map(([id]) => id);
+    if (ids.length > 0) this.host.views(Uint32Array.from(ids));
+  }
+
+  /** Holds answers back until the result is called. */
+  hold() {
+    this.held = [];
+    return () => {
+      for (const answer of this.held.splice(0)) answer();
+      this.held = undefined;
+    };
+  }
+
+  // What the SDK calls.
+
+  answer(ticket, value, method) {
+    this.calls.push(method);
+    if (this.refuse[method]) {
+      if (this.refuse[method].thrown) throw JSON.stringify(this.refuse[method].thrown);
+      const { error } = this.refuse[method];
+      return this.after(() => this.host.settle(ticket, JSON.stringify(error), undefined));
+    }
+    return this.after(() => this.host.settle(ticket, undefined, value?.()));
+  }
+
+  after(answer) {
+    if (this.held) this.held.push(answer);
+    else answer();
+  }
+
+  start(ticket) {
+    this.answer(ticket, undefined, 'start');
+  }
+
+  find(model, id) {
+    this.calls.push('find');
+    const slot = this.tables[model].findIndex((entry) => entry?.row.id === id);
+    if (slot >= 0) this.tables[model][slot].seen = true;
+    return slot + 1;
+  }
+
+  rows(model, slots) {
+    this.calls.push(`rows:${slots.length}`);
+    const rows = Array.from(slots, (slot) => this.tables[model][slot]?.row ?? null);
+    for (const slot of slots) if (this.tables[model][slot]) this.tables[model][slot].seen = true;
+    return JSON.stringify(rows);
+  }
+
+  query(model, text) {
+    this.calls.push(`query:${text ?? ''}`);
+    return this.select(model, text);
+  }
+
+  select(model, text) {
+    const { where = {}, orderBy = {}, limit = Infinity, offset = 0 } = JSON.parse(text ?? '{}');
+    const matches = this.tables[model].flatMap((entry, slot) => (entry ? [slot] : []));
+    const at = (slot, field) => this.tables[model][slot].row[field] ?? null;
+    const rows = matches.filter((slot) => Object.entries(where).every(([field, value]) => at(slot, field) === value));
+    const [key] = Object.keys(orderBy);
+    const sign = orderBy[key] === 'desc' ? -1 : 1;
+    if (key) rows.sort((a, b) => (at(a, key) < at(b, key) ? -sign : sign));
+    const result = Uint32Array.from(rows.slice(offset, offset + limit));
+    for (const slot of result) this.tables[model][slot].seen = true;
+    return result;
+  }
+
+  count(model, text) {
+    this.calls.push(`count:${text ?? ''}`);
+    return this.select(model, text).length;
+  }
+
+  viewOpen(model, text) {
+    const id = this.views.size + 1;
+    this.views.set(id, { model, text });
+    return id;
+  }
+
+  viewRead(id) {
+    const view = this.views.get(id);
+    if (view.edits) {
+      const edits = view.edits;
+      view.edits = undefined;
+      return Uint32Array.from(edits);
+    }
+    return Uint32Array.from([1, ...this.select(view.model, view.text)]);
+  }
+
+  viewClose(id) {
+    this.calls.push('viewClose');
+    this.views.delete(id);
+  }
+
+  create(ticket, model, id, data, options) {
+    this.written = { id, data: JSON.parse(data), options: options && JSON.parse(options) };
+    if (!this.refuse.create?.thrown) this.put(model, [{ id, ...this.written.data }]);
+    this.answer(ticket, undefined, 'create');
+  }
+
+  update(ticket, model, id, data, options) {
+    this.written = { id, data: JSON.parse(data), options: options && JSON.parse(options) };
+    if (!this.refuse.update?.thrown) this.put(model, [{ id, ...this.written.data }]);
+    this.answer(ticket, undefined, 'update');
+  }
+
+  delete(ticket, model, id, options) {
+    this.written = { id, options: options && JSON.parse(options) };
+    if (!this.refuse.delete) this.remove(model, id);
+    this.answer(ticket, undefined, 'delete');
+  }
+
+  read(ticket, model, options) {
+    this.asked = JSON.parse(options);
+    const { id } = this.asked;
+    this.answer(ticket, () => JSON.stringify([...this.select(model, id && JSON.stringify({ where: { id } }))]), 'read');
+  }
+
+  commit(ticket, options) {
+    this.committed = JSON.parse(options);
+    this.answer(ticket, () => JSON.stringify({ id: 'k1', status: 'confirmed', lastSyncId: 7 }), 'commit');
+  }
+
+  status() {
+    this.calls.push('status');
+    const { organizationId, sync } = this;
+    const connection = { state: 'connected', since: 1 };
+    const rest = { durability: 'memory', storage: { persisted: false }, pendingWrites: sync.pendingChanges, rejectedWrites: 0 };
+    return JSON.stringify({ connection, ...rest, participantId: 'u1', organizationId, lastSyncId: 3, sync });
+  }
+
+  flush(ticket, timeoutMs) {
+    this.flushTimeout = timeoutMs;
+    this.answer(ticket, undefined, 'flush');
+  }
+
+  confirmation(ticket, typename, id) {
+    this.confirmationOf = [typename, id];
+    this.answer(ticket, undefined, 'confirmation');
+  }
+
+  setToken(token) {
+    this.currentToken = token;
+  }
+
+  token() {
+    return this.currentToken;
+  }
+
+  nudge() {
+    this.calls.push('nudge');
+  }
+
+  setOffline(offline) {
+    this.offline = offline;
+  }
+
+  dispose(ticket) {
+    this.answer(ticket, undefined, 'dispose');
+  }
+
+  free() {
+    this.freed = true;
+  }
+}

@@ -1,0 +1,86 @@
+/** Bundles the SDK with the stand-in for its core, and makes clients of a small schema. */
+
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath, pathToFileURL } from 'node:url';
+import { after } from 'node:test';
+
+import { build } from 'esbuild';
+
+const here = fileURLToPath(new URL('.', import.meta.url));
+const directory = await mkdtemp(join(tmpdir(), 'ablo-sdk-'));
+after(() => rm(directory, { recursive: true, force: true }));
+const outfile = join(directory, 'sdk.mjs');
+await build({
+  stdin: {
+    contents: `
+      export * from './index.js';
+      export { errorFromCore } from './errors.js';
+      export { canonical } from './schema/json.js';
+      export { page } from 'ablo-core';
+    `,
+    resolveDir: join(here, '../../sdk/src'),
+    loader: 'ts',
+  },
+  alias: { 'ablo-core': join(here, 'stand-in-core.mjs') },
+  bundle: true,
+  format: 'esm',
+  // As in the package: what depends on the names of classes and functions must show here.
+  minify: true,
+  target: 'es2022',
+  outfile,
+  logLevel: 'warning',
+});
+
+export const sdk = await import(pathToFileURL(outfile).href);
+const { Ablo, defineSchema, field, model, page, relation } = sdk;
+export { page };
+
+export const schema = defineSchema({
+  projects: model({ name: field.string() }, {}, { typename: 'Project', groups: { root: 'project' } }),
+  tasks: model(
+    {
+      title: field.string(),
+      rank: field.number().default(0),
+      state: field.enum(['open', 'done']).default('open'),
+      projectId: field.id().optional(),
+      dueAt: field.date().optional(),
+      extra: field.json().optional(),
+      urgent: field.boolean().optional(),
+    },
+    { project: relation.belongsTo('projects', 'projectId', { parent: true }) },
+    { typename: 'Task', computed: { label: (row) => `${row.title}#${row.rank}` } },
+  ),
+});
+
+/** Position of `tasks` among the models. */
+export const TASKS = 1;
+
+export const task = (id, more = {}) => ({
+  id,
+  title: `task ${id}`,
+  rank: 1,
+  state: 'open',
+  createdAt: '2026-01-02T03:04:05.000Z',
+  updatedAt: '2026-01-02T03:04:05.000Z',
+  ...more,
+});
+
+export const quiet = { warn() {} };
+
+/** A client that has not loaded anything. */
+export const makeClient = (options = {}) => Ablo({ schema, authToken: 'ek_test_1', logger: quiet, ...options });
+
+/** A client that is ready, with its core. */
+export async function readyClient(rows = [], options = {}) {
+  const ablo = makeClient(options);
+  await ablo.ready();
+  const core = page.cores.at(-1);
+  core.put(TASKS, rows);
+  core.calls.length = 0;
+  return { ablo, core };
+}
+
+/** Lets everything happen that is waiting in microtasks. */
+export const settled = () => new Promise((resolve) => setImmediate(resolve));

@@ -1,0 +1,265 @@
+//! Builds the npm package: everything in `pkg/` but its package.json and README, which are kept by hand.
+//!
+//! ```text
+//! cargo build ─► wasm-bindgen ─► wasm-opt ──────────────► pkg/ablo_wasm_bg.wasm
+//!                     │ target/wasm-bindgen/ablo_wasm.js, .d.ts
+//!                     └─► esbuild (sdk/src) ─────────────► pkg/*.js
+//!                     └─► tsc (sdk/src) ─────────────────► pkg/types/
+//! ```
+//!
+//! The SDK imports the core as `ablo-core`, which exists only here: an alias for what wasm-bindgen wrote.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use crate::process::{Cmd, note, timed};
+use crate::repo::{Repo, files_below};
+use crate::setup::{self, Tool, WasmCompiler};
+use crate::stamp::{Inputs, create_dir, unless_fresh};
+use crate::{Failure, Result};
+
+/// Cargo's profile for what ships, in the root manifest.
+const PROFILE: &str = "wasm";
+/// Size before speed; the figures behind it are in docs/decisions/. `-O3` is the other end.
+const WASM_OPT_LEVEL: &str = "-Oz";
+/// What rustc enables by default for wasm32-unknown-unknown. wasm-opt must be told, or it refuses the module.
+const WASM_OPT_FEATURES: &[&str] = &[
+    "--enable-bulk-memory",
+    "--enable-nontrapping-float-to-int",
+    "--enable-sign-ext",
+    "--enable-mutable-globals",
+    "--enable-reference-types",
+    "--enable-multivalue",
+];
+/// Sections that no browser reads.
+const WASM_OPT_STRIP: &[&str] = &["--strip-debug", "--strip-producers", "--strip-target-features"];
+/// Language level of the shipped JavaScript.
+const JS_TARGET: &str = "es2022";
+
+/// Fails when the module imports from "env": the sign of code that expects an operating system or C.
+const CHECK_IMPORTS: &str = "
+const module = new WebAssembly.Module(require('fs').readFileSync(process.argv[1]));
+const strays = WebAssembly.Module.imports(module).filter((entry) => entry.module === 'env');
+for (const entry of strays) console.error(`imports ${entry.kind} \"${entry.name}\" from \"env\"`);
+process.exit(strays.length === 0 ? 0 : 1);
+";
+
+/// Builds the whole package.
+pub(crate) fn build(repo: &Repo) -> Result {
+    setup::ensure(repo, &[Tool::WasmTarget, Tool::WasmBindgen, Tool::NodePackages])?;
+    build_wasm(repo)?;
+    build_sdk(repo)
+}
+
+/// The core alone: enough for checking the SDK's types.
+pub(crate) fn build_wasm(repo: &Repo) -> Result {
+    setup::ensure(repo, &[Tool::WasmTarget, Tool::WasmBindgen, Tool::NodePackages])?;
+    let linked = compile(repo)?;
+    let out = repo.wasm_bindgen_out();
+    let bound = out.join("ablo_wasm_bg.wasm");
+    let outputs = [bound.clone(), out.join("ablo_wasm.js"), out.join("ablo_wasm.d.ts")];
+    // The root manifest pins the version of wasm-bindgen, so it decides the output too.
+    let inputs = Inputs::new("wasm-bindgen web").file(&linked).file(&repo.path("Cargo.toml"));
+    report("wasm-bindgen", unless_fresh(repo, "wasm-bindgen", &inputs, &outputs, || bind(repo, &linked, &out))?);
+
+    let shipped = repo.path("pkg/ablo_wasm_bg.wasm");
+    let flags: Vec<&str> = [WASM_OPT_LEVEL].iter().chain(WASM_OPT_FEATURES).chain(WASM_OPT_STRIP).copied().collect();
+    let inputs = Inputs::new(&flags.join(" ")).file(&bound).file(&repo.path("package-lock.json"));
+    let ran = unless_fresh(repo, "wasm-opt", &inputs, std::slice::from_ref(&shipped), || {
+        timed(&format!("wasm-opt {WASM_OPT_LEVEL}"), || {
+            create_dir(&repo.path("pkg"))?;
+            Cmd::new(repo, "wasm-opt").args(&flags).arg(&bound).arg("-o").arg(&shipped).run()
+        })
+    })?;
+    report("wasm-opt", ran);
+    Ok(())
+}
+
+/// Where cargo puts the linked module.
+fn compile(repo: &Repo) -> Result<PathBuf> {
+    let compiler = WasmCompiler::find(repo)
+        .ok_or_else(|| Failure::new("no compiler for wasm32: run `cargo xtask setup`, then try again"))?;
+    timed("cargo build (wasm32)", || {
+        Cmd::new(repo, "cargo")
+            .args(["build", "--quiet", "--profile", PROFILE, "--target", "wasm32-unknown-unknown"])
+            .args(["--package", "ablo-wasm", "--lib"])
+            .envs(&compiler.env())
+            .run()
+    })?;
+    Ok(repo.cargo_target().join("wasm32-unknown-unknown").join(PROFILE).join("ablo_wasm.wasm"))
+}
+
+fn bind(repo: &Repo, linked: &Path, out: &Path) -> Result {
+    timed("wasm-bindgen", || {
+        Cmd::new(repo, "node").args(["-e", CHECK_IMPORTS]).arg(linked).run().map_err(|failure| {
+            Failure::new(format!(
+                "{failure}\n{} must not import from \"env\": some crate in it is not made for browsers; \
+                 `cargo tree --target wasm32-unknown-unknown` shows who brought it",
+                linked.display()
+            ))
+        })?;
+        create_dir(out)?;
+        Cmd::new(repo, "wasm-bindgen").args(["--target", "web", "--out-dir"]).arg(out).arg(linked).run()
+    })
+}
+
+fn build_sdk(repo: &Repo) -> Result {
+    let manifest = Manifest::read(repo)?;
+    let pkg = repo.path("pkg");
+    let core = repo.wasm_bindgen_out();
+    let mut sources = files_below(&repo.path("sdk"));
+    sources.extend(["pkg/package.json", "package-lock.json"].map(|file| repo.path(file)));
+    // The SDK sees the core through these two; the wasm itself is only fetched when it runs.
+    sources.extend(["ablo_wasm.js", "ablo_wasm.d.ts"].map(|file| core.join(file)));
+
+    let outputs: Vec<PathBuf> = manifest.entries.iter().map(|entry| pkg.join(format!("{entry}.js"))).collect();
+    let inputs = Inputs::new(&format!("esbuild {JS_TARGET} {:?}", manifest.external)).files(&sources);
+    let ran = unless_fresh(repo, "esbuild", &inputs, &outputs, || {
+        timed("esbuild (SDK)", || bundle(repo, &manifest, &pkg, &core.join("ablo_wasm.js")))
+    })?;
+    report("esbuild", ran);
+
+    let types = pkg.join("types");
+    let inputs = Inputs::new("tsc").files(&sources);
+    let ran = unless_fresh(repo, "tsc", &inputs, std::slice::from_ref(&types), || {
+        timed("tsc (declarations)", || {
+            // Declarations of removed files must not stay in the package.
+            let _ = fs::remove_dir_all(&types);
+            Cmd::new(repo, "tsc")
+                .args(["-p", "sdk", "--noEmit", "false", "--declaration", "--emitDeclarationOnly", "--outDir"])
+                .arg(&types)
+                .run()
+        })
+    })?;
+    report("tsc", ran);
+    Ok(())
+}
+
+fn bundle(repo: &Repo, manifest: &Manifest, pkg: &Path, core: &Path) -> Result {
+    // Shared chunks carry a hash in their names, so those of the previous build would pile up.
+    for file in files_in(pkg, ".js") {
+        fs::remove_file(&file).map_err(|error| Failure::new(format!("cannot remove {}: {error}", file.display())))?;
+    }
+    let mut esbuild = Cmd::new(repo, esbuild_program(repo));
+    for entry in &manifest.entries {
+        esbuild = esbuild.arg(entry_source(repo, entry)?);
+    }
+    esbuild
+        .args(["--bundle", "--splitting", "--format=esm", "--minify", "--log-level=warning"])
+        // Chunks stay next to index.js: the loader finds the wasm relative to the file it is in.
+        .args(["--chunk-names=[name]-[hash]", &format!("--target={JS_TARGET}")])
+        .arg(format!("--alias:ablo-core={}", core.display()))
+        .args(manifest.external.iter().map(|name| format!("--external:{name}")))
+        .arg(format!("--outdir={}", pkg.display()))
+        .run()
+}
+
+/// The program itself where we know its place: the script in front of it buries errors under a stack trace of its own.
+fn esbuild_program(repo: &Repo) -> PathBuf {
+    let os = match std::env::consts::OS {
+        "macos" => "darwin",
+        other => other,
+    };
+    let cpu = match std::env::consts::ARCH {
+        "x86_64" => "x64",
+        "aarch64" => "arm64",
+        other => other,
+    };
+    let program = repo.path(&format!("node_modules/@esbuild/{os}-{cpu}/bin/esbuild"));
+    if program.is_file() { program } else { PathBuf::from("esbuild") }
+}
+
+fn entry_source(repo: &Repo, entry: &str) -> Result<PathBuf> {
+    let candidates = ["ts", "tsx"].map(|extension| repo.path(&format!("sdk/src/{entry}.{extension}")));
+    candidates.into_iter().find(|path| path.is_file()).ok_or_else(|| {
+        Failure::new(format!(
+            "pkg/package.json exports ./{entry}.js, but there is no sdk/src/{entry}.ts or .tsx to build it from: add \
+             the file or remove the export"
+        ))
+    })
+}
+
+/// What the hand-kept manifest of the package says about the build.
+struct Manifest {
+    /// Entry points without extension: `index` for `./index.js`.
+    entries: Vec<String>,
+    /// Packages that the user brings.
+    external: Vec<String>,
+}
+
+impl Manifest {
+    fn read(repo: &Repo) -> Result<Self> {
+        let text = repo.read("pkg/package.json")?;
+        let json: Value = serde_json::from_str(&text)
+            .map_err(|error| Failure::new(format!("pkg/package.json is not valid JSON: {error}")))?;
+        let mut entries = Vec::new();
+        if let Some(exports) = json.get("exports") {
+            collect_entries(exports, &mut entries);
+        }
+        entries.sort();
+        entries.dedup();
+        if entries.is_empty() {
+            return Err(Failure::new("pkg/package.json exports no .js file, expected at least ./index.js"));
+        }
+        let external = ["dependencies", "peerDependencies"]
+            .iter()
+            .filter_map(|key| json.get(key)?.as_object())
+            .flat_map(|packages| packages.keys().cloned())
+            // `react` does not cover `react/jsx-runtime`.
+            .flat_map(|name| [format!("{name}/*"), name])
+            .collect();
+        Ok(Self { entries, external })
+    }
+}
+
+/// Collects `index` from every `"./index.js"` under any condition.
+fn collect_entries(exports: &Value, entries: &mut Vec<String>) {
+    match exports {
+        Value::String(path) => {
+            if let Some(entry) = path.strip_prefix("./").and_then(|path| path.strip_suffix(".js")) {
+                entries.push(entry.to_owned());
+            }
+        }
+        Value::Object(conditions) => conditions.values().for_each(|value| collect_entries(value, entries)),
+        Value::Array(alternatives) => alternatives.iter().for_each(|value| collect_entries(value, entries)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
+/// The files directly in `dir` whose names end in `suffix`, sorted.
+pub(crate) fn files_in(dir: &Path, suffix: &str) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(dir) else { return Vec::new() };
+    let mut files: Vec<PathBuf> = entries
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| path.is_file() && path.to_string_lossy().ends_with(suffix))
+        .collect();
+    files.sort();
+    files
+}
+
+fn report(step: &str, ran: bool) {
+    if !ran {
+        note(&format!("{step}: up to date"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::collect_entries;
+
+    #[test]
+    fn entries_are_found_under_conditions_and_other_files_are_left_alone() {
+        let exports = serde_json::json!({
+            ".": { "types": "./types/index.d.ts", "import": "./index.js" },
+            "./react": { "types": "./types/react.d.ts", "default": "./react.js" },
+            "./ablo_wasm_bg.wasm": "./ablo_wasm_bg.wasm",
+            "./package.json": "./package.json",
+        });
+        let mut entries = Vec::new();
+        collect_entries(&exports, &mut entries);
+        assert_eq!(entries, ["index", "react"]);
+    }
+}

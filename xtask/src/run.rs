@@ -1,0 +1,140 @@
+//! Commands that run what was built: the simulation, the server behind the demo, end-to-end tests, benchmarks.
+
+use std::net::TcpListener;
+use std::path::PathBuf;
+
+use crate::package::{self, files_in};
+use crate::process::{Cmd, announce, note, timed};
+use crate::repo::Repo;
+use crate::setup::{self, Tool};
+use crate::{Failure, Result};
+
+/// Where the demo listens when nobody says otherwise and nobody else does.
+const DEMO_ADDRESS: &str = "127.0.0.1:8787";
+const ANY_FREE_PORT: &str = "127.0.0.1:0";
+
+/// `cargo xtask sim`: all arguments belong to the simulation.
+pub(crate) fn sim(repo: &Repo, args: &[String]) -> Result {
+    announce(&format!("simulation {}", args.join(" ")));
+    Cmd::new(repo, "cargo").args(["run", "--quiet", "--release", "--package", "ablo-sim", "--"]).args(args).run()
+}
+
+/// `cargo xtask e2e`: words select files, options go to node.
+pub(crate) fn e2e(repo: &Repo, args: &[String]) -> Result {
+    setup::ensure(repo, &[Tool::Chromium])?;
+    let (options, words): (Vec<&String>, Vec<&String>) = args.iter().partition(|arg| arg.starts_with('-'));
+    let mut files = files_in(&repo.path("tests/e2e"), ".test.mjs");
+    files.retain(|file| {
+        let name = file.file_name().unwrap_or_default().to_string_lossy();
+        words.is_empty() || words.iter().any(|word| name.contains(word.as_str()))
+    });
+    if files.is_empty() {
+        let filter: Vec<String> = words.iter().map(|word| format!(" with `{word}` in its name")).collect();
+        return Err(Failure::new(format!("there is no tests/e2e/*.test.mjs{}", filter.join(" or"))));
+    }
+    package::build(repo)?;
+    let server = build_server(repo)?;
+    announce("end-to-end tests");
+    browser_env(repo, Cmd::new(repo, "node"), server)?
+        .args(["--test", "--test-reporter=spec"])
+        .args(options)
+        .args(files)
+        .run()
+}
+
+/// `cargo xtask bench`: all arguments belong to the benchmark runner.
+pub(crate) fn bench(repo: &Repo, args: &[String]) -> Result {
+    setup::ensure(repo, &[Tool::Chromium])?;
+    package::build(repo)?;
+    let server = build_server(repo)?;
+    announce("benchmarks");
+    browser_env(repo, Cmd::new(repo, "node"), server)?.arg("benches/run.mjs").args(args).run()
+}
+
+/// `cargo xtask demo`: builds everything, then becomes the server.
+pub(crate) fn demo(repo: &Repo, args: &[String]) -> Result {
+    let options = DemoOptions::parse(args)?;
+    package::build(repo)?;
+    let server = build_server(repo)?;
+    let listen = options.listen.unwrap_or_else(|| {
+        if TcpListener::bind(DEMO_ADDRESS).is_ok() {
+            return DEMO_ADDRESS.to_owned();
+        }
+        note(&format!("{DEMO_ADDRESS} is taken, using a free port"));
+        ANY_FREE_PORT.to_owned()
+    });
+    announce("demo: open the address below in a browser, Ctrl-C stops it");
+    // The server takes over this process, so that Ctrl-C and its exit code are its own.
+    Err(Cmd::new(repo, server)
+        .args(["--listen", &listen, "--db", &options.db])
+        .args(["--static", "www", "--static", "/pkg=pkg"])
+        .args(["--schema", "www/schema.json", "--keys", "www/dev-keys.json"])
+        .args(DEMO_DATA)
+        .replace_this_process())
+}
+
+/// What makes the server fill an empty database with example rows.
+const DEMO_DATA: &[&str] = &["--seed-demo"];
+
+#[derive(Debug, PartialEq, Eq)]
+struct DemoOptions {
+    listen: Option<String>,
+    db: String,
+}
+
+impl DemoOptions {
+    fn parse(args: &[String]) -> Result<Self> {
+        let mut options = Self { listen: None, db: ":memory:".to_owned() };
+        let mut rest = args.iter();
+        while let Some(arg) = rest.next() {
+            let (name, value) = match arg.split_once('=') {
+                Some((name, value)) => (name, Some(value.to_owned())),
+                None => (arg.as_str(), rest.next().cloned()),
+            };
+            let Some(value) = value.filter(|_| matches!(name, "--listen" | "--db")) else {
+                return Err(Failure::new(format!(
+                    "`cargo xtask demo` takes --listen ADDR and --db FILE, found `{arg}`"
+                )));
+            };
+            if name == "--listen" {
+                options.listen = Some(value);
+            } else {
+                options.db = value;
+            }
+        }
+        Ok(options)
+    }
+}
+
+fn build_server(repo: &Repo) -> Result<PathBuf> {
+    timed("cargo build (server)", || {
+        Cmd::new(repo, "cargo").args(["build", "--quiet", "--release", "--package", "ablo-server"]).run()
+    })?;
+    Ok(repo.cargo_target().join("release/ablo-server"))
+}
+
+/// The agreement with the scripts in tests/e2e and benches: where the server and the browser are.
+fn browser_env<'a>(repo: &Repo, cmd: Cmd<'a>, server: PathBuf) -> Result<Cmd<'a>> {
+    let chromium = repo.chromium().ok_or_else(|| Failure::new("Chromium is missing: run `cargo xtask setup`"))?;
+    Ok(cmd.env("ABLO_SERVER", server).env("CHROMIUM", chromium))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::DemoOptions;
+
+    fn parse(args: &[&str]) -> Option<DemoOptions> {
+        let args: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
+        DemoOptions::parse(&args).ok()
+    }
+
+    #[test]
+    fn demo_options() {
+        let given =
+            |listen: Option<&str>, db: &str| Some(DemoOptions { listen: listen.map(str::to_owned), db: db.to_owned() });
+        assert_eq!(parse(&[]), given(None, ":memory:"));
+        assert_eq!(parse(&["--listen", "127.0.0.1:1", "--db=a.db"]), given(Some("127.0.0.1:1"), "a.db"));
+        assert_eq!(parse(&["--listen"]), None);
+        assert_eq!(parse(&["--port", "1"]), None);
+    }
+}
