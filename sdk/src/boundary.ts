@@ -13,6 +13,9 @@
  * - Host methods are called while nothing in the core is borrowed: they may call back into it.
  */
 
+/** Where the module comes from when not from the file beside the JavaScript. */
+export type WasmSource = URL | string | BufferSource | WebAssembly.Module;
+
 /** What the SDK does for the core. Given to its constructor. */
 export interface Host {
   /** Seen rows that changed since last told: `slot * 2`, plus 1 if the row is gone. */
@@ -21,7 +24,10 @@ export interface Host {
   views(ids: Uint32Array): void;
   /** Ends the promise of a ticket, perhaps before the call that carries the ticket returns. JSON texts. */
   settle(ticket: number, error: string | undefined, value: string | undefined): void;
-  /** Something an application can listen to with `ablo.on`. The payload is JSON; errors in it are error JSON. */
+  /**
+   * Something an application can listen to with `ablo.on`. The payload is the JSON of an error, or of an object whose
+   * member `error`, if it has one, is an error.
+   */
   event(name: string, payload: string): void;
   /** The status snapshot changed. */
   status(): void;
@@ -47,7 +53,8 @@ export declare class Core {
   viewOpen(model: number, options: string | undefined): number;
   /**
    * `[0]`: nothing changed. `[1, …slots]`: the whole window. `[2, kind, at, slot, …]`: edits in order, where kind is 0
-   * for remove, 1 for insert and 2 for changed content.
+   * for remove, 1 for insert and 2 for changed content. Only an insert names its slot. A row that an edit puts in and a
+   * later one takes out need not be there any more.
    */
   viewRead(view: number): Uint32Array;
   viewClose(view: number): void;

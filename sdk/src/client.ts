@@ -6,7 +6,7 @@ import { createCommits } from './commits.js';
 import { defineLater } from './later.js';
 import { createOperations } from './operations.js';
 import { type AbloOptions, type CredentialResolver, readOptions, type Settings } from './options.js';
-import { Listeners } from './report.js';
+import { checkListener } from './report.js';
 import type { Schema } from './schema/define.js';
 import { toSchemaJSON } from './schema/json.js';
 import { Session } from './session.js';
@@ -35,7 +35,7 @@ export interface AbloClient<S> {
    * Listens to something that happens.
    *
    * @example ablo.on('write:rejected', ({ error }) => toast(error.message));
-   * @throws AbloValidationError `invalid_request` for an unknown event
+   * @throws AbloValidationError `invalid_options` for an unknown event
    */
   on<E extends keyof AbloEvents>(event: E, listener: (payload: AbloEvents[E]) => void): () => void;
   /**
@@ -121,14 +121,14 @@ function createClient(settings: Settings): AbloClient<Schema> {
     wasm: settings.wasm,
   });
   const reader = new StatusReader(session, settings.organizationId, Date.now(), deferred);
-  const statusListeners = new Listeners<[Status]>();
-  let told = reader.status;
-  session.statusChanges.add(() => {
-    if (told === reader.status) return;
-    told = reader.status;
-    statusListeners.call(told);
-  });
-
+  const onStatus = (listener: (status: Status) => void): (() => void) => {
+    checkListener(listener);
+    let told = reader.status;
+    return session.statusChanges.add(() => {
+      const { status } = reader;
+      if (told !== status) listener((told = status));
+    });
+  };
   const ready = (): Promise<void> => {
     if (deferred !== undefined) return Promise.reject(deferred);
     starting ??= session.send((core, ticket) => core.start(ticket), nothing).catch((error: unknown) => {
@@ -154,12 +154,17 @@ function createClient(settings: Settings): AbloClient<Schema> {
     get organizationId() {
       return reader.status.organizationId;
     },
-    onStatus: (listener) => statusListeners.add(listener),
+    onStatus,
     on: (event, listener) => listen(session, event, listener),
     subscribe: (listener) => session.changes.add(listener),
-    onSessionError: (listener) => listen(session, 'session:ended', ({ error }) => listener(error)),
-    onMutationFailure: (listener) =>
-      listen(session, 'write:rejected', ({ transaction, error, permanent = true }) => listener({ transaction, error, permanent })),
+    onSessionError: (listener) => {
+      checkListener(listener);
+      return listen(session, 'session:ended', ({ error }) => listener(error));
+    },
+    onMutationFailure: (listener) => {
+      checkListener(listener);
+      return listen(session, 'write:rejected', ({ transaction, error, permanent = true }) => listener({ transaction, error, permanent }));
+    },
     waitForFlush: (timeoutMs) => session.send((core, ticket) => core.flush(ticket, timeoutMs), nothing),
     waitForConfirmation: (typename, id) =>
       session.send((core, ticket) => core.confirmation(ticket, String(typename), String(id)), nothing),

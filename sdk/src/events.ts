@@ -44,15 +44,18 @@ export interface AbloEvents {
   /** The client found that it may have missed something, and is loading it again. */
   'reconciliation:needed': { readonly reason: string } & Readonly<Record<string, unknown>>;
   /** Synchronisation failed; the client goes on trying unless the error says otherwise. */
-  'sync:error': { readonly error: AbloError } & Readonly<Record<string, unknown>>;
+  'sync:error': { readonly error: AbloError };
   /** A write reached its next stage. */
   'write:stage': { readonly id: string; readonly stage: string } & Readonly<Record<string, unknown>>;
   /** The server refused a write for good. */
-  'write:rejected': MutationFailure & Readonly<Record<string, unknown>>;
+  'write:rejected': MutationFailure & {
+    /** The row as it is now, if there is one. */
+    readonly currentValues?: Readonly<Record<string, unknown>>;
+  };
   /** Storage in this browser gave trouble. */
-  'storage:problem': { readonly problem: string } & Readonly<Record<string, unknown>>;
+  'storage:problem': { readonly error: AbloError };
   /** The login is over. */
-  'session:ended': { readonly error: AbloError } & Readonly<Record<string, unknown>>;
+  'session:ended': { readonly error: AbloError };
 }
 
 const NAMES: readonly (keyof AbloEvents)[] = [
@@ -67,7 +70,7 @@ export function listen<E extends keyof AbloEvents>(
   listener: (payload: AbloEvents[E]) => void,
 ): () => void {
   if (!NAMES.includes(event)) {
-    throw invalid('invalid_request', `unknown event "${event}", expected one of ${NAMES.join(', ')}`, 'event');
+    throw invalid('invalid_options', `unknown event "${event}", expected one of ${NAMES.join(', ')}`, 'event');
   }
   let listeners = session.events.get(event);
   if (listeners === undefined) session.events.set(event, (listeners = new Listeners()));

@@ -102,7 +102,7 @@ export {
   type RequiredCapability,
 } from './errors.js';
 export { assertWriteOptions } from './writes.js';
-export type { WasmSource } from './wasm.js';
+export type { WasmSource } from './boundary.js';
 export * from './schema.js';
 
 /** Subprotocol of the sync socket. */

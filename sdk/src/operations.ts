@@ -57,7 +57,7 @@ export function createOperations(session: Session, index: number, key: string, m
     getAll: (options) => local(() => cache.getAll(options as LocalOptions | undefined)),
     getCount: (options) => local(() => cache.getCount(options as LocalOptions | undefined)),
     onChange(callback, options) {
-      if (typeof callback !== 'function') throw invalid('invalid_request', `onChange takes a function, got ${show(callback)}`, 'callback');
+      if (typeof callback !== 'function') throw invalid('invalid_options', `onChange takes a function, got ${show(callback)}`, 'callback');
       return local(() => openView(session, index, model, callback, options as LocalOptions | undefined));
     },
     retrieve: coded(async (params) => (await read(retrieveText(params as unknown as Params)))[0]),

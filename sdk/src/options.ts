@@ -1,11 +1,10 @@
 /** Options of `Ablo()`: checked, and turned into the core's configuration. */
 
-import type { CoreConfig } from './boundary.js';
+import type { CoreConfig, WasmSource } from './boundary.js';
 import { AbloAuthenticationError, type AbloError, AbloValidationError, invalid } from './errors.js';
 import type { Schema } from './schema/define.js';
 import { identityGroups } from './schema/role.js';
 import { isPlainObject, show } from './values.js';
-import type { WasmSource } from './wasm.js';
 
 /** Where rows and unsent writes are kept. */
 export type AbloPersistence = 'memory' | 'indexeddb';

@@ -19,7 +19,7 @@ const LOCAL_KEYS = ['where', 'filter', 'orderBy', 'limit', 'offset', 'state'];
 const LIST_KEYS = ['where', 'orderBy', 'limit', 'type', 'expand'];
 const RETRIEVE_KEYS = ['id', 'type', 'expand'];
 const STATES = ['live', 'archived', 'all'];
-const TYPES = ['complete', 'unknown'];
+const DIRECTIONS = ['asc', 'desc'];
 
 /**
  * A string that two option objects share exactly when they ask for the same; filters left out. Written by hand because
@@ -43,15 +43,20 @@ export function cacheKey(options: LocalOptions | undefined): string {
 /** The text of a local read, or undefined when it asks for everything in any order. */
 export function queryText(model: ModelDef, options: LocalOptions | undefined): string | undefined {
   if (options === undefined) return undefined;
-  checkKeys(options, LOCAL_KEYS, 'invalid_request', 'read option');
+  checkKeys(options, LOCAL_KEYS, 'invalid_options', 'read option');
   const { filter, limit, offset } = options;
   if (filter !== undefined && typeof filter !== 'function') {
-    throw invalid('invalid_request', `filter must be a function, got ${show(filter)}`, 'filter');
+    throw invalid('invalid_options', `filter must be a function, got ${show(filter)}`, 'filter');
   }
   const query: Record<string, unknown> = {};
   if (options.where) query['where'] = localWhere(model, options.where);
-  const order = orderOf(options.orderBy);
-  if (order) query['orderBy'] = checkField(model, order, 'orderBy');
+  const { orderBy } = options;
+  if (orderBy !== undefined) {
+    if (!isPlainObject(orderBy)) throw invalid('invalid_options', `orderBy must be an object, got ${show(orderBy)}`, 'orderBy');
+    checkField(model, orderBy, 'orderBy');
+    for (const [field, direction] of Object.entries(orderBy)) oneOf(direction, DIRECTIONS, `orderBy.${field}`);
+    query['orderBy'] = orderBy;
+  }
   if (checkCount(limit, 'limit')) query['limit'] = limit;
   if (checkCount(offset, 'offset')) query['offset'] = offset;
   const state = oneOf(options.state, STATES, 'state');
@@ -59,23 +64,21 @@ export function queryText(model: ModelDef, options: LocalOptions | undefined): s
   return Object.keys(query).length === 0 ? undefined : JSON.stringify(query);
 }
 
-/** The text of `list`. */
+/** The text of `list`. The core checks the values; here only what JSON would hide from it. */
 export function listText(options: Readonly<Record<string, unknown>> = {}): string {
-  checkKeys(options, LIST_KEYS, 'invalid_request', 'read option');
-  const { where, limit } = options;
-  const query: Record<string, unknown> = serverOptions(options);
-  if (where !== undefined) query['where'] = serverWhere(where);
-  const order = orderOf(options['orderBy']);
-  if (order) query['orderBy'] = order;
-  if (checkCount(limit, 'limit')) query['limit'] = limit;
-  return JSON.stringify(query);
+  if (!isPlainObject(options)) throw invalid('invalid_options', `list takes an object, got ${show(options)}`);
+  checkKeys(options, LIST_KEYS, 'invalid_options', 'read option');
+  checkJson(options, 'options', 'invalid_options');
+  const { where } = options;
+  return JSON.stringify(isPlainObject(where) ? { ...options, where: withNulls(where) } : options);
 }
 
 /** The text of `retrieve`. */
 export function retrieveText(params: Readonly<Record<string, unknown>>): string {
-  if (!isPlainObject(params)) throw invalid('invalid_request', `retrieve takes an object with an id, got ${show(params)}`);
-  checkKeys(params, RETRIEVE_KEYS, 'invalid_request', 'read option');
-  return JSON.stringify({ id: checkId(params['id']), ...serverOptions(params) });
+  if (!isPlainObject(params)) throw invalid('invalid_options', `retrieve takes an object with an id, got ${show(params)}`);
+  checkKeys(params, RETRIEVE_KEYS, 'invalid_options', 'read option');
+  checkId(params['id']);
+  return JSON.stringify(params);
 }
 
 /** Applies `offset` and `limit` to rows that a filter function has left. A limit of 0 is none. */
@@ -87,51 +90,16 @@ export function windowOf<T>(rows: T[], options: LocalOptions | undefined): T[] {
   return offset === 0 && limit >= rows.length ? rows : rows.slice(offset, offset + limit);
 }
 
-function serverOptions(options: Readonly<Record<string, unknown>>): Record<string, unknown> {
-  const type = oneOf(options['type'], TYPES, 'type');
-  const expand = options['expand'];
-  if (expand !== undefined && !(Array.isArray(expand) && expand.every((name) => typeof name === 'string'))) {
-    throw invalid('invalid_request', 'expand must be an array of relation names', 'expand');
-  }
-  return { type, expand };
-}
-
 function localWhere(model: ModelDef, where: unknown): Record<string, unknown> {
-  if (!isPlainObject(where)) throw invalid('invalid_request', `where must be a plain object, got ${show(where)}`, 'where');
+  if (!isPlainObject(where)) throw invalid('invalid_options', `where must be a plain object, got ${show(where)}`, 'where');
   checkField(model, where, 'where');
-  return withNulls(where);
-}
-
-function serverWhere(where: unknown): unknown {
-  if (Array.isArray(where)) {
-    for (const clause of where) {
-      if (!Array.isArray(clause) || clause.length < 2 || clause.length > 3 || typeof clause[0] !== 'string') {
-        throw invalid('invalid_request', 'a where clause is [field, value] or [field, operator, value]', 'where');
-      }
-    }
-    checkJson(where, 'where', 'invalid_request');
-    return where.map((clause: unknown[]) => clause.map((part) => part ?? null));
-  }
-  if (!isPlainObject(where)) {
-    throw invalid('invalid_request', `where must be a plain object or a list of clauses, got ${show(where)}`, 'where');
-  }
   return withNulls(where);
 }
 
 /** An undefined value asks for rows without the field. JSON would drop the condition and answer with every row. */
 function withNulls(where: Record<string, unknown>): Record<string, unknown> {
-  checkJson(where, 'where', 'invalid_request');
+  checkJson(where, 'where', 'invalid_options');
   return Object.fromEntries(Object.entries(where).map(([field, value]) => [field, value ?? null]));
-}
-
-/** Only the first key of `orderBy` counts. */
-function orderOf(orderBy: unknown): Record<string, unknown> | undefined {
-  if (orderBy === undefined) return undefined;
-  if (!isPlainObject(orderBy)) throw invalid('invalid_request', `orderBy must be an object, got ${show(orderBy)}`, 'orderBy');
-  const first = Object.entries(orderBy).find(([, direction]) => direction !== undefined);
-  if (first === undefined) return undefined;
-  oneOf(first[1], ['asc', 'desc'], 'orderBy');
-  return { [first[0]]: first[1] };
 }
 
 function checkField(model: ModelDef, fields: Record<string, unknown>, param: string): Record<string, unknown> {
@@ -146,10 +114,10 @@ function checkField(model: ModelDef, fields: Record<string, unknown>, param: str
 /** Whether a count is given and not 0. */
 function checkCount(count: unknown, param: string): boolean {
   if (count === undefined || (Number.isSafeInteger(count) && (count as number) >= 0)) return Boolean(count);
-  throw invalid('invalid_request', `${param} must be a non-negative integer, got ${show(count)}`, param);
+  throw invalid('invalid_options', `${param} must be a non-negative integer, got ${show(count)}`, param);
 }
 
 function oneOf(value: unknown, allowed: readonly string[], param: string): string | undefined {
   if (value === undefined || allowed.includes(value as string)) return value as string | undefined;
-  throw invalid('invalid_request', `${param} must be one of ${allowed.join(', ')}, got ${show(value)}`, param);
+  throw invalid('invalid_options', `${param} must be one of ${allowed.join(', ')}, got ${show(value)}`, param);
 }

@@ -1,6 +1,12 @@
 /** What becomes of trouble that has no caller to go to. */
 
-import { AbloError } from './errors.js';
+import { invalid } from './errors.js';
+import { show } from './values.js';
+
+/** Refuses a listener that cannot be called, while it is still known who gave it. */
+export function checkListener(listener: unknown): void {
+  if (typeof listener !== 'function') throw invalid('invalid_options', `a listener must be a function, got ${show(listener)}`, 'listener');
+}
 
 /** Reports what an application's listener threw, as the browser reports an uncaught error. */
 export function reportThrown(error: unknown): void {
@@ -25,7 +31,7 @@ export class Listeners<A extends unknown[]> {
 
   /** Adds a listener. The result removes it again, and does nothing the second time. */
   add(listener: (...args: A) => void): () => void {
-    if (typeof listener !== 'function') throw new AbloError('a listener must be a function', { code: 'invalid_request' });
+    checkListener(listener);
     const entry = (...args: A): void => listener(...args);
     this.#entries.add(entry);
     return () => void this.#entries.delete(entry);

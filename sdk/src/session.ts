@@ -5,12 +5,12 @@
  * here decides anything about the protocol.
  */
 
-import type { Core, CoreConfig, Host } from './boundary.js';
+import type { Core, CoreConfig, CoreError, Host, WasmSource } from './boundary.js';
 import { AbloError, AbloAuthenticationError, errorFromCore, toAbloError } from './errors.js';
 import { Listeners, reportThrown } from './report.js';
 import { RowCache } from './rows.js';
 import type { ModelDef } from './schema/model.js';
-import { createCore, loadCore, onCrash, type WasmSource } from './wasm.js';
+import { createCore, loadCore, onCrash } from './wasm.js';
 
 /** A call that the core will answer through {@link Host.settle}. */
 type Call = (core: Core, ticket: number) => void;
@@ -270,15 +270,9 @@ export class Session implements Host {
   }
 }
 
-/** Parses an event's payload; members that hold the core's errors become real errors. */
+/** Parses an event's payload. The core's errors become real ones; an event that is only an error gets it as `error`. */
 function readPayload(text: string): unknown {
-  const payload: unknown = text === '' ? undefined : JSON.parse(text);
-  if (typeof payload !== 'object' || payload === null) return payload;
-  const members = payload as Record<string, unknown>;
-  if (isCoreError(members['error'])) members['error'] = errorFromCore(members['error']);
-  return payload;
-}
-
-function isCoreError(value: unknown): value is Parameters<typeof errorFromCore>[0] & object {
-  return typeof value === 'object' && value !== null && 'class' in value && 'message' in value;
+  const payload = JSON.parse(text) as { error?: CoreError } | CoreError;
+  if ('class' in payload) return { error: errorFromCore(payload) };
+  return payload.error === undefined ? payload : { ...payload, error: errorFromCore(payload.error) };
 }

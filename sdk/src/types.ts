@@ -8,7 +8,7 @@ export type ModelListScope = 'live' | 'archived' | 'all';
 /** Options of `getCount`. */
 export interface LocalCountOptions<T> {
   /** Every listed field must be equal. `undefined` and `null` ask for rows without the field. */
-  readonly where?: { readonly [K in keyof T]?: T[K] | null } | undefined;
+  readonly where?: { readonly [K in keyof T]?: T[K] | null | undefined } | undefined;
   /** A further condition, in JavaScript. Slower than `where`: it sees every row that `where` lets through. */
   readonly filter?: ((row: T) => boolean) | undefined;
   /** Default: `'live'`. */
@@ -17,7 +17,7 @@ export interface LocalCountOptions<T> {
 
 /** Options of `getAll` and `onChange`. */
 export interface LocalReadOptions<T> extends LocalCountOptions<T> {
-  /** One field and its direction; only the first key counts. Default: the order in which rows arrived. */
+  /** Fields and their directions; later fields decide among equals. Default: the order in which rows arrived. */
   readonly orderBy?: { readonly [K in keyof T]?: 'asc' | 'desc' } | undefined;
   /** Most rows. 0 and the default mean no limit. */
   readonly limit?: number | undefined;
@@ -41,8 +41,11 @@ export type WhereClause<T> =
 /** Options of `list`. */
 export interface ServerReadOptions<T> {
   /** Fields and values (an array of values means any of them), or clauses, of which all must hold. */
-  readonly where?: { readonly [K in keyof T]?: T[K] | Scalar | readonly Scalar[] } | readonly WhereClause<T>[] | undefined;
-  /** One field and its direction; only the first key counts. */
+  readonly where?:
+    | { readonly [K in keyof T]?: T[K] | Scalar | readonly Scalar[] | undefined }
+    | readonly WhereClause<T>[]
+    | undefined;
+  /** Fields and their directions. The server may heed the first only. */
   readonly orderBy?: { readonly [K in keyof T]?: 'asc' | 'desc' } | undefined;
   /** Most rows. 0 and the default mean no limit. */
   readonly limit?: number | undefined;
@@ -124,8 +127,11 @@ export type ModelDeleteParams = MutationOptions & {
  *
  * Reads without `await` see local rows, own unconfirmed writes included. A row is a frozen plain object, and the same
  * object until something in it changes; a list is the same array until something in it changes.
+ *
+ * Type parameters: a row, what `create` takes (without it nothing can be created: for code that works on many models),
+ * what `update` takes.
  */
-export interface ModelOperations<T, C = Partial<T>, U = Partial<T>> {
+export interface ModelOperations<T, C = never, U = Partial<T>> {
   /** The row of that id, archived or not, if it is here. */
   get(id: string): T | undefined;
   /**

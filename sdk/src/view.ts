@@ -45,7 +45,8 @@ class View {
   #select: ((rows: Row[]) => Row[]) | undefined;
   #id: number | undefined;
   #closed = false;
-  /** The core's window, edited in place; listeners get copies. */
+  /** The core's window, edited in place; listeners get copies. Both arrays have the same order. */
+  #slots: number[] = [];
   #rows: (Row | undefined)[] = [];
   #holes = false;
   #delivered: readonly Row[] = EMPTY;
@@ -103,26 +104,32 @@ class View {
     const news = core.viewRead(this.#id!);
     if (news[0] === UNCHANGED) return false;
     if (news[0] === WINDOW) {
-      this.#rows = this.#cache.take(news.subarray(1));
+      this.#slots = Array.from(news.subarray(1));
+      this.#rows = this.#cache.take(this.#slots);
       this.#holes = this.#rows.includes(undefined);
     } else this.#edit(news.subarray(1));
     return true;
   }
 
   #edit(edits: Uint32Array): void {
-    // All rows that the edits bring in, in one crossing.
-    const slots: number[] = [];
-    for (let at = 0; at < edits.length; at += EDIT_LENGTH) if (edits[at] !== REMOVE) slots.push(edits[at + 2]!);
-    const rows = this.#cache.take(slots);
-    this.#holes ||= rows.includes(undefined);
-    let next = 0;
-    for (let at = 0; at < edits.length; at += EDIT_LENGTH) {
-      const kind = edits[at];
-      const position = edits[at + 1]!;
-      if (kind === REMOVE) this.#rows.splice(position, 1);
-      else if (kind === INSERT) this.#rows.splice(position, 0, rows[next++]);
-      else this.#rows[position] = rows[next++];
+    // First the slots, to know which rows the edits bring in; then those rows, in one crossing; then the rows' places.
+    const brought: number[] = [];
+    for (let from = 0; from < edits.length; from += EDIT_LENGTH) {
+      const at = edits[from + 1]!;
+      if (edits[from] === REMOVE) this.#slots.splice(at, 1);
+      else if (edits[from] === INSERT) this.#slots.splice(at, 0, edits[from + 2]!);
+      if (edits[from] !== REMOVE) brought.push(this.#slots[at]!);
     }
+    const rows = this.#cache.take(brought);
+    let next = 0;
+    for (let from = 0; from < edits.length; from += EDIT_LENGTH) {
+      const at = edits[from + 1]!;
+      if (edits[from] === REMOVE) this.#rows.splice(at, 1);
+      else if (edits[from] === INSERT) this.#rows.splice(at, 0, rows[next++]);
+      else this.#rows[at] = rows[next++];
+    }
+    // A row that came and went within these edits need not be there any more.
+    this.#holes = (this.#holes || rows.includes(undefined)) && this.#rows.includes(undefined);
   }
 
   #result(): Row[] {

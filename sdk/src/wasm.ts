@@ -6,10 +6,9 @@
 
 import init, { Core, onPanic } from 'ablo-core';
 
+// Types come from the boundary only: declarations that mention the generated module would be of no use to anybody.
+import type { Core as CoreType, Host, WasmSource } from './boundary.js';
 import { AbloConnectionError, AbloError } from './errors.js';
-
-/** Where the module comes from when not from the file next to this one. */
-export type WasmSource = URL | string | BufferSource | WebAssembly.Module;
 
 let loading: Promise<void> | undefined;
 let crash: AbloError | undefined;
@@ -35,9 +34,9 @@ async function start(source: WasmSource): Promise<void> {
 }
 
 /** Makes a core. Only after {@link loadCore}. */
-export function createCore(...args: ConstructorParameters<typeof Core>): InstanceType<typeof Core> {
+export function createCore(config: string, host: Host): CoreType {
   if (crash !== undefined) throw crash;
-  return new Core(...args);
+  return new Core(config, host);
 }
 
 /** Registers for the news that the module has crashed. Returns the way out. */

@@ -29,6 +29,8 @@ pub const CLOSE_SLOW: u16 = 1013;
 pub enum Outgoing {
     /// A text frame.
     Text(Arc<str>),
+    /// A WebSocket ping.
+    Ping,
     /// The end, with code and reason.
     Close(u16, &'static str),
 }
@@ -138,12 +140,12 @@ impl Driver {
             let waits = self.settle(&mut inner, Some(done));
             (answer, waits.then_some(durable))
         };
-        match durable {
-            Some(durable) if durable.await.is_err() => {
-                Err(Error::wire("internal_error", "the server could not store the change; try again"))
-            }
-            _ => Ok(answer),
+        if let Some(durable) = durable
+            && durable.await.is_err()
+        {
+            return Err(Error::wire("internal_error", "the server could not store the change; try again"));
         }
+        Ok(answer)
     }
 
     /// Tells the engine something.

@@ -1,3 +1,18 @@
 //! The reference sync server: a pure [`engine`], and what puts it on a network and a disk.
+//!
+//! - [`engine`]: every decision; also what the simulation runs.
+//! - [`driver`]: owns the engine, orders what is stored before what is told.
+//! - [`store`]: the SQLite file. [`http`] and `ws`: requests and sockets. [`files`]: `--static`.
+//! - [`args`], [`keys`], [`server`]: from the command line to a bound address.
 
+pub mod args;
+pub mod driver;
 pub mod engine;
+pub mod files;
+pub mod http;
+pub mod keys;
+mod reply;
+pub mod server;
+pub mod store;
+mod url;
+mod ws;

@@ -1,5 +1,6 @@
 //! The sans-IO engine.
 
+pub mod bug;
 pub mod config;
 pub mod connection;
 pub mod engine;
@@ -8,6 +9,7 @@ pub mod filter;
 pub mod id;
 pub mod input;
 pub mod json;
+pub mod map;
 pub mod output;
 pub mod pool;
 pub mod queue;

@@ -4,14 +4,12 @@
 //! engine is alive then: every borrow ends on the line that takes it.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
 use std::rc::{Rc, Weak};
 
 use gloo_timers::callback::Timeout;
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::{JsFuture, spawn_local};
 
-use super::clock;
 use super::dom::{self, PageEvents};
 use super::host::Host;
 use super::http::{self, Fetch};
@@ -20,6 +18,7 @@ use crate::core::Engine;
 use crate::core::error::Error;
 use crate::core::id::TaskId;
 use crate::core::input::{Command, Credential, Input};
+use crate::core::map::SmallMap;
 use crate::core::output::Output;
 
 pub(crate) use super::clock::now;
@@ -46,8 +45,8 @@ pub(crate) struct Driver {
     microtask_due: Cell<bool>,
     /// Views to tell about at the end of the turn.
     views: RefCell<Vec<u32>>,
-    sockets: RefCell<BTreeMap<TaskId, Socket>>,
-    fetches: RefCell<BTreeMap<TaskId, Fetch>>,
+    sockets: RefCell<SmallMap<TaskId, Socket>>,
+    fetches: RefCell<SmallMap<TaskId, Fetch>>,
     page: RefCell<Option<PageEvents>>,
 }
 
@@ -71,8 +70,8 @@ impl Driver {
                 microtask,
                 microtask_due: Cell::new(false),
                 views: RefCell::new(Vec::new()),
-                sockets: RefCell::new(BTreeMap::new()),
-                fetches: RefCell::new(BTreeMap::new()),
+                sockets: RefCell::new(SmallMap::default()),
+                fetches: RefCell::new(SmallMap::default()),
                 page: RefCell::new(None),
             }
         })
@@ -80,7 +79,7 @@ impl Driver {
 
     /// Tells the engine a fact.
     pub(crate) fn handle_input(&self, input: Input) {
-        self.engine.borrow_mut().handle_input(clock::now(), input);
+        self.engine.borrow_mut().handle_input(now(), input);
         self.after_call();
     }
 
@@ -93,7 +92,7 @@ impl Driver {
                 self.handle_input(Input::Offline);
             }
         }
-        let result = self.engine.borrow_mut().command(clock::now(), command);
+        let result = self.engine.borrow_mut().command(now(), command);
         self.after_call();
         result
     }
@@ -151,7 +150,7 @@ impl Driver {
             Output::OpenSocket { socket, url, protocols } => {
                 let opened = Socket::open(&self.me, socket, &url, &protocols);
                 match opened {
-                    Ok(value) => drop(self.sockets.borrow_mut().insert(socket, value)),
+                    Ok(value) => self.sockets.borrow_mut().insert(socket, value),
                     Err(_) => self.handle_input(Input::SocketClosed { socket, code: CODE_NEVER_OPENED }),
                 }
             }
@@ -214,7 +213,7 @@ impl Driver {
             drop(timer);
             return;
         };
-        let now = clock::now().mono;
+        let now = now().mono;
         if at <= now {
             self.request_microtask();
             return;
@@ -245,7 +244,7 @@ impl Driver {
     /// The end of the turn: what was gathered is sent, and live views are told once.
     fn end_turn(&self) {
         self.microtask_due.set(false);
-        let due = self.engine.borrow().poll_timeout().is_some_and(|(at, _)| at <= clock::now().mono);
+        let due = self.engine.borrow().poll_timeout().is_some_and(|(at, _)| at <= now().mono);
         if due {
             self.handle_input(Input::Timeout);
         }

@@ -184,14 +184,16 @@ test('events reach their listeners with real errors', async () => {
   const transaction = { id: 'tx_1', type: 'update', modelName: 'Task', modelId: 't1', modelKey: 'tasks' };
   const error = { class: 'AbloPermissionError', code: 'forbidden', message: 'no', retryable: false };
   core.host.event('write:rejected', JSON.stringify({ transaction, error, permanent: true }));
-  core.host.event('session:ended', JSON.stringify({ error: { ...error, class: 'SyncSessionError', code: 'session_expired' } }));
+  core.host.event('session:ended', JSON.stringify({ ...error, class: 'SyncSessionError', code: 'session_expired' }));
   core.host.event('something:new', '{}');
   assert.ok(seen[0].error instanceof sdk.AbloPermissionError);
   assert.deepEqual(seen[1].transaction, transaction);
   assert.equal(seen[1].permanent, true);
   assert.ok(sdk.SyncSessionError.isSessionError(seen[2]));
-  assert.throws(() => ablo.on('write:done', () => {}), { code: 'invalid_request', param: 'event' });
-  assert.throws(() => ablo.on('write:rejected'), { type: 'AbloError' });
+  assert.throws(() => ablo.on('write:done', () => {}), { code: 'invalid_options', param: 'event' });
+  assert.throws(() => ablo.on('write:rejected'), { param: 'listener' });
+  assert.throws(() => ablo.onSessionError(), { param: 'listener' });
+  assert.throws(() => ablo.onStatus(1), { param: 'listener' });
 });
 
 test('tokens', async () => {

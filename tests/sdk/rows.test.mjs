@@ -116,7 +116,7 @@ test('wrong read options are refused and name what is wrong', async () => {
     [{ where: { titel: 'x' } }, 'where.titel'],
     [{ where: [] }, 'where'],
     [{ where: { rank: Number.NaN } }, 'where'],
-    [{ orderBy: { rank: 'up' } }, 'orderBy'],
+    [{ orderBy: { rank: 'up' } }, 'orderBy.rank'],
     [{ orderBy: { rnk: 'asc' } }, 'orderBy.rnk'],
     [{ limit: -1 }, 'limit'],
     [{ offset: 1.5 }, 'offset'],
@@ -148,10 +148,14 @@ test('server reads resolve to rows, found when the answer came', async () => {
   assert.equal(one, ablo.tasks.get('t2'));
   assert.deepEqual(core.asked, { id: 't2', expand: ['project'] });
   assert.equal(await ablo.tasks.retrieve({ id: 'none' }), undefined);
-  const list = await ablo.tasks.list({ where: [['rank', '>=', 1]], orderBy: { rank: 'desc', title: 'asc' }, limit: 0 });
-  assert.deepEqual(core.asked, { where: [['rank', '>=', 1]], orderBy: { rank: 'desc' } });
+  const list = await ablo.tasks.list({ where: [['rank', '>=', 1]], orderBy: { rank: 'desc' }, limit: 0 });
+  assert.deepEqual(core.asked, { where: [['rank', '>=', 1]], orderBy: { rank: 'desc' }, limit: 0 });
   assert.ok(Object.isFrozen(list) && list.length === 2);
-  await assert.rejects(ablo.tasks.list({ where: [['rank']] }), { code: 'invalid_request', param: 'where' });
+  await ablo.tasks.list({ where: { projectId: undefined, state: ['open'] } });
+  assert.deepEqual(core.asked, { where: { projectId: null, state: ['open'] } });
+  for (const options of [{ offset: 1 }, { where: { rank: Number.NaN } }, 7]) {
+    await assert.rejects(ablo.tasks.list(options), { type: 'AbloValidationError', code: 'invalid_options' });
+  }
   await assert.rejects(ablo.tasks.retrieve({}), { code: 'invalid_id' });
   await settled();
 });

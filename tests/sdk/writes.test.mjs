@@ -149,38 +149,32 @@ test('calls made before loading are made in order', async () => {
   assert.deepEqual(order, ['create', 'update', 2]);
 });
 
-test('commits are checked, given ids and passed on', async () => {
+test('commits are passed on, and refused where JSON would hide a mistake', async () => {
   const { ablo, core } = await readyClient();
-  const receipt = await ablo.commits.create({
-    operations: [
-      { action: 'create', model: 'Task', data: { title: 'x' } },
-      { action: 'archive', target: { model: 'task', id: 't2' }, onStale: null },
-    ],
-    idempotencyKey: 'k1',
-    readAt: 5,
-  });
+  const operations = [
+    { action: 'create', model: 'Task', data: { title: 'x', dueAt: new Date(0), rank: undefined } },
+    { action: 'archive', target: { model: 'task', id: 't2' }, onStale: null },
+  ];
+  const receipt = await ablo.commits.create({ operations, idempotencyKey: 'k1', readAt: 5, claim: null, claimRef: { id: 'c' } });
   assert.deepEqual(receipt, { id: 'k1', status: 'confirmed', lastSyncId: 7 });
   assert.ok(Object.isFrozen(receipt));
-  const [create, archive] = core.committed.operations;
-  assert.equal(create.id.length, 36);
-  assert.deepEqual(archive, { action: 'archive', model: 'task', id: 't2' });
-  assert.deepEqual({ ...core.committed, operations: 0 }, { wait: 'confirmed', idempotencyKey: 'k1', readAt: 5, operations: 0 });
+  const sent = JSON.parse(JSON.stringify(operations));
+  assert.deepEqual(core.committed, { operations: sent, idempotencyKey: 'k1', readAt: 5, claimRef: 'c' });
 
   const operation = { action: 'delete', model: 'task', id: 't1' };
-  for (const [options, code] of [
-    [{}, 'commit_operation_required'],
-    [{ operations: [] }, 'commit_operation_required'],
-    [{ operation, operations: [operation] }, 'commit_operations_ambiguous'],
-    [{ operation: { ...operation, model: undefined } }, 'commit_operation_model_required'],
-    [{ operation: { ...operation, action: 'upsert' } }, 'commit_operation_unsupported'],
-    [{ operation: { ...operation, id: undefined } }, 'invalid_id'],
-    [{ operation: { ...operation, data: { n: Number.NaN } } }, 'invalid_body'],
-    [{ operation: { ...operation, readAt: -1 } }, 'write_options_invalid'],
-    [{ operation: { ...operation, extra: 1 } }, 'write_options_invalid'],
-    [{ operation, wait: 'soon' }, 'write_options_invalid'],
-    [{ operation, timeout: 5 }, 'write_options_invalid'],
+  for (const [options, code, param] of [
+    [{ operation: { ...operation, data: { n: Number.NaN } } }, 'invalid_body', 'operation'],
+    [{ operations: [operation, { ...operation, data: { n: 1n } }] }, 'invalid_body', 'operations.1'],
+    [{ operation: { ...operation, extra: 1 } }, 'write_options_invalid', 'extra'],
+    [{ operation, readAt: -1 }, 'write_options_invalid', 'readAt'],
+    [{ operation, wait: 'soon' }, 'write_options_invalid', 'wait'],
+    [{ operation, timeout: 5 }, 'write_options_invalid', 'timeout'],
+    [{ operation, claim: { reason: 'x' } }, 'model_claim_not_configured', 'claim'],
     [undefined, 'write_options_invalid'],
   ]) {
-    await assert.rejects(ablo.commits.create(options), { type: 'AbloValidationError', code }, JSON.stringify(options));
+    await assert.rejects(ablo.commits.create(options), (error) => {
+      assert.deepEqual([error.type, error.code, error.param], ['AbloValidationError', code, param]);
+      return true;
+    });
   }
 });

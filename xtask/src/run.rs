@@ -44,11 +44,15 @@ pub(crate) fn e2e(repo: &Repo, args: &[String]) -> Result {
 
 /// `cargo xtask bench`: all arguments belong to the benchmark runner.
 pub(crate) fn bench(repo: &Repo, args: &[String]) -> Result {
+    const RUNNER: &str = "benches/run.mjs";
+    if args.iter().any(|arg| arg == "--help") {
+        return Cmd::new(repo, "node").arg(RUNNER).args(args).run();
+    }
     setup::ensure(repo, &[Tool::Chromium])?;
     package::build(repo)?;
     let server = build_server(repo)?;
     announce("benchmarks");
-    browser_env(repo, Cmd::new(repo, "node"), server)?.arg("benches/run.mjs").args(args).run()
+    browser_env(repo, Cmd::new(repo, "node"), server)?.arg(RUNNER).args(args).run()
 }
 
 /// `cargo xtask demo`: builds everything, then becomes the server.

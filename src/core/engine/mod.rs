@@ -15,7 +15,7 @@ mod session;
 mod status;
 mod writes;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::VecDeque;
 
 use super::config::{Config, Identity};
 use super::connection::{Action, Connection, Probe, Source, State, backoff};
@@ -23,6 +23,7 @@ use super::error::{Error, Recovery};
 use super::id::{ModelIndex, SyncId, TaskId};
 use super::input::{Command, Credential, Input, Response, Ticket};
 use super::json::{ObjectWriter, Value};
+use super::map::SmallMap;
 use super::output::{Method, Output, Request, Timer};
 use super::pool::{Changes, Pool, Query, RowRef, Slot, ViewChange, ViewId};
 use super::queue::Queue;
@@ -126,10 +127,10 @@ pub struct Engine {
     /// The server's stream has moved away from ours: the next snapshot replaces everything.
     reset: bool,
     last_repair: Option<Instant>,
-    tasks: BTreeMap<TaskId, Task>,
+    tasks: SmallMap<TaskId, Task>,
     next_task: u64,
     /// Journal changes under way, with the places they put.
-    journaling: BTreeMap<TaskId, Vec<u64>>,
+    journaling: SmallMap<TaskId, Vec<u64>>,
     /// Writes of this turn wait for its end.
     flush_due: bool,
     ready: Vec<(Ticket, Instant)>,
@@ -168,9 +169,9 @@ impl Engine {
             load_attempt: 0,
             reset: false,
             last_repair: None,
-            tasks: BTreeMap::new(),
+            tasks: SmallMap::default(),
             next_task: 0,
-            journaling: BTreeMap::new(),
+            journaling: SmallMap::default(),
             flush_due: false,
             ready: Vec::new(),
             flushing: Vec::new(),
@@ -438,7 +439,7 @@ impl Engine {
         let error = Error::local("client_disposed", "the client was disposed before this was confirmed");
         self.fail_waiting(&error);
         self.session = None;
-        self.tasks.clear();
+        self.tasks.take();
         self.loading = Loading::Idle;
         self.phase = Phase::Disposed;
         self.settle(ticket, Ok(None));
@@ -837,8 +838,12 @@ impl Engine {
 
     /// Groups to read, the granted ones and those of entered scopes, without repeats.
     fn wanted_groups(&self) -> Vec<String> {
-        let mut seen = BTreeSet::new();
-        let all = self.groups.iter().chain(self.reads.scopes());
-        all.filter(|group| seen.insert(group.as_str())).cloned().collect()
+        let mut wanted: Vec<String> = Vec::new();
+        for group in self.groups.iter().chain(self.reads.scopes()) {
+            if !wanted.contains(group) {
+                wanted.push(group.clone());
+            }
+        }
+        wanted
     }
 }

@@ -3,7 +3,7 @@
 //! Identical reads share one request. Only a complete answer marks a query as known; a failure is the caller's to see
 //! and is never remembered as emptiness. Rows go into the pool as confirmed rows, so live views see them too.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::VecDeque;
 
 use super::{Engine, Task};
 use crate::core::error::Error;
@@ -11,6 +11,7 @@ use crate::core::filter::{CLAUSES_MAX, Clause, Operator};
 use crate::core::id::{ModelIndex, SyncId};
 use crate::core::input::{Response, Ticket};
 use crate::core::json::{JsonStr, Kind, ObjectWriter, Value, merge, write_array, write_str, write_u64};
+use crate::core::map::SmallMap;
 use crate::core::output::{Method, Output, Request};
 use crate::core::pool::{Direction, Query, RowRef, RowText, Scope, Slot};
 use crate::core::schema::{Load, Model, Relation};
@@ -54,12 +55,12 @@ struct Missed {
 /// Reads under way, and what is known of earlier ones.
 #[derive(Debug, Default)]
 pub(super) struct Reads {
-    fetches: BTreeMap<FetchId, Fetch>,
+    fetches: SmallMap<FetchId, Fetch>,
     next: u64,
     /// Queries that the server answered completely on this connection.
-    known: BTreeSet<String>,
+    known: Vec<String>,
     missed: VecDeque<Missed>,
-    wanted: BTreeMap<ModelIndex, BTreeSet<String>>,
+    wanted: Vec<(ModelIndex, String)>,
     scopes: VecDeque<String>,
 }
 
@@ -79,12 +80,14 @@ impl Reads {
     }
 
     pub(super) fn want_row(&mut self, model: ModelIndex, id: &str) {
-        self.wanted.entry(model).or_default().insert(id.to_owned());
+        if !self.wanted.iter().any(|(known, wanted)| *known == model && wanted == id) {
+            self.wanted.push((model, id.to_owned()));
+        }
     }
 
     pub(super) fn note_missed(&mut self, model: ModelIndex, id: &str, at: SyncId, data: Option<&str>) {
         let awaited = self.fetches.values().any(|fetch| fetch.model == model || !fetch.related.is_empty())
-            || self.wanted.contains_key(&model);
+            || self.wanted.iter().any(|(wanted, _)| *wanted == model);
         if awaited && self.missed.len() < MISSED_MAX {
             self.missed.push_back(Missed { model, id: id.to_owned(), at, data: data.map(str::to_owned) });
         }
@@ -94,7 +97,7 @@ impl Reads {
         self.known.clear();
         self.wanted.clear();
         self.missed.clear();
-        std::mem::take(&mut self.fetches).into_values().flat_map(|fetch| fetch.tickets).collect()
+        self.fetches.take().into_iter().flat_map(|(_, fetch)| fetch.tickets).collect()
     }
 
     fn enter_scope(&mut self, group: String) {
@@ -159,8 +162,11 @@ impl Engine {
 
     /// Fetches rows that deltas spoke of and that are not here.
     pub(super) fn fetch_wanted_rows(&mut self) {
-        for (model, ids) in std::mem::take(&mut self.reads.wanted) {
-            let ids: Vec<String> = ids.into_iter().collect();
+        let mut wanted = std::mem::take(&mut self.reads.wanted);
+        while let Some(model) = wanted.first().map(|(model, _)| *model) {
+            let (mine, others): (Vec<_>, Vec<_>) = wanted.into_iter().partition(|(other, _)| *other == model);
+            wanted = others;
+            let ids: Vec<String> = mine.into_iter().map(|(_, id)| id).collect();
             for part in ids.chunks(FETCH_IDS_MAX) {
                 self.fetch_ids(model, part.to_vec());
             }

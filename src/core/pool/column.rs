@@ -2,8 +2,8 @@
 //! text.
 //!
 //! A column is a cache; the text of a row is the truth. A cell holds a number whole, and of a string its place in the
-//! row's text plus the eight bytes behind what all strings of the column begin with, which settles nearly every
-//! comparison (timestamps and generated ids share long beginnings). Deliberately knows no rows: the table supplies the
+//! row's text plus eight bytes that tell it from the other strings of the column, which settles nearly every comparison:
+//! those behind the beginning that all share, or all digits of a timestamp. Deliberately knows no rows: the table supplies the
 //! text of a row when a comparison needs it.
 
 use std::borrow::Cow;
@@ -36,7 +36,7 @@ const LEN_MAX: u32 = (1 << LEN_BITS) - 1;
 /// A field's value in one row.
 #[derive(Clone, Copy)]
 pub(super) struct Cell {
-    /// Orders cells of one rank: a number's order-preserving bits, a string's eight bytes behind the column's prefix.
+    /// Orders cells of one rank: a number's order-preserving bits, a string's eight bytes behind the common prefix.
     key: u64,
     /// Where the value starts in the row's text, opening quote included.
     start: u32,
@@ -79,9 +79,8 @@ pub(super) struct Column {
     pub(super) name: String,
     /// By slot. Cells of rows that nobody sees mean nothing.
     pub(super) cells: Vec<Cell>,
-    /// What all strings in `cells` begin with, `None` before the first. It only ever gets shorter.
-    prefix: Option<Vec<u8>>,
-    /// Set when the prefix got shorter, until all keys are made anew.
+    common: Common,
+    /// Set when `common` got weaker, until all keys are made anew.
     is_stale: bool,
     /// Open views that use the column.
     pub(super) pins: usize,
@@ -91,10 +90,10 @@ pub(super) struct Column {
 
 impl Column {
     pub(super) fn new(name: &str) -> Self {
-        Self { name: name.to_owned(), cells: Vec::new(), prefix: None, is_stale: false, pins: 0, used: 0 }
+        Self { name: name.to_owned(), cells: Vec::new(), common: Common::Nothing, is_stale: false, pins: 0, used: 0 }
     }
 
-    /// Takes a row's value into account for the prefix, ahead of the cells themselves.
+    /// Takes a row's value into account for what strings have in common, ahead of the cells themselves.
     pub(super) fn sample(&mut self, found: Option<Found>, row: &str) {
         let _ = self.cell(found, row);
         // Nothing has been keyed yet, so nothing needs to be again.
@@ -124,14 +123,13 @@ impl Column {
         Cell { key, start: found.start, meta: (tag << LEN_BITS) | len }
     }
 
-    /// Makes all keys anew when the prefix got shorter since they were made.
+    /// Makes all keys anew when strings have less in common than when they were made.
     pub(super) fn renew_if_stale(&mut self, texts: &Texts<'_>) {
         if !std::mem::take(&mut self.is_stale) {
             return;
         }
-        let skip = self.skip();
         for (slot, cell) in self.cells.iter_mut().enumerate().filter(|(_, cell)| cell.rank() == TEXT_RANK) {
-            cell.key = bytes_key(cell.text(texts(slot)).as_bytes(), skip);
+            cell.key = self.common.key(cell.text(texts(slot)).as_bytes()).unwrap_or_default();
         }
     }
 
@@ -157,25 +155,73 @@ impl Column {
 
     /// Whether the key, with the length, is all there is to know of a plain string.
     fn is_whole(&self, cell: Cell) -> bool {
-        cell.tag() == PLAIN && cell.len() <= self.skip() + 8
-    }
-
-    fn skip(&self) -> usize {
-        self.prefix.as_ref().map_or(0, Vec::len)
+        let is_short = match &self.common {
+            Common::Nothing => false,
+            Common::Timestamps => true,
+            Common::Prefix(prefix) => cell.len() <= prefix.len() + 8,
+        };
+        is_short && cell.tag() == PLAIN
     }
 
     fn text_key(&mut self, text: &[u8]) -> u64 {
-        match &mut self.prefix {
-            None => self.prefix = Some(text.to_vec()),
-            Some(prefix) if text.starts_with(prefix) => {}
-            Some(prefix) => {
+        if let Some(key) = self.common.key(text) {
+            return key;
+        }
+        self.is_stale |= !matches!(self.common, Common::Nothing);
+        self.common.weaken(text);
+        self.common.key(text).unwrap_or_default()
+    }
+}
+
+/// What all strings of a column have in common, so that a key need not hold it. It only ever gets less.
+enum Common {
+    /// There was no string yet.
+    Nothing,
+    /// The form of JavaScript's `toISOString`: a key is all of it.
+    Timestamps,
+    /// The same beginning; perhaps none.
+    Prefix(Vec<u8>),
+}
+
+impl Common {
+    /// The key of a string that has this in common with the others.
+    fn key(&self, text: &[u8]) -> Option<u64> {
+        match self {
+            Self::Nothing => None,
+            Self::Timestamps => timestamp_key(text),
+            Self::Prefix(prefix) => text.starts_with(prefix).then(|| bytes_key(text, prefix.len())),
+        }
+    }
+
+    /// Takes in a string that has less in common with the others.
+    fn weaken(&mut self, text: &[u8]) {
+        match self {
+            Self::Nothing if timestamp_key(text).is_some() => *self = Self::Timestamps,
+            Self::Nothing => *self = Self::Prefix(text.to_vec()),
+            Self::Timestamps => *self = Self::Prefix(Vec::new()),
+            Self::Prefix(prefix) => {
                 let common = prefix.iter().zip(text).take_while(|(a, b)| a == b).count();
                 prefix.truncate(common);
-                self.is_stale = true;
             }
         }
-        bytes_key(text, self.skip())
     }
+}
+
+/// The digits of a timestamp as one number, which orders like it.
+fn timestamp_key(text: &[u8]) -> Option<u64> {
+    const FORM: &[u8; 24] = b"0000-00-00T00:00:00.000Z";
+    if text.len() != FORM.len() {
+        return None;
+    }
+    let mut key = 0;
+    for (&byte, &form) in text.iter().zip(FORM) {
+        if form == b'0' && byte.is_ascii_digit() {
+            key = key * 10 + u64::from(byte - b'0');
+        } else if byte != form {
+            return None;
+        }
+    }
+    Some(key)
 }
 
 /// Checked number text as a double. Short whole numbers, most of those that are sorted by, need no parser.
@@ -244,8 +290,6 @@ impl Set {
                 Literal::Null => set.null = true,
                 Literal::Bool(true) => set.yes = true,
                 Literal::Bool(false) => set.no = true,
-                // NaN equals nothing.
-                Literal::Number(number) if number.is_nan() => {}
                 Literal::Number(number) => set.numbers.push(number_key(*number)),
                 Literal::Text(text) => set.texts.push(text.clone()),
             }
@@ -289,8 +333,7 @@ impl Test {
             },
             TestKind::Like => None,
         };
-        let fits = |text: &&str| column.prefix.as_ref().is_none_or(|prefix| text.as_bytes().starts_with(prefix));
-        Probe { key: text.filter(fits).map(|text| bytes_key(text.as_bytes(), column.skip())) }
+        Probe { key: text.and_then(|text| column.common.key(text.as_bytes())) }
     }
 
     /// Whether the row in `slot` passes.

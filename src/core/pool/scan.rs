@@ -1,9 +1,9 @@
 //! Finding fields in the text of rows.
 //!
 //! Rows of one model mostly have the same members in the same order, so a [`Locator`] remembers the shapes it has met
-//! and walks a row by comparing keys with those expected, without looking at what lies between. A row that fits no
-//! shape is read by the strict reader, which also teaches the next shape. Both find the same: the last member of a
-//! repeated key counts, so a shape never has one. Deliberately no values: see [`super::column`].
+//! and walks a row by comparing keys with those expected. A row that fits no shape is read by the strict reader, which
+//! also teaches the next shape. Both go to the row's end, since the last member of a repeated key counts. Deliberately
+//! no values: see [`super::column`].
 
 use crate::core::json::{Kind, Reader};
 
@@ -96,7 +96,6 @@ impl Locator {
     /// Finds the fields with the strict reader, and learns the row's shape.
     fn read(&mut self, text: &str, found: &mut [Option<Found>]) {
         let mut shape = Shape::new();
-        let mut names: Vec<Box<str>> = Vec::new();
         let mut regular = self.lessons < LESSONS_MAX;
         let mut reader = Reader::new(text);
         if reader.begin_object().is_err() {
@@ -110,9 +109,8 @@ impl Locator {
             if let Some(entry) = field.and_then(|field| found.get_mut(field)) {
                 *entry = found_at(reader.position(), value.kind, value.raw);
             }
+            regular &= shape.len() < SHAPE_MEMBERS_MAX;
             if regular {
-                regular = shape.len() < SHAPE_MEMBERS_MAX && !names.iter().any(|other| **other == *name);
-                names.push(Box::from(name.as_ref()));
                 shape.push(Member::new(key.raw(), field));
             }
         }

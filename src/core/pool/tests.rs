@@ -374,6 +374,7 @@ fn any_value() -> impl Strategy<Value = String> {
             r#""a\u0000""#,
             r#""\u0061""#,
             r#""abcdefghi""#,
+            r#""abcdefghk""#,
             r#""abcdefghij""#,
             r#""abcdefgh""#,
             r#""é""#,
@@ -501,6 +502,9 @@ fn what_is_the_same_is_not_reported() {
     pool.remove_base(at(slot));
     assert_eq!(pool.find(M, "a"), None);
     assert_eq!(pool.put_base(M, "a", own(text), SyncId(4)), slot);
+    pool.remove_base(at(slot));
+    assert_eq!(pool.put_base(M, "a", own(text), SyncId(4)), slot);
+    assert_eq!(pool.find(M, "a"), Some(slot));
     assert_eq!(pool.take_changes(), Changes::default());
     assert_eq!(pool.take_view_change(view), ViewChange::None);
 
@@ -594,6 +598,7 @@ fn unused_text_is_given_back() {
         }
     }
     pool.take_changes();
+    assert!(pool.stats().held_bytes <= pool.stats().live_bytes + DEAD_BYTES_MAX);
     for n in 0..count {
         let model = ModelIndex((n % 2) as u16);
         let slot = pool.find(model, &format!("row{n}")).unwrap();
@@ -604,6 +609,49 @@ fn unused_text_is_given_back() {
     pool.clear();
     pool.take_changes();
     assert_eq!((pool.stats().held_bytes, pool.stats().live_bytes, pool.stats().rows), (0, 0, 0));
+}
+
+#[test]
+fn a_limit_keeps_the_best() {
+    let mut pool = Pool::new(&schema(1), 1);
+    for n in 0..500_u32 {
+        pool.put_base(M, &format!("r{n}"), own(&format!("{{\"n\":{}}}", n.wrapping_mul(7919) % 251)), SyncId(1));
+    }
+    for direction in ["asc", "desc"] {
+        let all = pool.query(M, &parse(&format!("{{\"orderBy\":{{\"n\":\"{direction}\"}}}}")));
+        for (offset, limit) in [(0, 1), (0, 50), (7, 3), (490, 20)] {
+            let query = format!("{{\"orderBy\":{{\"n\":\"{direction}\"}},\"offset\":{offset},\"limit\":{limit}}}");
+            assert_eq!(pool.query(M, &parse(&query)), all[offset..(offset + limit).min(500)]);
+        }
+    }
+}
+
+#[test]
+fn strings_that_stop_being_alike_still_compare() {
+    let mut pool = Pool::new(&schema(1), 1);
+    let view = pool.open_view(M, &parse(r#"{"orderBy":{"s":"asc"}}"#));
+    let texts = [
+        "2026-01-02T00:00:00.000Z",
+        "2026-01-01T00:00:00.001Z",
+        "2026-01-01T00:00:00.000Z",
+        "2026-01-01T00:00:00.000z",
+        "2026-01-01T00:00:00",
+        "2026-01-01T00:00:00-02:00",
+        "x",
+        "",
+    ];
+    for (n, text) in texts.iter().enumerate() {
+        pool.put_base(M, &n.to_string(), own(&format!("{{\"s\":\"{text}\"}}")), SyncId(1));
+        let mut expected: Vec<(&str, Slot)> = texts[..=n].iter().copied().zip((0..).map(Slot)).collect();
+        expected.sort_unstable();
+        assert_eq!(pool.view_rows(view), expected.into_iter().map(|(_, slot)| slot).collect::<Vec<_>>());
+        for text in texts {
+            let rows = pool.query(M, &parse(&format!("{{\"where\":{{\"s\":\"{text}\"}}}}")));
+            assert_eq!(rows.len(), usize::from(texts[..=n].contains(&text)), "{text}");
+            let less = pool.query(M, &parse(&format!("{{\"where\":[[\"s\",\"<\",\"{text}\"]]}}")));
+            assert_eq!(less.len(), texts[..=n].iter().filter(|other| **other < text).count(), "{text}");
+        }
+    }
 }
 
 #[test]

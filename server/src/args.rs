@@ -1,0 +1,153 @@
+//! The command line. `--help` is the manual.
+
+use std::path::PathBuf;
+
+use crate::files::StaticDir;
+
+/// What `--help` prints.
+pub const HELP: &str = "\
+ablo-server: the reference sync server
+
+Keeps shared rows in step between browsers, servers and agents: snapshots, live deltas and atomic commits over
+HTTP and WebSocket, rows in one SQLite file. All rows are held in memory while it runs.
+
+Usage: ablo-server [OPTIONS]
+
+  --listen HOST:PORT      where to listen; port 0 takes any free one   [127.0.0.1:8787]
+  --db FILE               the database; `:memory:` keeps nothing       [:memory:]
+  --keys FILE             who may connect (see below); without it nobody may
+  --schema FILE           schema JSON, version 3; without it any model is accepted as it comes, and rows are routed
+                          to their organization only
+  --static DIR            serve files at /; `/prefix=DIR` serves them under a prefix; may be given several times
+  --seed-file FILE        JSON object { \"Task\": [rows...] } put into an empty database, once
+  --seed-organization ID  whose rows they are                          [that of the first key]
+  --log LEVEL             off, error, warn, info, debug or trace, to standard error   [info]
+  --help, --version
+
+The keys file is a JSON array of objects:
+  token              what is sent as `Authorization: Bearer <token>`: letters, digits and - _ . only.
+                     sk_... is full authority and may mint other keys, pk_... may only read
+  participantKind    user, agent or system
+  participantId      who it is
+  organizationId     the tenant; nothing is shared between tenants
+  syncGroups         what it may read       [org:<organization>, and user:<id> for a user]
+  operations         what it may write: \"*\", \"tasks.*\", \"tasks.update\"          [\"*\"]
+  expiresInSeconds   counted from the start of the server                      [never]
+
+The first line on standard output is `listening http://HOST:PORT`. Ctrl-C or SIGTERM finishes what is under way,
+closes sockets with 1012 and exits with 0. A mistake in options or files exits with 2.
+";
+
+/// The options, read.
+#[derive(Clone, Debug)]
+pub struct Args {
+    /// `--listen`
+    pub listen: String,
+    /// `--db`
+    pub db: String,
+    /// `--keys`
+    pub keys: Option<PathBuf>,
+    /// `--schema`
+    pub schema: Option<PathBuf>,
+    /// `--static`
+    pub statics: Vec<StaticDir>,
+    /// `--seed-file`
+    pub seed_file: Option<PathBuf>,
+    /// `--seed-organization`
+    pub seed_organization: Option<String>,
+    /// `--log`
+    pub log: tracing::metadata::LevelFilter,
+}
+
+impl Default for Args {
+    fn default() -> Self {
+        Self {
+            listen: "127.0.0.1:8787".to_owned(),
+            db: ":memory:".to_owned(),
+            keys: None,
+            schema: None,
+            statics: Vec::new(),
+            seed_file: None,
+            seed_organization: None,
+            log: tracing::metadata::LevelFilter::INFO,
+        }
+    }
+}
+
+/// What the command line asks for.
+#[derive(Clone, Debug)]
+pub enum Asked {
+    /// To serve.
+    Serve(Args),
+    /// To print this and stop.
+    Print(String),
+}
+
+impl Args {
+    /// Reads a command line, without the program's name.
+    ///
+    /// # Errors
+    /// What is wrong, and the remedy.
+    pub fn parse(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> Result<Asked, String> {
+        use lexopt::prelude::*;
+        let mut args = Self::default();
+        let mut parser = lexopt::Parser::from_args(arguments);
+        let bad = |error: lexopt::Error| format!("{error}; see --help");
+        while let Some(argument) = parser.next().map_err(bad)? {
+            let name = match argument {
+                Long(name) => name.to_owned(),
+                Short('h') => "help".to_owned(),
+                Short('V') => "version".to_owned(),
+                other => return Err(format!("{}; see --help", other.unexpected())),
+            };
+            let mut text = || parser.value().and_then(|value| value.string()).map_err(bad);
+            match name.as_str() {
+                "listen" => args.listen = text()?,
+                "db" => args.db = text()?,
+                "keys" => args.keys = Some(text()?.into()),
+                "schema" => args.schema = Some(text()?.into()),
+                "static" => args.statics.push(StaticDir::parse(&text()?)?),
+                "seed-file" => args.seed_file = Some(text()?.into()),
+                "seed-organization" => args.seed_organization = Some(text()?),
+                "log" => {
+                    let level = text()?;
+                    args.log = level.parse().map_err(|_| {
+                        format!("--log {level}: the levels are off, error, warn, info, debug and trace")
+                    })?;
+                }
+                "help" => return Ok(Asked::Print(HELP.to_owned())),
+                "version" => return Ok(Asked::Print(format!("ablo-server {}\n", env!("CARGO_PKG_VERSION")))),
+                other => return Err(format!("there is no option --{other}; see --help")),
+            }
+        }
+        Ok(Asked::Serve(args))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &[&str]) -> Result<Asked, String> {
+        Args::parse(line.iter().map(std::ffi::OsString::from))
+    }
+
+    #[test]
+    fn options_are_read_and_mistakes_are_named() {
+        let Ok(Asked::Serve(args)) = parse(&["--listen", "[::1]:0", "--db=x.db", "--log", "warn"]) else {
+            panic!("refused")
+        };
+        assert_eq!((args.listen.as_str(), args.db.as_str()), ("[::1]:0", "x.db"));
+        for (line, word) in [
+            (&["--static", "no/such/dir"][..], "no directory"),
+            (&["--log", "loud"], "levels"),
+            (&["--port", "1"], "--port"),
+            (&["--db"], "--db"),
+            (&["extra"], "extra"),
+        ] {
+            let error = parse(line).unwrap_err();
+            assert!(error.contains(word), "{error}");
+        }
+        assert!(matches!(parse(&["--help"]), Ok(Asked::Print(text)) if text.contains("--seed-organization")));
+    }
+}

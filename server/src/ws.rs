@@ -1,0 +1,211 @@
+//! One socket: the upgrade, frames in both directions, keep-alive, and the ways it ends (protocol.md section 6).
+//!
+//! What frames mean is the engine's business. A close code here is never 1008, 4001 or 4003: a client would take any of
+//! them for the end of its login (6.6).
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
+use futures_util::stream::{SplitSink, SplitStream};
+use futures_util::{SinkExt, StreamExt};
+use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper_util::rt::TokioIo;
+use tokio::io::AsyncReadExt;
+use tokio::time::{Instant, timeout};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::error::{CapacityError, Error as WsError};
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message, Role, WebSocketConfig};
+
+use ablo_wasm::core::error::Error;
+use ablo_wasm::core::wire::{BEARER_PREFIX, SUBPROTOCOL};
+
+use crate::driver::{CLOSE_SLOW, Driver, Outgoing, SocketEnd};
+use crate::engine::Participant;
+
+/// Largest frame a client may send.
+pub const FRAME_BYTES_MAX: usize = 4 << 20;
+/// How often a socket is pinged.
+const PING_EVERY: Duration = Duration::from_secs(30);
+/// A socket silent for this long is dropped.
+const SILENCE_MAX: Duration = Duration::from_secs(90);
+/// How long an ending socket is given to take its close frame and send its own.
+const CLOSE_WAIT: Duration = Duration::from_secs(5);
+/// How much of what an ending socket still sends is read and thrown away. Closing with unread input would reset the
+/// connection, and the close frame with it.
+const DISCARD_BYTES_MAX: u64 = 256 << 20;
+
+type Socket = WebSocketStream<TokioIo<Upgraded>>;
+
+/// The token in a list of subprotocols.
+pub(crate) fn bearer(headers: &HeaderMap) -> Option<String> {
+    protocols(headers).find_map(|entry| entry.strip_prefix(BEARER_PREFIX).map(str::to_owned))
+}
+
+fn protocols(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+    let lists = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter();
+    lists.filter_map(|list| list.to_str().ok()).flat_map(|list| list.split(',')).map(str::trim)
+}
+
+/// Answers an upgrade whose credential is good, and serves the socket from then on.
+///
+/// # Errors
+/// `invalid_request` when it is no WebSocket upgrade.
+pub(crate) fn upgrade(
+    request: &mut Request<Body>,
+    driver: Arc<Driver>,
+    participant: Arc<Participant>,
+    groups: Option<Vec<String>>,
+) -> Result<Response<Body>, Error> {
+    let headers = request.headers();
+    let is = |name, value: &str| {
+        headers.get(name).and_then(|header| header.to_str().ok()).is_some_and(|text| {
+            text.split(',').any(|part| part.trim().eq_ignore_ascii_case(value))
+        })
+    };
+    let key = headers.get(header::SEC_WEBSOCKET_KEY).map(|key| derive_accept_key(key.as_bytes()));
+    let wants = is(header::UPGRADE, "websocket") && is(header::SEC_WEBSOCKET_VERSION, "13");
+    let offered = protocols(headers).any(|entry| entry == SUBPROTOCOL);
+    let on_upgrade = request.extensions_mut().remove::<OnUpgrade>();
+    let (Some(key), Some(on_upgrade), true) = (key, on_upgrade, wants) else {
+        return Err(Error::wire("invalid_request", "this address takes WebSocket upgrades only (version 13)"));
+    };
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let answer = response.headers_mut();
+    answer.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+    answer.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    if let Ok(key) = HeaderValue::from_str(&key) {
+        answer.insert(header::SEC_WEBSOCKET_ACCEPT, key);
+    }
+    if offered {
+        // Exactly this one: a browser fails the connection when the bearer entry comes back.
+        answer.insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
+    }
+    tokio::spawn(async move {
+        match on_upgrade.await {
+            Ok(upgraded) => serve(TokioIo::new(upgraded), &driver, &participant, groups).await,
+            Err(error) => tracing::debug!("an upgrade did not complete: {error}"),
+        }
+    });
+    Ok(response)
+}
+
+/// Why a socket ends.
+enum End {
+    /// It is gone, or its owner has closed it.
+    Gone,
+    /// We close it.
+    Close(u16, &'static str),
+}
+
+async fn serve(io: TokioIo<Upgraded>, driver: &Driver, participant: &Participant, groups: Option<Vec<String>>) {
+    let config =
+        WebSocketConfig::default().max_message_size(Some(FRAME_BYTES_MAX)).max_frame_size(Some(FRAME_BYTES_MAX));
+    let socket = WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await;
+    let (mut sink, mut stream) = socket.split();
+    let mut ours = driver.connect(participant, groups);
+    let id = ours.id;
+    tracing::debug!(connection = id.0, "socket open");
+    let end = tokio::select! {
+        end = read(&mut stream, driver, id) => end,
+        end = write(&mut sink, &mut ours) => end,
+    };
+    driver.disconnect(id);
+    if let End::Close(code, reason) = end {
+        finish(sink, stream, code, reason).await;
+    }
+    tracing::debug!(connection = id.0, "socket closed");
+}
+
+async fn read(stream: &mut SplitStream<Socket>, driver: &Driver, id: crate::engine::ConnectionId) -> End {
+    loop {
+        let message = match timeout(SILENCE_MAX, stream.next()).await {
+            Err(_) | Ok(None) => return End::Gone,
+            Ok(Some(message)) => message,
+        };
+        match message {
+            Ok(Message::Text(text)) => driver.fact(|engine, now| engine.handle_frame(now, id, text.as_str())),
+            // Pings are answered by the library; the rest is not used (protocol.md 6.3).
+            Ok(Message::Binary(_) | Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => {}
+            // The library has answered it and ends the stream next.
+            Ok(Message::Close(_)) => {}
+            Err(WsError::Capacity(CapacityError::MessageTooLong { .. })) => {
+                return End::Close(1009, "a frame may have at most 4 MiB");
+            }
+            Err(WsError::Utf8(_)) => return End::Close(1007, "text frames must be UTF-8"),
+            Err(WsError::Protocol(_)) => return End::Close(1002, "malformed WebSocket frame"),
+            Err(_) => return End::Gone,
+        }
+    }
+}
+
+async fn write(sink: &mut SplitSink<Socket, Message>, ours: &mut SocketEnd) -> End {
+    let mut ping = tokio::time::interval_at(Instant::now() + PING_EVERY, PING_EVERY);
+    let slow = End::Close(CLOSE_SLOW, "too slow; reconnect to resume");
+    loop {
+        let mut next = tokio::select! {
+            biased;
+            _ = &mut ours.overflow => return slow,
+            next = ours.outgoing.recv() => next,
+            _ = ping.tick() => Some(Outgoing::Ping),
+        };
+        // Whatever has gathered goes out with one flush.
+        let sent = async {
+            loop {
+                match next {
+                    // Without a driver's end, the engine has let go of this socket.
+                    None => return Some(End::Close(CLOSE_SLOW, "reconnect to resume")),
+                    Some(Outgoing::Close(code, reason)) => return Some(End::Close(code, reason)),
+                    Some(outgoing) => {
+                        if sink.feed(message(outgoing, &ours.waiting)).await.is_err() {
+                            return Some(End::Gone);
+                        }
+                    }
+                }
+                match ours.outgoing.try_recv() {
+                    Ok(more) => next = Some(more),
+                    Err(_) => break,
+                }
+            }
+            sink.flush().await.is_err().then_some(End::Gone)
+        };
+        let end = tokio::select! {
+            biased;
+            end = sent => end,
+            _ = &mut ours.overflow => return slow,
+        };
+        if let Some(end) = end {
+            return end;
+        }
+    }
+}
+
+fn message(outgoing: Outgoing, waiting: &AtomicUsize) -> Message {
+    match outgoing {
+        Outgoing::Ping => Message::Ping(Vec::new().into()),
+        Outgoing::Text(text) => {
+            waiting.fetch_sub(text.len(), Ordering::Relaxed);
+            Message::text(&*text)
+        }
+        Outgoing::Close(code, reason) => {
+            Message::Close(Some(CloseFrame { code: CloseCode::from(code), reason: reason.into() }))
+        }
+    }
+}
+
+/// Sends the close frame and lets the other side finish.
+async fn finish(mut sink: SplitSink<Socket, Message>, stream: SplitStream<Socket>, code: u16, reason: &'static str) {
+    let frame = message(Outgoing::Close(code, reason), &AtomicUsize::new(0));
+    if !matches!(timeout(CLOSE_WAIT, sink.send(frame)).await, Ok(Ok(()))) {
+        return;
+    }
+    let Ok(socket) = stream.reunite(sink) else { return };
+    let mut rest = socket.into_inner().take(DISCARD_BYTES_MAX);
+    // The answer is the other side's close, or whatever it was in the middle of sending.
+    let _ = timeout(CLOSE_WAIT, tokio::io::copy(&mut rest, &mut tokio::io::sink())).await;
+}

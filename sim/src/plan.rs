@@ -1,0 +1,121 @@
+//! What a seed turns on: each run has its own random subset of faults and habits (swarm testing), or rare combinations
+//! would never meet.
+
+use crate::dice::Dice;
+
+/// Everything that a seed decides before the run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// How many clients.
+    pub clients: usize,
+    /// How many turns of the application in all.
+    pub turns: u64,
+    /// Longest pause between two turns of one client.
+    pub pace_ms: u64,
+    /// One way through the network takes so long at least.
+    pub latency_min_ms: u64,
+    /// And so long at most.
+    pub latency_max_ms: u64,
+    /// Pause between two faults, at most.
+    pub fault_pace_ms: u64,
+    /// How many rows there are to write to, per model.
+    pub rows: usize,
+    /// What may go wrong, and what the application does.
+    pub on: Switches,
+}
+
+macro_rules! switches {
+    ($($name:ident, $percent:literal, $doc:literal;)*) => {
+        /// Faults and habits, each on or off for a whole run.
+        #[derive(Clone, Debug, Default, PartialEq, Eq)]
+        pub struct Switches {
+            $(#[doc = $doc] pub $name: bool,)*
+        }
+
+        impl Switches {
+            fn roll(dice: &mut Dice) -> Self {
+                Self { $($name: dice.percent($percent),)* }
+            }
+
+            /// The names of those that are on.
+            pub fn names(&self) -> Vec<&'static str> {
+                let mut out = Vec::new();
+                $(if self.$name { out.push(stringify!($name)); })*
+                out
+            }
+
+            /// How often each is on, in percent, and what it means.
+            pub const ALL: &'static [(&'static str, u64, &'static str)] = &[$((stringify!($name), $percent, $doc),)*];
+        }
+    };
+}
+
+switches! {
+    cuts, 50, "Connections break; what is on its way is lost from some frame on.";
+    half_open, 30, "Connections die and one side does not learn of it.";
+    closes, 35, "The server or something in between closes connections with a code.";
+    slow_consumer, 25, "A connection stalls; the server gives it up when too much is waiting.";
+    crashes, 40, "The server dies and comes back with what was durable.";
+    slow_store, 50, "The server's store takes its time.";
+    unreachable, 30, "The server cannot be reached for a while.";
+    http_errors, 35, "Requests are answered with 503 or 429, or never.";
+    http_garbage, 25, "Bodies of requests are cut off or are no JSON.";
+    key_expiry, 35, "Keys live for seconds to minutes.";
+    key_trouble, 25, "The application's credential function fails or takes long.";
+    network_events, 35, "The operating system says offline and online.";
+    background, 25, "Timers come late.";
+    recreate, 30, "Clients are disposed of, or die, and others take their place.";
+    wall_jumps, 25, "Wall clocks jump.";
+    late_frames, 25, "Frames of a socket that the client has closed still arrive.";
+    resnapshot, 30, "The server asks for a snapshot.";
+    journal, 40, "Some clients must journal writes before they send them.";
+    slow_journal, 50, "The journal takes its time.";
+    journal_failures, 30, "The journal refuses some writes.";
+    restricted, 35, "Some participants see only some rows.";
+    direct, 50, "Clients use commits.create.";
+    agent, 50, "Somebody else writes through the server's HTTP interface.";
+    invalid, 50, "Some writes are such that the server refuses them.";
+    shared_ids, 40, "An id is used by more than one model.";
+    bursts, 60, "Many writes in one turn.";
+    deletes, 75, "Rows are deleted, and their ids used again.";
+    odd_ids, 40, "Ids that are hard to treat well.";
+    odd_values, 50, "Values and field names that are hard to treat well.";
+    reads, 50, "Clients read through the server.";
+    views, 60, "Clients keep live views open.";
+    archive, 30, "Rows are archived and come back.";
+    own_keys, 30, "Writes carry idempotency keys of the application.";
+}
+
+impl Plan {
+    /// The plan of a seed.
+    pub fn roll(seed: u64, turns: Option<u64>) -> Self {
+        let dice = &mut Dice::new(seed, 1);
+        let on = Switches::roll(dice);
+        let latency_min_ms = dice.range(0, 40);
+        let spread = *dice.pick(&[0, 5, 60, 400]);
+        Self {
+            clients: dice.range(1, 4) as usize,
+            turns: turns.unwrap_or_else(|| dice.range(40, 240)),
+            pace_ms: *dice.pick(&[20, 300, 2_000, 15_000]),
+            latency_min_ms,
+            latency_max_ms: latency_min_ms + spread,
+            fault_pace_ms: *dice.pick(&[300, 2_000, 20_000]),
+            rows: dice.range(2, 12) as usize,
+            on,
+        }
+    }
+
+    /// A plan without any fault: a perfect line and well-behaved applications.
+    pub fn calm(clients: usize, turns: u64) -> Self {
+        Self {
+            clients,
+            turns,
+            pace_ms: 300,
+            latency_min_ms: 5,
+            latency_max_ms: 5,
+            fault_pace_ms: 1_000_000,
+            rows: 6,
+            on: Switches { deletes: true, bursts: true, views: true, ..Switches::default() },
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! Small ordered containers.
+//!
+//! The maps of the engine hold a handful of entries, or entries in the order of a growing number. A B-tree for each of
+//! them would be a sixth of the shipped code, so these two do the work.
+
+use std::collections::VecDeque;
+
+/// A map of few entries, kept in the order of insertion and searched one by one.
+#[derive(Clone, Debug)]
+pub struct SmallMap<K, V>(Vec<(K, V)>);
+
+impl<K, V> Default for SmallMap<K, V> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<K: PartialEq, V> SmallMap<K, V> {
+    /// Sets the value of `key`.
+    pub fn insert(&mut self, key: K, value: V) {
+        match self.0.iter_mut().find(|(known, _)| *known == key) {
+            Some(entry) => entry.1 = value,
+            None => self.0.push((key, value)),
+        }
+    }
+
+    /// Takes out the value of `key`.
+    pub fn remove(&mut self, key: &K) -> Option<V> {
+        let index = self.0.iter().position(|(known, _)| known == key)?;
+        Some(self.0.remove(index).1)
+    }
+
+    /// The value of `key`.
+    pub fn get(&self, key: &K) -> Option<&V> {
+        self.0.iter().find(|(known, _)| known == key).map(|(_, value)| value)
+    }
+
+    /// The value of `key`, to change.
+    pub fn get_mut(&mut self, key: &K) -> Option<&mut V> {
+        self.0.iter_mut().find(|(known, _)| known == key).map(|(_, value)| value)
+    }
+
+    /// The values, oldest first.
+    pub fn values(&self) -> impl Iterator<Item = &V> {
+        self.0.iter().map(|(_, value)| value)
+    }
+
+    /// The values, oldest first, to change.
+    pub fn values_mut(&mut self) -> impl Iterator<Item = &mut V> {
+        self.0.iter_mut().map(|(_, value)| value)
+    }
+
+    /// Takes out everything.
+    pub fn take(&mut self) -> Vec<(K, V)> {
+        std::mem::take(&mut self.0)
+    }
+
+    /// Whether there is nothing.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// A map whose keys are numbers that only grow, so that the newest entry is always the last.
+#[derive(Clone, Debug)]
+pub struct Sequence<V>(VecDeque<(u64, Box<V>)>);
+
+impl<V> Default for Sequence<V> {
+    fn default() -> Self {
+        Self(VecDeque::new())
+    }
+}
+
+impl<V> Sequence<V> {
+    /// Adds an entry. Invariant: `key` is greater than all before it.
+    pub fn push(&mut self, key: u64, value: V) {
+        debug_assert!(self.0.back().is_none_or(|(last, _)| *last < key), "keys only grow");
+        self.0.push_back((key, Box::new(value)));
+    }
+
+    /// Takes out the value of `key`.
+    pub fn remove(&mut self, key: u64) -> Option<V> {
+        let index = self.index(key)?;
+        self.0.remove(index).map(|(_, value)| *value)
+    }
+
+    /// The value of `key`.
+    pub fn get(&self, key: u64) -> Option<&V> {
+        self.0.get(self.index(key)?).map(|(_, value)| value.as_ref())
+    }
+
+    /// The value of `key`, to change.
+    pub fn get_mut(&mut self, key: u64) -> Option<&mut V> {
+        let index = self.index(key)?;
+        self.0.get_mut(index).map(|(_, value)| value.as_mut())
+    }
+
+    /// The values, oldest first.
+    pub fn values(&self) -> impl Iterator<Item = &V> {
+        self.0.iter().map(|(_, value)| value.as_ref())
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there is nothing.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn index(&self, key: u64) -> Option<usize> {
+        self.0.binary_search_by(|(known, _)| known.cmp(&key)).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sequences_find_what_is_left() {
+        let mut map = Sequence::default();
+        for key in 1..=10 {
+            map.push(key, key * 10);
+        }
+        assert_eq!((map.remove(3), map.remove(3)), (Some(30), None));
+        assert_eq!((map.get(4), map.get(11), map.len()), (Some(&40), None, 9));
+        *map.get_mut(10).unwrap() = 7;
+        assert_eq!(map.values().last(), Some(&7));
+    }
+
+    #[test]
+    fn small_maps_replace_and_keep_their_order() {
+        let mut map = SmallMap::default();
+        map.insert("b", 1);
+        map.insert("a", 2);
+        map.insert("b", 3);
+        assert_eq!(map.values().copied().collect::<Vec<_>>(), [3, 2]);
+        assert_eq!((map.remove(&"b"), map.get(&"b")), (Some(3), None));
+    }
+}

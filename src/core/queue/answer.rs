@@ -1,0 +1,307 @@
+//! The way out: what the server's answers, and the stream's progress, make of commits.
+
+use super::*;
+use crate::core::error::{Category, Recovery, code_spec};
+
+impl Queue {
+    /// The server answered a commit.
+    pub fn handle_result(&mut self, now: Instant, result: &MutationResult, cursor: SyncId, rng: &mut Rng) -> Outcome {
+        let mut outcome = Outcome::default();
+        let known =
+            self.commits.front().is_some_and(|commit| commit.sent && *commit.key.0 == *result.client_tx_id.as_str());
+        if !known {
+            return outcome;
+        }
+        self.in_flight = None;
+        match &result.error {
+            _ if result.success => self.accept_front(result, cursor, &mut outcome),
+            Some(error) => self.handle_refusal(now, error, rng, &mut outcome),
+            None => {}
+        }
+        outcome
+    }
+
+    /// The server closed the connection because a frame was too big: the commit on its way is to blame.
+    pub fn handle_too_big(&mut self, rng: &mut Rng) -> Outcome {
+        let mut outcome = Outcome::default();
+        if self.in_flight.take().is_some() {
+            let error = Error::local("write_too_large", "the server refused a frame of this size");
+            self.refuse_front(&error, rng, &mut outcome);
+        }
+        outcome
+    }
+
+    /// Confirmed rows are complete up to `cursor`: operations that they contain have done their work.
+    pub fn handle_cursor(&mut self, cursor: SyncId) -> Outcome {
+        let mut outcome = Outcome::default();
+        if self.acked.iter().all(|acked| acked.threshold.is_none_or(|id| id > cursor)) {
+            return outcome;
+        }
+        for acked in std::mem::take(&mut self.acked) {
+            if acked.threshold.is_some_and(|id| id <= cursor) {
+                self.finish(acked, &mut outcome);
+            } else {
+                self.acked.push_back(acked);
+            }
+        }
+        outcome
+    }
+
+    /// A catch-up was answered completely: what the server accepted without naming a delta is in it.
+    pub fn handle_caught_up(&mut self, cursor: SyncId) -> Outcome {
+        for acked in &mut self.acked {
+            acked.threshold = acked.threshold.or(Some(cursor));
+        }
+        self.handle_cursor(cursor)
+    }
+
+    /// The login is over or the client is disposed: everything that waits fails.
+    pub fn fail_all(&mut self, error: &Error) -> Outcome {
+        let mut outcome = Outcome::default();
+        let mut tickets: Vec<Ticket> = self.ops.values().flat_map(|op| op.waiting.iter().map(|one| one.0)).collect();
+        let lanes = self.commits.iter().map(|commit| commit.lane).chain(self.acked.iter().map(|acked| acked.lane));
+        tickets.extend(lanes.filter_map(|lane| match lane {
+            Lane::Direct { queued, confirmed } => queued.or(confirmed),
+            Lane::Model => None,
+        }));
+        tickets.extend(self.repeats.take().into_iter().flat_map(|(_, tickets)| tickets));
+        outcome.settled = tickets.into_iter().map(|ticket| (ticket, Err(error.clone()))).collect();
+        outcome.rows = std::mem::take(&mut self.rows).into_keys().collect();
+        let durable = self.durable;
+        *self = Self { next_op: self.next_op, next_order: self.next_order, ..Self::new(durable) };
+        outcome
+    }
+
+    pub(super) fn accept_front(&mut self, result: &MutationResult, cursor: SyncId, outcome: &mut Outcome) {
+        let Some(mut commit) = self.commits.pop_front() else { return };
+        self.retry_at = None;
+        outcome.acknowledged = true;
+        if let Some(notifications) = &result.notifications {
+            self.hold(&mut commit, notifications, outcome);
+            outcome.notified = Some((result.client_tx_id.clone(), notifications.clone()));
+        }
+        let receipt = receipt_json(&commit.key.0, "confirmed", result.last_sync_id, result.notifications.as_deref());
+        let named = result.last_sync_id > SyncId(0);
+        let deletes_only = commit.ops.iter().all(|seq| self.ops.get(seq.0).is_none_or(|op| op.kind == OpKind::Delete));
+        let threshold = if named {
+            Some(result.last_sync_id)
+        } else if deletes_only {
+            // Nothing will follow: the row was not there (protocol.md 10.5).
+            Some(SyncId(0))
+        } else {
+            None
+        };
+        let acked =
+            Acked { key: commit.key, order: commit.order, ops: commit.ops, threshold, lane: commit.lane, receipt };
+        if acked.threshold.is_some_and(|id| id <= cursor) {
+            self.finish(acked, outcome);
+        } else {
+            self.acked.push_back(acked);
+        }
+    }
+
+    /// Takes out operations that the server held back because their row moved (protocol.md 10.6).
+    pub(super) fn hold(&mut self, commit: &mut Commit, notifications: &str, outcome: &mut Outcome) {
+        let Ok(list) = Value::parse(notifications) else { return };
+        let held: Vec<String> = list.elements().filter_map(|item| Some(item.get_str("id")?.into_owned())).collect();
+        let (gone, kept): (Vec<OpSeq>, Vec<OpSeq>) = commit.ops.iter().partition(|seq| {
+            self.ops.get(seq.0).is_some_and(|op| held.iter().any(|id| id == op.row.1.as_str()) && op.optimistic)
+        });
+        commit.ops = kept;
+        let mut error = Error::wire("stale_context", "the row changed; the server held the write back");
+        error.details = Some(format!("{{\"notifications\":{notifications}}}"));
+        for seq in gone {
+            self.reject_op(seq, &error, commit.attempts, outcome);
+        }
+    }
+
+    pub(super) fn finish(&mut self, acked: Acked, outcome: &mut Outcome) {
+        for seq in &acked.ops {
+            let Some(op) = self.ops.remove(seq.0) else { continue };
+            self.unlink(&op.row, *seq, op.optimistic, outcome);
+            outcome.settled.extend(op.waiting.into_iter().map(|(ticket, _)| (ticket, Ok(None))));
+        }
+        self.removals.push(acked.order);
+        if let Lane::Direct { confirmed, .. } = acked.lane {
+            let receipt = Ok(Some(acked.receipt));
+            outcome.settled.extend(confirmed.map(|ticket| (ticket, receipt.clone())));
+            self.remember(&acked.key, receipt, outcome);
+        }
+    }
+
+    pub(super) fn handle_refusal(&mut self, now: Instant, error: &Error, rng: &mut Rng, outcome: &mut Outcome) {
+        let Some(commit) = self.commits.front_mut() else { return };
+        let recovery = error.recovery();
+        let auth = code_spec(&error.code).is_some_and(|spec| spec.category == Category::Auth);
+        if auth
+            && matches!(recovery, Recovery::AccessCredentialExpiry | Recovery::SessionExpiry | Recovery::AuthBlocked)
+        {
+            // The credential is to blame; the write waits until that is settled.
+            outcome.credential = Some(error.clone());
+            return;
+        }
+        if error.is_retryable() || (code_spec(&error.code).is_none() && reads_as_temporary(&error.message)) {
+            let category = code_spec(&error.code).map(|spec| spec.category);
+            if !matches!(category, Some(Category::RateLimit | Category::Transport)) || error.code == "commit_failed" {
+                commit.faults += 1;
+            }
+            if commit.faults < FAULTS_MAX {
+                let pause = RETRY_BASE_MS.saturating_mul(1 << commit.attempts.min(12)).min(RETRY_MAX_MS);
+                let pause = error.retry_after_ms.unwrap_or(pause / 2 + rng.below(pause / 2 + 1));
+                self.retry_at = Some(now.after(pause));
+                return;
+            }
+        }
+        let gone = matches!(error.code.as_ref(), "entity_not_found" | "mutate_update_entity_not_found");
+        let one_delete = matches!(commit.ops.as_slice(), [seq]
+            if self.ops.get(seq.0).is_some_and(|op| op.kind == OpKind::Delete));
+        if gone && one_delete && commit.lane == Lane::Model {
+            // Deleting what is not there has succeeded.
+            let done = MutationResult {
+                client_tx_id: String::new(),
+                server_tx_id: String::new(),
+                success: true,
+                last_sync_id: SyncId(0),
+                ops: 1,
+                notifications: None,
+                error: None,
+            };
+            self.accept_front(&done, SyncId(0), outcome);
+            return;
+        }
+        self.refuse_front(error, rng, outcome);
+    }
+
+    /// The first commit is refused for good: split it, or when it is one operation or atomic, reject it.
+    pub(super) fn refuse_front(&mut self, error: &Error, rng: &mut Rng, outcome: &mut Outcome) {
+        let Some(commit) = self.commits.pop_front() else { return };
+        self.retry_at = None;
+        if commit.lane == Lane::Model && commit.ops.len() > 1 {
+            let (left, right) = commit.ops.split_at(commit.ops.len() / 2);
+            for half in [right, left] {
+                let key = CommitKey(Rc::from(rng.uuid()));
+                let mut part = self.new_commit(key, half.to_vec(), Lane::Model, commit.created);
+                part.attempts = commit.attempts;
+                self.commits.push_front(part);
+            }
+            self.removals.push(commit.order);
+            // Places in the journal follow the order of sending.
+            self.renumber();
+            return;
+        }
+        self.removals.push(commit.order);
+        for seq in &commit.ops {
+            self.reject_op(*seq, error, commit.attempts, outcome);
+        }
+        if let Lane::Direct { queued, confirmed } = commit.lane {
+            outcome.settled.extend(queued.or(confirmed).map(|ticket| (ticket, Err(error.clone()))));
+            self.remember(&commit.key, Err(error.clone()), outcome);
+        }
+    }
+
+    /// Gives unsent commits fresh places where splitting put them out of order.
+    pub(super) fn renumber(&mut self) {
+        let mut last = 0;
+        for commit in &mut self.commits {
+            if commit.order <= last {
+                self.removals.push(commit.order);
+                self.next_order += 1;
+                commit.order = self.next_order;
+                commit.dirty = true;
+                commit.journaling = 0;
+            }
+            last = commit.order;
+        }
+    }
+
+    /// Rejects one operation, and with a create what was built on it and is still here.
+    pub(super) fn reject_op(&mut self, seq: OpSeq, error: &Error, attempts: u32, outcome: &mut Outcome) {
+        let Some(op) = self.ops.remove(seq.0) else { return };
+        self.unlink(&op.row, seq, op.optimistic, outcome);
+        if op.optimistic && op.kind == OpKind::Create {
+            let dependants: Vec<OpSeq> = self
+                .rows
+                .get(&op.row)
+                .into_iter()
+                .flatten()
+                .copied()
+                .filter(|other| *other > seq && self.is_unsent(*other))
+                .take_while(|other| self.ops.get(other.0).is_some_and(|op| op.kind != OpKind::Create))
+                .collect();
+            for other in dependants {
+                let kind = self.ops.get(other.0).map(|op| op.kind);
+                if let Some(seqs) = self.rows.get_mut(&op.row) {
+                    seqs.retain(|seq| *seq != other);
+                }
+                let Some(dependant) = self.ops.get(other.0) else { continue };
+                let (input, id, stamp) = (dependant.input.clone(), dependant.transaction_id.clone(), dependant.stamp);
+                let waiting = self.take_out(other);
+                // A delete of a row that never came to be has what it wanted.
+                let result = if kind == Some(OpKind::Delete) { Ok(None) } else { Err(error.clone()) };
+                outcome.settled.extend(waiting.into_iter().map(|(ticket, _)| (ticket, result.clone())));
+                if let Some(kind) = kind.filter(|kind| *kind != OpKind::Delete) {
+                    let row = op.row.clone();
+                    let error = error.clone();
+                    outcome.rejected.push(Rejected {
+                        kind,
+                        row,
+                        input,
+                        transaction_id: id,
+                        created: stamp,
+                        attempts: 0,
+                        error,
+                    });
+                }
+            }
+            if self.rows.get(&op.row).is_some_and(Vec::is_empty) {
+                self.rows.remove(&op.row);
+            }
+        }
+        outcome.settled.extend(op.waiting.into_iter().map(|(ticket, _)| (ticket, Err(error.clone()))));
+        if op.optimistic {
+            outcome.rejected.push(Rejected {
+                kind: op.kind,
+                row: op.row,
+                input: op.input,
+                transaction_id: op.transaction_id,
+                created: op.stamp,
+                attempts,
+                error: error.clone(),
+            });
+        }
+    }
+
+    pub(super) fn unlink(&mut self, row: &RowKey, seq: OpSeq, optimistic: bool, outcome: &mut Outcome) {
+        if !optimistic {
+            return;
+        }
+        if let Some(seqs) = self.rows.get_mut(row) {
+            seqs.retain(|other| *other != seq);
+            if seqs.is_empty() {
+                self.rows.remove(row);
+            }
+        }
+        outcome.rows.push(row.clone());
+    }
+
+    pub(super) fn remember(&mut self, key: &CommitKey, result: Result<Option<String>, Error>, outcome: &mut Outcome) {
+        for ticket in self.repeats.remove(key).unwrap_or_default() {
+            outcome.settled.push((ticket, result.clone()));
+        }
+        // A refused commit had no effect: the same key may be tried again.
+        if result.is_ok() {
+            self.receipts.push_back((key.clone(), result));
+            if self.receipts.len() > RECEIPTS_MAX {
+                self.receipts.pop_front();
+            }
+        }
+    }
+}
+
+/// Texts of errors without a known code that speak of a passing trouble (protocol.md 10.5).
+fn reads_as_temporary(message: &str) -> bool {
+    let message = message.to_lowercase();
+    ["timeout", "timed out", "connection reset", "connection refused", "network error", "failed to fetch"]
+        .iter()
+        .any(|text| message.contains(text))
+}

@@ -1,0 +1,305 @@
+//! The way in: operations join the queue, merge with what waits, and are gathered into commits.
+
+use super::*;
+
+impl Queue {
+    /// Adds a model write.
+    ///
+    /// # Errors
+    /// `outbox_full`, `write_too_large`, or `idempotency_conflict` when the caller's key is in use.
+    pub fn enqueue(&mut self, new: NewOp, how: Enqueue, wall: WallTime, rng: &mut Rng) -> Result<Outcome, Error> {
+        let mut outcome = Outcome::default();
+        self.check(&new)?;
+        if let Some(key) = &how.key
+            && self.commits.iter().any(|commit| *commit.key.0 == **key)
+        {
+            return Err(Error::local("idempotency_conflict", format!("the key {key:.60} is already in use"))
+                .param("idempotencyKey"));
+        }
+        let row = new.row.clone();
+        outcome.rows.push(row.clone());
+        if new.kind == OpKind::Delete && how.key.is_none() && self.cancel_unsent(&row, &how, &mut outcome) {
+            return Ok(outcome);
+        }
+        let waiting = (how.ticket, how.wait);
+        if new.kind == OpKind::Update
+            && how.key.is_none()
+            && let Some(seq) = self.mergeable(&new)
+        {
+            self.merge_into(seq, new, waiting, wall);
+        } else {
+            let absorbed =
+                if new.kind == OpKind::Delete { self.drop_unsent_updates(&row, &mut outcome) } else { Vec::new() };
+            let seq = self.insert(new, wall, rng, true);
+            if let Some(op) = self.ops.get_mut(seq.0) {
+                op.waiting = absorbed;
+                op.waiting.push(waiting);
+            }
+            self.rows.entry(row).or_default().push(seq);
+            self.place(seq, how.key, wall, rng);
+        }
+        if !self.durable {
+            self.settle_queued(&mut outcome);
+        }
+        Ok(outcome)
+    }
+
+    /// Adds a direct commit.
+    ///
+    /// # Errors
+    /// `outbox_full` or `write_too_large`.
+    pub fn enqueue_direct(
+        &mut self,
+        ops: Vec<NewOp>,
+        reads: Option<String>,
+        how: Enqueue,
+        wall: WallTime,
+        rng: &mut Rng,
+    ) -> Result<Outcome, Error> {
+        let mut outcome = Outcome::default();
+        for op in &ops {
+            self.check(op)?;
+        }
+        let key = CommitKey(Rc::from(how.key.unwrap_or_else(|| rng.uuid())));
+        if let Some((_, receipt)) = self.receipts.iter().find(|(known, _)| *known == key) {
+            outcome.settled.push((how.ticket, receipt.clone()));
+            return Ok(outcome);
+        }
+        if self.repeats.get(&key).is_some() {
+            if let Some(tickets) = self.repeats.get_mut(&key) {
+                tickets.push(how.ticket);
+            }
+            return Ok(outcome);
+        }
+        self.repeats.insert(key.clone(), Vec::new());
+        let seqs: Vec<OpSeq> = ops.into_iter().map(|op| self.insert(op, wall, rng, false)).collect();
+        let (queued, confirmed) = match how.wait {
+            Wait::Queued => (Some(how.ticket), None),
+            Wait::Confirmed => (None, Some(how.ticket)),
+        };
+        let commit = self.new_commit(key, seqs, Lane::Direct { queued, confirmed }, wall);
+        self.commits.push_back(Commit { reads, ..commit });
+        if !self.durable {
+            self.settle_queued(&mut outcome);
+        }
+        Ok(outcome)
+    }
+
+    pub(super) fn check(&self, new: &NewOp) -> Result<(), Error> {
+        if self.ops.len() >= PENDING_OPS_MAX {
+            return Err(Error::local("outbox_full", "100000 writes are waiting to be sent"));
+        }
+        let size = new.input.as_ref().map_or(0, String::len);
+        if size > OP_BYTES_MAX {
+            let message =
+                format!("the fields take {size} bytes as JSON, at most {OP_BYTES_MAX} can be written at once");
+            return Err(Error::local("write_too_large", message).param("data"));
+        }
+        Ok(())
+    }
+
+    /// A delete of a row that the server has never heard of: nothing needs to be sent.
+    pub(super) fn cancel_unsent(&mut self, row: &RowKey, how: &Enqueue, outcome: &mut Outcome) -> bool {
+        let Some(seqs) = self.rows.get(row) else { return false };
+        // Only a create that starts the row's pending operations proves that no server has the row.
+        let starts = seqs.first().and_then(|seq| self.ops.get(seq.0)).is_some_and(|op| op.kind == OpKind::Create);
+        if !starts || seqs.iter().any(|seq| !self.is_unsent(*seq)) {
+            return false;
+        }
+        for seq in self.rows.remove(row).unwrap_or_default() {
+            for (ticket, _) in self.take_out(seq) {
+                outcome.settled.push((ticket, Ok(None)));
+            }
+        }
+        outcome.settled.push((how.ticket, Ok(None)));
+        true
+    }
+
+    /// Updates that a delete makes pointless; their waiting tickets go with the delete.
+    pub(super) fn drop_unsent_updates(&mut self, row: &RowKey, outcome: &mut Outcome) -> Vec<(Ticket, Wait)> {
+        let Some(seqs) = self.rows.get(row).cloned() else { return Vec::new() };
+        let doomed: Vec<OpSeq> = seqs
+            .iter()
+            .rev()
+            .take_while(|seq| self.ops.get(seq.0).is_some_and(|op| op.kind == OpKind::Update) && self.is_unsent(**seq))
+            .copied()
+            .collect();
+        let mut waiting = Vec::new();
+        for seq in doomed {
+            if let Some(seqs) = self.rows.get_mut(row) {
+                seqs.retain(|other| *other != seq);
+            }
+            waiting.extend(self.take_out(seq));
+        }
+        // A ticket that waits only for the queue is done; the rest share the delete's fate.
+        waiting.retain(|(ticket, wait)| {
+            let queued = *wait == Wait::Queued;
+            if queued {
+                outcome.settled.push((*ticket, Ok(None)));
+            }
+            !queued
+        });
+        waiting
+    }
+
+    /// Removes an unsent operation from its commit; returns who waited.
+    pub(super) fn take_out(&mut self, seq: OpSeq) -> Vec<(Ticket, Wait)> {
+        if let Some(index) = self.commits.iter().position(|commit| commit.ops.contains(&seq))
+            && let Some(commit) = self.commits.get_mut(index)
+        {
+            commit.ops.retain(|other| *other != seq);
+            commit.dirty = true;
+            if commit.ops.is_empty() {
+                self.removals.push(commit.order);
+                self.commits.remove(index);
+            }
+        }
+        self.ops.remove(seq.0).map(|op| op.waiting).unwrap_or_default()
+    }
+
+    pub(super) fn is_unsent(&self, seq: OpSeq) -> bool {
+        self.commits.iter().any(|commit| !commit.sent && commit.ops.contains(&seq))
+    }
+
+    /// The waiting update that a new one may merge into: the row's newest operation, unguarded, in the open commit.
+    pub(super) fn mergeable(&self, new: &NewOp) -> Option<OpSeq> {
+        if new.read_at.is_some() || new.on_stale.is_some() {
+            return None;
+        }
+        let seq = *self.rows.get(&new.row)?.last()?;
+        let op = self.ops.get(seq.0)?;
+        let tail = self.commits.back()?;
+        let fits = op.kind == OpKind::Update && !op.is_guarded();
+        (fits && tail.open && tail.ops.contains(&seq)).then_some(seq)
+    }
+
+    pub(super) fn merge_into(&mut self, seq: OpSeq, new: NewOp, waiting: (Ticket, Wait), wall: WallTime) {
+        let Some(op) = self.ops.get_mut(seq.0) else { return };
+        let before = op.bytes();
+        let input = new.input.unwrap_or_else(|| "{}".to_owned());
+        let merged = merge(op.input.as_deref().unwrap_or("{}"), &input);
+        op.patch = Some(stamped(&merged, wall));
+        op.input = Some(merged);
+        op.stamp = wall;
+        op.refers_to.extend(new.refers_to);
+        op.waiting.push(waiting);
+        let grown = op.bytes().saturating_sub(before);
+        if let Some(tail) = self.commits.back_mut() {
+            tail.bytes += grown;
+            tail.dirty = true;
+        }
+    }
+
+    pub(super) fn insert(&mut self, new: NewOp, wall: WallTime, rng: &mut Rng, optimistic: bool) -> OpSeq {
+        self.next_op += 1;
+        let seq = OpSeq(self.next_op);
+        let patch = match new.kind {
+            OpKind::Create | OpKind::Delete => None,
+            OpKind::Update => new.input.as_deref().map(|input| stamped(input, wall)),
+            OpKind::Archive => {
+                let mut out = String::new();
+                let mut object = ObjectWriter::new(&mut out);
+                object.str("archivedAt", &wall.to_iso());
+                object.end();
+                Some(stamped(&out, wall))
+            }
+            OpKind::Unarchive => Some(stamped(r#"{"archivedAt":null}"#, wall)),
+        };
+        let transaction_id = new.transaction_id.or_else(|| optimistic.then(|| transaction_id(wall, rng)));
+        let op = Op {
+            kind: new.kind,
+            row: new.row,
+            model: new.model,
+            input: new.input,
+            patch,
+            defaults: new.defaults,
+            refers_to: new.refers_to,
+            read_at: new.read_at,
+            on_stale: new.on_stale,
+            transaction_id,
+            waiting: Vec::new(),
+            stamp: wall,
+            optimistic,
+        };
+        self.ops.push(seq.0, op);
+        seq
+    }
+
+    /// Puts an operation into the commit it belongs to.
+    pub(super) fn place(&mut self, seq: OpSeq, key: Option<String>, wall: WallTime, rng: &mut Rng) {
+        let Some(op) = self.ops.get(seq.0) else { return };
+        let (bytes, row) = (op.bytes(), op.row.clone());
+        if let Some(key) = key {
+            let commit = self.new_commit(CommitKey(Rc::from(key)), vec![seq], Lane::Model, wall);
+            self.commits.push_back(commit);
+            return;
+        }
+        // A create that an earlier unsent commit refers to belongs there, or the reference would come first.
+        if op.kind == OpKind::Create {
+            let ops = &self.ops;
+            let refers = |other: &OpSeq| ops.get(other.0).is_some_and(|op| op.refers_to.contains(&row));
+            let fits = |commit: &&mut Commit| {
+                commit.open && commit.ops.len() < 2 * COMMIT_OPS_MAX && commit.ops.iter().any(refers)
+            };
+            if let Some(commit) = self.commits.iter_mut().find(fits) {
+                commit.ops.push(seq);
+                commit.bytes += bytes;
+                commit.dirty = true;
+                return;
+            }
+        }
+        let tail = self
+            .commits
+            .back_mut()
+            .filter(|tail| tail.open && tail.ops.len() < COMMIT_OPS_MAX && tail.bytes + bytes <= COMMIT_BYTES_MAX);
+        if let Some(tail) = tail {
+            tail.ops.push(seq);
+            tail.bytes += bytes;
+            tail.dirty = true;
+            return;
+        }
+        let mut commit = self.new_commit(CommitKey(Rc::from(rng.uuid())), vec![seq], Lane::Model, wall);
+        commit.open = true;
+        self.commits.push_back(commit);
+    }
+
+    pub(super) fn new_commit(&mut self, key: CommitKey, ops: Vec<OpSeq>, lane: Lane, created: WallTime) -> Commit {
+        self.next_order += 1;
+        let bytes = ops.iter().filter_map(|seq| self.ops.get(seq.0)).map(Op::bytes).sum();
+        Commit {
+            key,
+            order: self.next_order,
+            ops,
+            bytes,
+            lane,
+            reads: None,
+            open: false,
+            sent: false,
+            attempts: 0,
+            faults: 0,
+            created,
+            dirty: true,
+            journaling: 0,
+        }
+    }
+}
+
+/// `input` with `updatedAt` set, as the page shows it until the server's stamp arrives.
+fn stamped(input: &str, wall: WallTime) -> String {
+    let mut stamp = String::new();
+    let mut object = ObjectWriter::new(&mut stamp);
+    object.str("updatedAt", &wall.to_iso());
+    object.end();
+    merge(input, &stamp)
+}
+
+/// `tx_<ms>_<nine letters or digits>` (engine.md 2.3).
+fn transaction_id(wall: WallTime, rng: &mut Rng) -> String {
+    let mut out = String::from("tx_");
+    crate::core::json::write_u64(&mut out, wall.0);
+    out.push('_');
+    for _ in 0..9 {
+        out.push(char::from_digit(rng.below(36) as u32, 36).unwrap_or('0'));
+    }
+    out
+}

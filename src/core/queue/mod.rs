@@ -1,0 +1,525 @@
+//! The write queue: pending operations on top of confirmed rows, gathered into commits, sent one at a time in order.
+//!
+//! It knows operations, their order and their fate. It does not know rows' confirmed text (callers pass it to
+//! [`Queue::overlay`]), nor sockets (callers send what [`Queue::next_frame`] returns), nor the clock.
+//!
+//! The life of an operation: *applied* (in the queue, visible) → *journaled* → *sent* → *acknowledged* → gone, when the
+//! delta that carries it has been applied to the confirmed row. A commit keeps one idempotency key for ever; only a
+//! commit that was refused, and so had no effect, is split into commits with keys of their own.
+//!
+//! Order: the order of the calls. Two exceptions, both within what no server has seen: an update merges into an unsent
+//! update of the same row, and a create is put before operations that refer to it (docs/decisions/write-order.md).
+
+mod answer;
+mod gather;
+
+use std::collections::VecDeque;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::rc::Rc;
+
+use hashbrown::HashMap;
+
+use super::error::Error;
+use super::id::{CommitKey, ModelIndex, RowId, SyncId};
+use super::input::Ticket;
+use super::json::{ObjectWriter, Value, merge, write_array};
+use super::map::{Sequence, SmallMap};
+use super::output::JournalOp;
+use super::rng::Rng;
+use super::time::{Instant, WallTime};
+use super::wire::{self, ClientFrame, MutationResult, OnStale, OpKind, Operation};
+
+/// Most operations in one commit of model writes (engine.md 2.9).
+pub const COMMIT_OPS_MAX: usize = 50;
+/// A commit of model writes takes no further operation past this many bytes of input.
+pub const COMMIT_BYTES_MAX: usize = 256 * 1024;
+/// Largest input of one operation. Frames far above it are refused by servers and intermediaries.
+pub const OP_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// Most operations waiting at once.
+pub const PENDING_OPS_MAX: usize = 100_000;
+/// A commit that is not answered for so long is sent again, under the same key.
+pub const ANSWER_MS: u64 = 15_000;
+/// Times a commit may fail for a reason that may lie in the commit itself before it counts as refused.
+pub const FAULTS_MAX: u32 = 5;
+/// Receipts of finished direct commits that are remembered, so that a repeated key is answered from here.
+const RECEIPTS_MAX: usize = 1000;
+/// First and longest pause before a commit is sent again.
+const RETRY_BASE_MS: u64 = 200;
+const RETRY_MAX_MS: u64 = 30_000;
+
+/// A row, by model and id.
+pub type RowKey = (ModelIndex, RowId);
+
+/// Place of an operation in the order of the calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct OpSeq(u64);
+
+/// When a ticket settles.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Wait {
+    /// When the write is safe on the device; in memory mode when it is applied.
+    #[default]
+    Queued,
+    /// When the server confirmed it and its delta is here.
+    Confirmed,
+}
+
+/// An operation to enqueue.
+#[derive(Clone, Debug)]
+pub struct NewOp {
+    /// What to do.
+    pub kind: OpKind,
+    /// The row.
+    pub row: RowKey,
+    /// The model's name in the commit.
+    pub model: String,
+    /// The text of the object of fields to send.
+    pub input: Option<String>,
+    /// For creates, the text of the object that the page shows meanwhile besides `input`: id, stamps, defaults.
+    pub defaults: Option<String>,
+    /// Rows that `input` refers to.
+    pub refers_to: Vec<RowKey>,
+    /// The watermark, if it is guarded.
+    pub read_at: Option<SyncId>,
+    /// What the server does when the row moved.
+    pub on_stale: Option<OnStale>,
+    /// The caller's name for the operation.
+    pub transaction_id: Option<String>,
+}
+
+/// How an operation joins the queue.
+#[derive(Clone, Debug)]
+pub struct Enqueue {
+    /// Who waits for it, and for what.
+    pub ticket: Ticket,
+    /// When the ticket settles.
+    pub wait: Wait,
+    /// The caller's idempotency key: the commit is the caller's own then.
+    pub key: Option<String>,
+}
+
+#[derive(Debug)]
+struct Op {
+    kind: OpKind,
+    row: RowKey,
+    model: String,
+    input: Option<String>,
+    /// What goes over the confirmed row: `input` and the local stamps.
+    patch: Option<String>,
+    defaults: Option<String>,
+    refers_to: Vec<RowKey>,
+    read_at: Option<SyncId>,
+    on_stale: Option<OnStale>,
+    transaction_id: Option<String>,
+    waiting: Vec<(Ticket, Wait)>,
+    stamp: WallTime,
+    optimistic: bool,
+}
+
+impl Op {
+    fn is_guarded(&self) -> bool {
+        self.read_at.is_some() || self.on_stale.is_some()
+    }
+
+    fn bytes(&self) -> usize {
+        self.input.as_ref().map_or(0, String::len)
+    }
+
+    fn wire(&self) -> Operation {
+        Operation {
+            kind: self.kind,
+            model: self.model.clone(),
+            id: Some(self.row.1.as_str().to_owned()),
+            input: self.input.clone(),
+            transaction_id: self.transaction_id.clone(),
+            read_at: self.read_at,
+            on_stale: self.on_stale,
+        }
+    }
+}
+
+/// Who made a commit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lane {
+    /// Model writes: optimistic, gathered, split on refusal.
+    Model,
+    /// `commits.create`: as given, atomic. At most one of the two waits.
+    Direct {
+        /// Settles when the commit is safe.
+        queued: Option<Ticket>,
+        /// Settles when it is confirmed.
+        confirmed: Option<Ticket>,
+    },
+}
+
+#[derive(Debug)]
+struct Commit {
+    key: CommitKey,
+    order: u64,
+    ops: Vec<OpSeq>,
+    bytes: usize,
+    lane: Lane,
+    reads: Option<String>,
+    /// Whether further model writes may join.
+    open: bool,
+    sent: bool,
+    attempts: u32,
+    faults: u32,
+    created: WallTime,
+    /// Changed since the journal last took it.
+    dirty: bool,
+    /// Journal writes under way.
+    journaling: u32,
+}
+
+impl Commit {
+    fn is_journaled(&self) -> bool {
+        !self.dirty && self.journaling == 0
+    }
+}
+
+#[derive(Debug)]
+struct Acked {
+    key: CommitKey,
+    order: u64,
+    ops: Vec<OpSeq>,
+    /// The delta to wait for. `None`: the server named none; the next catch-up settles it.
+    threshold: Option<SyncId>,
+    lane: Lane,
+    receipt: String,
+}
+
+/// What became of tickets and rows when the queue moved.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// Tickets to settle.
+    pub settled: Vec<(Ticket, Result<Option<String>, Error>)>,
+    /// Rows whose pending operations changed.
+    pub rows: Vec<RowKey>,
+    /// Operations that were refused, with the reason.
+    pub rejected: Vec<Rejected>,
+    /// Stale notifications of a commit: its key and the text of the array.
+    pub notified: Option<(String, String)>,
+    /// The server refused the credential, not the write.
+    pub credential: Option<Error>,
+    /// A ticket named by one of these keys is waiting for what another already waits for.
+    pub acknowledged: bool,
+}
+
+/// A refused operation.
+#[derive(Debug)]
+pub struct Rejected {
+    /// What it was.
+    pub kind: OpKind,
+    /// The row.
+    pub row: RowKey,
+    /// The text of what it would have written.
+    pub input: Option<String>,
+    /// The operation's name.
+    pub transaction_id: Option<String>,
+    /// When it was made.
+    pub created: WallTime,
+    /// Times it was sent.
+    pub attempts: u32,
+    /// Why it was refused.
+    pub error: Error,
+}
+
+/// What pending operations make of a row.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Overlay {
+    /// Readers see this text.
+    Shown(String),
+    /// Readers see no row.
+    Hidden,
+}
+
+/// The queue.
+#[derive(Debug)]
+pub struct Queue {
+    durable: bool,
+    ops: Sequence<Op>,
+    /// Optimistic operations of each row, in order.
+    rows: HashMap<RowKey, Vec<OpSeq>, BuildHasherDefault<RowHasher>>,
+    commits: VecDeque<Commit>,
+    acked: VecDeque<Acked>,
+    /// The first commit is on its way since then.
+    in_flight: Option<Instant>,
+    /// The first commit is not sent before then.
+    retry_at: Option<Instant>,
+    next_op: u64,
+    next_order: u64,
+    removals: Vec<u64>,
+    receipts: VecDeque<(CommitKey, Result<Option<String>, Error>)>,
+    /// Tickets of repeated keys, settled with the commit they repeat.
+    repeats: SmallMap<CommitKey, Vec<Ticket>>,
+}
+
+impl Queue {
+    /// An empty queue. With `durable`, a commit is sent only after the journal has it.
+    pub fn new(durable: bool) -> Self {
+        Self {
+            durable,
+            ops: Sequence::default(),
+            rows: HashMap::default(),
+            commits: VecDeque::new(),
+            acked: VecDeque::new(),
+            in_flight: None,
+            retry_at: None,
+            next_op: 0,
+            next_order: 0,
+            removals: Vec::new(),
+            receipts: VecDeque::new(),
+            repeats: SmallMap::default(),
+        }
+    }
+
+    /// Changes for the journal since it was last asked.
+    pub fn take_journal_ops(&mut self) -> Vec<JournalOp> {
+        if !self.durable {
+            for commit in &mut self.commits {
+                commit.dirty = false;
+            }
+            self.removals.clear();
+            return Vec::new();
+        }
+        let mut out: Vec<JournalOp> = self.removals.drain(..).map(|order| JournalOp::Remove { order }).collect();
+        let dirty: Vec<usize> =
+            self.commits.iter().enumerate().filter(|(_, commit)| commit.dirty).map(|(index, _)| index).collect();
+        for index in dirty {
+            let Some(record) = self.commits.get(index).map(|commit| self.record(commit)) else { continue };
+            if let Some(commit) = self.commits.get_mut(index) {
+                commit.dirty = false;
+                commit.journaling += 1;
+                out.push(JournalOp::Put { order: commit.order, record });
+            }
+        }
+        out
+    }
+
+    /// The journal has the records of these places.
+    pub fn handle_journaled(&mut self, orders: &[u64]) -> Outcome {
+        for commit in &mut self.commits {
+            if orders.contains(&commit.order) {
+                commit.journaling = commit.journaling.saturating_sub(1);
+            }
+        }
+        let mut outcome = Outcome::default();
+        self.settle_queued(&mut outcome);
+        outcome
+    }
+
+    /// The journal refused the records of these places: they are offered again.
+    pub fn handle_journal_failed(&mut self, orders: &[u64]) {
+        for commit in &mut self.commits {
+            if orders.contains(&commit.order) {
+                commit.journaling = commit.journaling.saturating_sub(1);
+                commit.dirty = true;
+            }
+        }
+    }
+
+    /// The next commit to send over an open socket, if one is due. Seals it.
+    pub fn next_frame(&mut self, now: Instant) -> Option<String> {
+        if self.in_flight.is_some() || self.retry_at.is_some_and(|at| at > now) {
+            return None;
+        }
+        if !self.commits.front().is_some_and(Commit::is_journaled) {
+            return None;
+        }
+        self.put_referred_first();
+        self.retry_at = None;
+        self.in_flight = Some(now);
+        let commit = self.commits.front_mut()?;
+        commit.sent = true;
+        commit.open = false;
+        commit.attempts = commit.attempts.saturating_add(1);
+        let operations = commit.ops.iter().filter_map(|seq| self.ops.get(seq.0)).map(Op::wire).collect();
+        let frame = ClientFrame::Commit(wire::Commit {
+            operations,
+            client_tx_id: commit.key.0.as_ref().to_owned(),
+            reads: commit.reads.clone(),
+        });
+        Some(frame.write())
+    }
+
+    /// The socket closed: what was on its way is sent again over the next one, under the same key. Being offline uses
+    /// up no attempt.
+    pub fn handle_disconnected(&mut self) {
+        self.in_flight = None;
+        self.retry_at = None;
+    }
+
+    /// An answer has been missing for too long.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        if self.in_flight.is_some_and(|sent| now >= sent.after(ANSWER_MS)) {
+            self.in_flight = None;
+        }
+    }
+
+    /// When to call again: an answer or a repeat is due.
+    pub fn deadline(&self) -> Option<Instant> {
+        let answer = self.in_flight.map(|sent| sent.after(ANSWER_MS));
+        answer.or(if self.commits.is_empty() { None } else { self.retry_at })
+    }
+
+    /// What pending operations make of a row whose confirmed text is `base`. `None`: nothing is pending.
+    pub fn overlay(&self, row: &RowKey, base: Option<&str>) -> Option<Overlay> {
+        let seqs = self.rows.get(row)?;
+        let mut text: Option<String> = None;
+        let mut present = base.is_some();
+        for op in seqs.iter().filter_map(|seq| self.ops.get(seq.0)) {
+            let below = if present { text.as_deref().or(base) } else { None };
+            match op.kind {
+                OpKind::Create => {
+                    let patch = op.input.as_deref().unwrap_or("{}");
+                    text = Some(match below {
+                        Some(below) => merge(below, patch),
+                        None => merge(op.defaults.as_deref().unwrap_or("{}"), patch),
+                    });
+                    present = true;
+                }
+                OpKind::Update | OpKind::Archive | OpKind::Unarchive => {
+                    if let Some(below) = below {
+                        text = Some(merge(below, op.patch.as_deref().unwrap_or("{}")));
+                    }
+                }
+                OpKind::Delete => present = false,
+            }
+        }
+        Some(match (present, text) {
+            (true, Some(text)) => Overlay::Shown(text),
+            (true, None) => Overlay::Shown(base.unwrap_or_default().to_owned()),
+            (false, _) => Overlay::Hidden,
+        })
+    }
+
+    /// Whether anything is pending on the row.
+    pub fn is_pending(&self, row: &RowKey) -> bool {
+        self.rows.contains_key(row)
+    }
+
+    /// Rows with pending operations.
+    pub fn pending_rows(&self) -> impl Iterator<Item = &RowKey> {
+        self.rows.keys()
+    }
+
+    /// Operations not yet confirmed.
+    pub fn pending_count(&self) -> usize {
+        self.ops.len()
+    }
+
+    /// Whether the server accepted something whose delta is not here yet.
+    pub fn awaits_echo(&self) -> bool {
+        !self.acked.is_empty()
+    }
+
+    /// Makes `ticket` wait for the newest pending operation of a row. False when there is none.
+    pub fn wait_for(&mut self, row: &RowKey, ticket: Ticket) -> bool {
+        let newest = self.rows.get(row).and_then(|seqs| seqs.last());
+        let op = newest.and_then(|seq| self.ops.get_mut(seq.0));
+        op.map(|op| op.waiting.push((ticket, Wait::Confirmed))).is_some()
+    }
+
+    /// Settles tickets that wait only for their write to be safe.
+    fn settle_queued(&mut self, outcome: &mut Outcome) {
+        let durable = self.durable;
+        for commit in self.commits.iter_mut().filter(|commit| !durable || commit.is_journaled()) {
+            for seq in &commit.ops {
+                let Some(op) = self.ops.get_mut(seq.0) else { continue };
+                op.waiting.retain(|(ticket, wait)| {
+                    let queued = *wait == Wait::Queued;
+                    if queued {
+                        outcome.settled.push((*ticket, Ok(None)));
+                    }
+                    !queued
+                });
+            }
+            if let Lane::Direct { queued, .. } = &mut commit.lane
+                && let Some(ticket) = queued.take()
+            {
+                outcome.settled.push((ticket, Ok(Some(receipt_json(&commit.key.0, "queued", SyncId(0), None)))));
+            }
+        }
+    }
+
+    /// Within the first commit, moves creates before operations that refer to them.
+    fn put_referred_first(&mut self) {
+        let Some(commit) = self.commits.front_mut() else { return };
+        if commit.sent || commit.lane != Lane::Model {
+            return;
+        }
+        let mut at = 0;
+        // Each move puts a create further forward and never back again, so this ends; the count is a belt.
+        let mut moves = commit.ops.len() * commit.ops.len();
+        while at < commit.ops.len() {
+            let refers = commit.ops.get(at).and_then(|seq| self.ops.get(seq.0)).map(|op| &op.refers_to);
+            let later = refers.filter(|refers| !refers.is_empty()).and_then(|refers| {
+                commit.ops.iter().skip(at + 1).position(|seq| {
+                    self.ops.get(seq.0).is_some_and(|op| op.kind == OpKind::Create && refers.contains(&op.row))
+                })
+            });
+            match later {
+                Some(offset) if moves > 0 => {
+                    moves -= 1;
+                    let seq = commit.ops.remove(at + 1 + offset);
+                    commit.ops.insert(at, seq);
+                }
+                Some(_) | None => at += 1,
+            }
+        }
+    }
+
+    /// A commit as the journal keeps it.
+    fn record(&self, commit: &Commit) -> String {
+        let mut out = String::new();
+        let mut object = ObjectWriter::new(&mut out);
+        object.u64("v", 1);
+        object.str("key", &commit.key.0);
+        object.u64("createdAt", commit.created.0);
+        object.u64("attempts", u64::from(commit.attempts));
+        object.bool("atomic", commit.lane != Lane::Model);
+        let ops = commit.ops.iter().filter_map(|seq| self.ops.get(seq.0));
+        write_array(object.key("operations"), ops, |out, op| op.wire().write(out));
+        if let Some(reads) = &commit.reads {
+            object.raw("reads", reads);
+        }
+        object.end();
+        out
+    }
+}
+
+/// Hashes row keys: ids are the server's and the application's, so speed counts more than defence.
+#[derive(Debug, Default)]
+struct RowHasher(u64);
+
+impl Hasher for RowHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            self.write_u64(u64::from(byte));
+        }
+    }
+
+    fn write_u64(&mut self, word: u64) {
+        self.0 = (self.0.rotate_left(5) ^ word).wrapping_mul(0x517c_c1b7_2722_0a95);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+fn receipt_json(key: &str, status: &str, last_sync_id: SyncId, notifications: Option<&str>) -> String {
+    let mut out = String::new();
+    let mut object = ObjectWriter::new(&mut out);
+    object.str("id", key);
+    object.str("status", status);
+    if last_sync_id > SyncId(0) {
+        object.u64("lastSyncId", last_sync_id.0);
+    }
+    if let Some(notifications) = notifications {
+        object.raw("notifications", notifications);
+    }
+    object.end();
+    out
+}

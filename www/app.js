@@ -1,0 +1,130 @@
+// The page: starts a client, fills the data set if it is empty, and puts the parts together.
+
+import { BusyAgent } from './agent.js';
+import { Board } from './board.js';
+import { connectionBar } from './connection.js';
+import { editText, h, icon, number, oncePerFrame, statusIcon } from './dom.js';
+import { STATUS_LABELS } from './card.js';
+import { fill } from './seed.js';
+import { connect, DATA_SETS, place } from './session.js';
+import { Sidebar } from './sidebar.js';
+import { show, showError } from './toast.js';
+import { Writer } from './writer.js';
+
+const started = performance.now();
+const ablo = connect(place.user);
+// For the console of the browser: try ablo.tasks.getAll({ where: { status: 'doing' } }).
+globalThis.ablo = ablo;
+
+const page = document.querySelector('#app');
+const live = h('p', { class: 'hidden', role: 'status' });
+
+ablo.onMutationFailure(({ error }) => showError(error, 'A change was undone.'));
+ablo.onSessionError((error) => showError(error));
+
+await start();
+
+async function start() {
+  const bar = h('progress', { max: 1, 'aria-label': 'Loading' });
+  const words = h('p', {}, 'Loading…');
+  page.replaceChildren(h('div', { class: 'splash' }, h('span', { class: 'mark', 'aria-hidden': 'true' }), words, bar));
+  try {
+    await ablo.ready();
+    const took = performance.now() - started;
+    if (ablo.projects.getCount() === 0) {
+      words.textContent = `Creating ${number(DATA_SETS[place.data].tasks)} tasks on the server…`;
+      await fill(ablo, place.data, (share) => (bar.value = share));
+    }
+    build(took);
+  } catch (error) {
+    const again = h('button', { class: 'primary', type: 'button', onclick: start }, 'Try again');
+    page.replaceChildren(h('div', { class: 'splash' }, h('span', { class: 'mark', 'aria-hidden': 'true' }), h('p', {}, 'The board could not be loaded.'), again));
+    showError(error);
+  }
+}
+
+function build(took) {
+  let bar;
+  const say = (text) => (live.textContent = text);
+  const writer = new Writer(ablo, { changed: (id) => board.find(id)?.card.showSaving(), failed: showError });
+  const board = new Board(ablo, writer, say);
+  const agent = new BusyAgent(board, { changed: oncePerFrame(() => bar.showAgent()), failed: showError });
+  bar = connectionBar(ablo, agent);
+  const sidebar = new Sidebar(ablo, { open, failed: showError });
+  const title = h('h1', { title: 'Rename', onclick: rename });
+  const share = h('div', { class: 'share' }, h('i', {}), h('span', {}));
+  const tabs = h('div', { class: 'tabs', role: 'group', 'aria-label': 'Columns' }, ...[...board.columns].map(tab));
+  const columns = h('div', { class: 'columns' }, ...board.elements);
+  const menu = h('button', { class: 'plain menu', type: 'button', 'aria-label': 'Projects', 'aria-controls': 'sidebar', onclick: () => drawer(true) }, icon('menu'));
+  const shade = h('div', { class: 'shade', onclick: () => drawer(false) });
+  page.replaceChildren(
+    sidebar.element,
+    shade,
+    h('main', {}, h('header', { class: 'top' }, menu, h('div', { class: 'headline' }, title, share), h('div', { class: 'tools' }, ...bar.elements)), tabs, columns),
+    live,
+  );
+
+  let projects = [];
+  ablo.projects.onChange(
+    (rows) => {
+      projects = rows;
+      if (!rows.some((row) => row.id === board.projectId)) open(rows[0]?.id);
+      else showProject();
+    },
+    { orderBy: { rank: 'asc' } },
+  );
+
+  const refresh = oncePerFrame(() => {
+    board.refresh();
+    sidebar.refresh();
+    showShare();
+  });
+  ablo.subscribe(({ models }) => models.includes('tasks') && refresh());
+
+  function open(id) {
+    if (id !== undefined && id !== board.projectId) board.open(id);
+    drawer(false);
+    showProject();
+  }
+
+  function showProject() {
+    sidebar.show(projects, board.projectId);
+    const project = ablo.projects.get(board.projectId);
+    if (title.isConnected) title.textContent = project?.name ?? 'No project yet';
+    document.title = `${project?.name ?? 'Board'} · Ablo`;
+    showShare();
+  }
+
+  function showShare() {
+    const { projectId } = board;
+    const all = projectId === undefined ? 0 : ablo.tasks.getCount({ where: { projectId } });
+    const done = all === 0 ? 0 : ablo.tasks.getCount({ where: { projectId, status: 'done' } });
+    share.firstChild.style.setProperty('--share', all === 0 ? 0 : done / all);
+    share.lastChild.textContent = all === 0 ? 'No tasks yet' : `${number(done)} of ${number(all)} done`;
+    const total = ablo.tasks.getCount();
+    sidebar.tell(`${number(total)} tasks here, ready in ${Math.round(took)} ms`);
+  }
+
+  function rename() {
+    const project = ablo.projects.get(board.projectId);
+    if (!project) return;
+    editText(title, project.name, 'Project name', (name) => ablo.projects.update({ id: project.id, data: { name } }).catch(showError));
+  }
+
+  function tab([status, column]) {
+    const show = () => column.element.scrollIntoView({ behavior: 'smooth', inline: 'start', block: 'nearest' });
+    const button = h('button', { type: 'button', onclick: show }, statusIcon(status), STATUS_LABELS[status]);
+    new IntersectionObserver(([entry]) => button.setAttribute('aria-pressed', String(entry.intersectionRatio > 0.5)), { threshold: 0.5 }).observe(
+      column.element,
+    );
+    return button;
+  }
+
+  function drawer(isOpen) {
+    document.body.classList.toggle('drawer', isOpen);
+  }
+  document.addEventListener('keydown', (event) => event.key === 'Escape' && drawer(false));
+
+  if (place.data === 'demo') return;
+  show('hint', `${number(ablo.tasks.getCount())} tasks, and nothing is paged. Scroll, drag, or start the busy agent.`);
+}

@@ -1,0 +1,114 @@
+// Projects, the data sets, and who is signed in.
+
+import { editText, h, icon, number } from './dom.js';
+import { avatar, PEOPLE } from './people.js';
+import { addressOf, DATA_SETS, place } from './session.js';
+import { COLORS } from './schema.js';
+
+export class Sidebar {
+  #ablo;
+  #open;
+  #list = h('ul', { class: 'projects' });
+  #facts = h('p', { class: 'facts' });
+  #projects = [];
+  #current;
+
+  /** @param open called with the project that is chosen */
+  constructor(ablo, { open, failed }) {
+    this.#ablo = ablo;
+    this.#open = open;
+    const data = h(
+      'select',
+      { id: 'data', onchange: () => location.assign(addressOf({ data: data.value })) },
+      ...Object.entries(DATA_SETS).map(([key, { label }]) => h('option', { value: key, selected: key === place.data }, label)),
+    );
+    const other = place.user === 'ada' ? 'grace' : 'ada';
+    this.element = h(
+      'nav',
+      { class: 'sidebar', 'aria-label': 'Projects', id: 'sidebar' },
+      h('a', { class: 'brand', href: addressOf({}) }, h('span', { class: 'mark', 'aria-hidden': 'true' }), 'Ablo', h('small', {}, 'demo')),
+      h('div', { class: 'section' }, h('h2', {}, 'Projects'), this.#adder(failed)),
+      this.#list,
+      h(
+        'div',
+        { class: 'bottom' },
+        h('label', { for: 'data' }, 'Data set'),
+        h('span', { class: 'select' }, data),
+        this.#facts,
+        h('a', { class: 'row', href: addressOf({ user: other }), target: '_blank' }, icon('window'), `Second window as ${PEOPLE[other].name}`),
+        h('div', { class: 'row me' }, avatar(place.user), h('span', {}, PEOPLE[place.user].name)),
+      ),
+    );
+  }
+
+  #adder(failed) {
+    return h(
+      'button',
+      {
+        class: 'plain',
+        type: 'button',
+        'aria-label': 'New project',
+        onclick: async () => {
+          const { length } = this.#projects;
+          const rank = (this.#projects.at(-1)?.rank ?? 0) + 1;
+          try {
+            const project = await this.#ablo.projects.create({ data: { name: 'New project', color: COLORS[length % COLORS.length], rank } });
+            this.#open(project.id);
+            this.rename(project.id, failed);
+          } catch (error) {
+            failed(error);
+          }
+        },
+      },
+      icon('plus'),
+    );
+  }
+
+  /** Shows the projects; called with the rows of a live list. */
+  show(projects, current) {
+    this.#projects = projects;
+    this.#current = current;
+    const known = new Map([...this.#list.children].map((item) => [item.dataset.id, item]));
+    this.#list.replaceChildren(...projects.map((project) => this.#item(project, known.get(project.id))));
+    this.refresh();
+  }
+
+  #item(project, item = h('li', { 'data-id': project.id })) {
+    if (item.row !== project) {
+      item.row = project;
+      item.replaceChildren(
+        h(
+          'button',
+          { type: 'button', class: 'project', onclick: () => this.#open(project.id) },
+          h('i', { class: 'swatch', 'data-color': project.color, 'aria-hidden': 'true' }),
+          h('span', { class: 'name' }, project.name),
+          h('span', { class: 'count' }),
+        ),
+      );
+    }
+    return item;
+  }
+
+  /** Counts again. */
+  refresh() {
+    for (const item of this.#list.children) {
+      const { id } = item.dataset;
+      const open = this.#ablo.tasks.getCount({ where: { projectId: id } }) - this.#ablo.tasks.getCount({ where: { projectId: id, status: 'done' } });
+      item.querySelector('.count')?.replaceChildren(open === 0 ? '' : number(open));
+      item.firstChild.setAttribute('aria-current', String(id === this.#current));
+    }
+  }
+
+  /** Lets a project be renamed where it stands. */
+  rename(id, failed) {
+    const name = this.#list.querySelector(`li[data-id="${CSS.escape(id)}"] .name`);
+    const row = this.#ablo.projects.get(id);
+    if (!name || !row) return;
+    editText(name, row.name, 'Project name', (text) => this.#ablo.projects.update({ id, data: { name: text } }).catch(failed));
+  }
+
+  /** A line for the curious. */
+  tell(text) {
+    this.#facts.textContent = text;
+  }
+}
