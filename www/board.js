@@ -71,10 +71,11 @@ export class Board {
     });
     element.addEventListener('focusin', (event) => {
       const card = event.target.closest?.('.card');
+      if (!card) return;
       for (const each of element.querySelectorAll('.card[tabindex="0"]')) {
         if (each !== card) column.card(each.dataset.id)?.setActive(false);
       }
-      if (card) column.card(card.dataset.id)?.setActive(true);
+      column.card(card.dataset.id)?.setActive(true);
     });
     element.addEventListener('keydown', (event) => this.#key(event, column));
   }

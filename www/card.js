@@ -6,6 +6,7 @@ import { editText, h, icon, statusIcon } from './dom.js';
 import { PRIORITIES, STATUSES } from './schema.js';
 
 export const STATUS_LABELS = { todo: 'To do', doing: 'In progress', done: 'Done' };
+const SAVE = { saving: ['clock', 'Saving'], waiting: ['clock', 'Not sent yet'], saved: ['check', 'Saved'] };
 const PRIORITY_LABELS = { low: 'Low', normal: 'Normal', high: 'High' };
 
 export class Card {
@@ -99,8 +100,8 @@ export class Card {
     const { save } = this.#parts;
     if (save.dataset.state === (state ?? '')) return;
     save.dataset.state = state ?? '';
-    save.title = state === 'saving' ? 'Waiting for the server' : '';
-    save.replaceChildren(...(state === 'saving' ? [icon('clock'), 'Saving'] : state === 'saved' ? [icon('check'), 'Saved'] : []));
+    const [name, text] = SAVE[state] ?? [];
+    save.replaceChildren(...(name ? [icon(name), text] : []));
   }
 
   /** Only the card that the keyboard is on can be tabbed into. */

@@ -5,7 +5,7 @@ import { Card, STATUS_LABELS } from './card.js';
 import { h, icon, number, oncePerFrame, statusIcon } from './dom.js';
 
 /** Height of a card with the gap below it: the style sheet must agree. */
-const PITCH = 104;
+const PITCH = 98;
 /** The window moves in steps, so that most scrolling asks for nothing. */
 const STEP = 12;
 /** Cards beyond the edges. */
@@ -66,7 +66,6 @@ export class Column {
     this.#where = { projectId, status: this.#status };
     this.#scroller.scrollTop = 0;
     this.#limit = 0;
-    this.#fresh = true;
     this.#closeComposer();
     this.#follow();
   }
@@ -89,6 +88,8 @@ export class Column {
     if (offset === this.#offset && limit === this.#limit) return;
     this.#offset = offset;
     this.#limit = limit;
+    // What only scrolls into sight has not arrived.
+    this.#fresh = true;
     this.#stop();
     this.#stop = this.#ablo.tasks.onChange(
       (rows) => {

@@ -21,7 +21,7 @@ export function connectionBar(ablo, agent) {
 
   const offline = h('input', { type: 'checkbox', role: 'switch', id: 'offline' });
   offline.addEventListener('change', () => ablo.setOffline(offline.checked));
-  const offlineSwitch = h('label', { class: 'switch', title: 'Behave as if the network were gone' }, offline, h('i', {}), 'Offline');
+  const offlineSwitch = h('label', { class: 'switch', title: 'Behave as if the network were gone' }, offline, h('i', {}), 'Go offline');
 
   const agentLabel = h('span', {}, 'Busy agent');
   const agentButton = h(

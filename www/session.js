@@ -35,8 +35,8 @@ export function connect(participant) {
     schema,
     baseURL: location.origin,
     apiKey: async () => {
-      const { keys } = await (await fetch('dev-keys.json')).json();
-      return keys.find((key) => key.id === participant && key.organization === place.data)?.token ?? null;
+      const keys = await (await fetch('dev-keys.json')).json();
+      return keys.find((key) => key.participantId === participant && key.organizationId === place.data)?.token ?? null;
     },
   });
 }

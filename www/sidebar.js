@@ -35,7 +35,7 @@ export class Sidebar {
         h('label', { for: 'data' }, 'Data set'),
         h('span', { class: 'select' }, data),
         this.#facts,
-        h('a', { class: 'row', href: addressOf({ user: other }), target: '_blank' }, icon('window'), `Second window as ${PEOPLE[other].name}`),
+        h('a', { class: 'row', href: addressOf({ user: other }), target: '_blank' }, icon('window'), `New window as ${PEOPLE[other].name.split(' ')[0]}`),
         h('div', { class: 'row me' }, avatar(place.user), h('span', {}, PEOPLE[place.user].name)),
       ),
     );

@@ -5,6 +5,7 @@ const OURS_FOR_MS = 3000;
 export class Writer {
   #ablo;
   #pending = new Map();
+  #online = true;
   #recent = new Map();
   #changed;
   #failed;
@@ -17,6 +18,12 @@ export class Writer {
     this.#ablo = ablo;
     this.#changed = changed;
     this.#failed = failed;
+    ablo.onStatus(({ connection }) => {
+      const online = connection.state === 'connected';
+      if (online === this.#online) return;
+      this.#online = online;
+      for (const id of this.#pending.keys()) changed(id);
+    });
   }
 
   create(data) {
@@ -32,9 +39,9 @@ export class Writer {
     return this.#run(id, () => this.#ablo.tasks.delete({ id }));
   }
 
-  /** `'saving'` until the server has confirmed the row's last write, then for a moment `'saved'`. */
+  /** `'saving'` (or `'waiting'` without a connection) until the server has confirmed, then for a moment `'saved'`. */
   state(id) {
-    if (this.#pending.has(id)) return 'saving';
+    if (this.#pending.has(id)) return this.#online ? 'saving' : 'waiting';
     return this.#recent.has(id) ? 'saved' : undefined;
   }
 

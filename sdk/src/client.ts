@@ -131,10 +131,12 @@ function createClient(settings: Settings): AbloClient<Schema> {
   };
   const ready = (): Promise<void> => {
     if (deferred !== undefined) return Promise.reject(deferred);
-    starting ??= session.send((core, ticket) => core.start(ticket), nothing).catch((error: unknown) => {
-      starting = undefined;
-      throw toAbloError(error);
-    });
+    starting ??= session
+      .send((core, ticket) => core.start(ticket), nothing)
+      .catch((error: unknown) => {
+        starting = undefined;
+        throw toAbloError(error);
+      });
     return starting;
   };
   const dispose = (): Promise<void> => (disposing ??= shutDown(session));
@@ -163,7 +165,9 @@ function createClient(settings: Settings): AbloClient<Schema> {
     },
     onMutationFailure: (listener) => {
       checkListener(listener);
-      return listen(session, 'write:rejected', ({ transaction, error, permanent = true }) => listener({ transaction, error, permanent }));
+      return listen(session, 'write:rejected', ({ transaction, error, permanent = true }) =>
+        listener({ transaction, error, permanent }),
+      );
     },
     waitForFlush: (timeoutMs) => session.send((core, ticket) => core.flush(ticket, timeoutMs), nothing),
     waitForConfirmation: (typename, id) =>

@@ -31,7 +31,8 @@ function readReceipt(value: string | undefined): CommitReceipt {
 
 /** The core checks the operations; here only what JSON would hide from it. */
 function commitText(options: CommitCreateOptions): string {
-  if (!isPlainObject(options)) throw invalid('write_options_invalid', `${CONTEXT} takes an object, got ${show(options)}`);
+  if (!isPlainObject(options))
+    throw invalid('write_options_invalid', `${CONTEXT} takes an object, got ${show(options)}`);
   const { operation, operations, claim } = options as CommitCreateOptions;
   if (claim != null) throw notYet('claim');
   const rest = optionsText(options, OWN, CONTEXT);

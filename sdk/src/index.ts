@@ -64,7 +64,12 @@ export type {
   TransactionInfo,
 };
 export type { InternalAbloOptions } from './options.js';
-export { ABLO_DEFAULT_BASE_URL, ABLO_DEFAULT_BASE_URL as ABLO_HOSTED_HTTP_BASE_URL, ABLO_HOSTED_API_DOMAIN, normalizeAbloHostedBaseUrl } from './options.js';
+export {
+  ABLO_DEFAULT_BASE_URL,
+  ABLO_DEFAULT_BASE_URL as ABLO_HOSTED_HTTP_BASE_URL,
+  ABLO_HOSTED_API_DOMAIN,
+  normalizeAbloHostedBaseUrl,
+} from './options.js';
 export type {
   LocalCountOptions,
   LocalReadOptions,

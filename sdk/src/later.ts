@@ -12,7 +12,10 @@ const CODES: Readonly<Record<string, string>> = {
 /** The error for using `name`. */
 export function notYet(name: string): AbloError {
   if (name === 'sessions') {
-    return new AbloAuthenticationError('sessions are made on a server, with a secret key', { code: 'apikey_missing', param: name });
+    return new AbloAuthenticationError('sessions are made on a server, with a secret key', {
+      code: 'apikey_missing',
+      param: name,
+    });
   }
   return invalid(CODES[name] ?? 'not_available', `${name} is not available in this version of ablo-wasm`, name);
 }

@@ -57,14 +57,29 @@ export interface InternalAbloOptions<S = Schema> extends AbloOptions<S> {
 
 export const ABLO_HOSTED_API_DOMAIN = 'api.abloatai.com';
 export const ABLO_DEFAULT_BASE_URL = `https://${ABLO_HOSTED_API_DOMAIN}`;
-const RETIRED_HOSTS = ['mesh.ablo.finance', 'mesh-staging.ablo.finance', 'api.ablo.finance', 'sync-staging.ablo.finance'];
+const RETIRED_HOSTS = [
+  'mesh.ablo.finance',
+  'mesh-staging.ablo.finance',
+  'api.ablo.finance',
+  'sync-staging.ablo.finance',
+];
 
 const PUBLIC = [
   ...['schema', 'apiKey', 'databaseUrl', 'persistence', 'transport', 'authToken', 'baseURL', 'fetch'],
   ...['defaultHeaders', 'defaultQuery', 'dangerouslyAllowBrowser', 'wasm'],
 ];
 const INTERNAL = [
-  ...['kind', 'user', 'agentId', 'capabilityToken', 'organizationId', 'syncGroups', 'bootstrapMode', 'autoStart', 'logger'],
+  ...[
+    'kind',
+    'user',
+    'agentId',
+    'capabilityToken',
+    'organizationId',
+    'syncGroups',
+    'bootstrapMode',
+    'autoStart',
+    'logger',
+  ],
   ...['offline', 'inMemory'],
 ];
 /** Accepted for the sake of 0.15 and without effect: saying so once is enough. */
@@ -119,14 +134,17 @@ export function readOptions(given: unknown): Settings {
   const wrong = (name: string, expected: string): never => {
     throw invalid('invalid_options', `${name} must be ${expected}, got ${show(options[name])}`, name);
   };
-  if (apiKey != null && typeof apiKey !== 'string' && typeof apiKey !== 'function') wrong('apiKey', 'a string, a function or null');
+  if (apiKey != null && typeof apiKey !== 'string' && typeof apiKey !== 'function')
+    wrong('apiKey', 'a string, a function or null');
   for (const name of ['authToken', 'baseURL', 'capabilityToken', 'organizationId', 'agentId']) {
     if (options[name] != null && typeof options[name] !== 'string') wrong(name, 'a string');
   }
   if (options['fetch'] != null && typeof options['fetch'] !== 'function') wrong('fetch', 'a function');
   const baseURL = (options['baseURL'] ?? ABLO_DEFAULT_BASE_URL) as string;
   const own = options['fetch'] as typeof globalThis.fetch | undefined;
-  const missing = baseURL.trim() === '' && new AbloValidationError('baseURL is empty', { code: 'base_url_missing', param: 'baseURL' });
+  const missing =
+    baseURL.trim() === '' &&
+    new AbloValidationError('baseURL is empty', { code: 'base_url_missing', param: 'baseURL' });
   return {
     schema,
     baseUrl: normalizeAbloHostedBaseUrl(baseURL),
@@ -156,7 +174,11 @@ function checkNames(options: Loose, warn: (message: string) => void): void {
   }
   const { transport } = options as { transport?: unknown };
   if (transport !== undefined && transport !== 'websocket') {
-    throw invalid('invalid_options', `transport ${show(transport)} is not available in ablo-wasm, only "websocket"`, 'transport');
+    throw invalid(
+      'invalid_options',
+      `transport ${show(transport)} is not available in ablo-wasm, only "websocket"`,
+      'transport',
+    );
   }
 }
 
@@ -170,7 +192,11 @@ function checkBrowser(options: Loose): void {
     });
   }
   if (databaseUrl != null) {
-    throw invalid('invalid_options', 'databaseUrl is not available in ablo-wasm: register the database on a server', 'databaseUrl');
+    throw invalid(
+      'invalid_options',
+      'databaseUrl is not available in ablo-wasm: register the database on a server',
+      'databaseUrl',
+    );
   }
   if (browser && typeof apiKey === 'string' && apiKey.startsWith('sk_') && dangerouslyAllowBrowser !== true) {
     throw new AbloAuthenticationError(
@@ -183,7 +209,10 @@ function checkBrowser(options: Loose): void {
 function checkSchema(schema: unknown): Schema {
   const { models, identityRoles } = (schema ?? {}) as Partial<Schema>;
   if (typeof models === 'object' && Array.isArray(identityRoles)) return schema as Schema;
-  const what = schema == null ? 'is required: the client without a schema is not part of ablo-wasm' : 'must come from defineSchema';
+  const what =
+    schema == null
+      ? 'is required: the client without a schema is not part of ablo-wasm'
+      : 'must come from defineSchema';
   throw invalid('invalid_options', `schema ${what}`, 'schema');
 }
 
@@ -194,9 +223,17 @@ interface Identity {
 }
 
 function readIdentity(options: Loose, schema: Schema): Identity {
-  const { kind = 'user', agentId, capabilityToken, authToken, organizationId, bootstrapMode } = options as Record<string, string | undefined>;
+  const {
+    kind = 'user',
+    agentId,
+    capabilityToken,
+    authToken,
+    organizationId,
+    bootstrapMode,
+  } = options as Record<string, string | undefined>;
   const user = options['user'] as InternalAbloOptions['user'];
-  if (!['user', 'agent', 'system'].includes(kind)) throw invalid('invalid_options', `kind must be user, agent or system, got ${show(kind)}`, 'kind');
+  if (!['user', 'agent', 'system'].includes(kind))
+    throw invalid('invalid_options', `kind must be user, agent or system, got ${show(kind)}`, 'kind');
   if (bootstrapMode !== undefined && bootstrapMode !== 'full' && bootstrapMode !== 'none') {
     throw invalid('invalid_options', `bootstrapMode must be full or none, got ${show(bootstrapMode)}`, 'bootstrapMode');
   }
@@ -210,7 +247,13 @@ function readIdentity(options: Loose, schema: Schema): Identity {
     config: { ...dropEmpty(config), ...(syncGroups.length === 0 ? {} : { syncGroups }) } as Partial<CoreConfig>,
     problem(hasCredential) {
       if (hasCredential) return undefined;
-      const lacking = agent ? (!agentId ? 'agentId' : 'capabilityToken') : user !== undefined && !user.id ? 'user.id' : undefined;
+      const lacking = agent
+        ? !agentId
+          ? 'agentId'
+          : 'capabilityToken'
+        : user !== undefined && !user.id
+          ? 'user.id'
+          : undefined;
       return lacking && invalid('invalid_options', `${lacking} is required without another credential`, lacking);
     },
   };
@@ -223,11 +266,19 @@ function dropEmpty(values: Loose): Loose {
 function readPersistence(options: Loose, warn: (message: string) => void): AbloPersistence {
   const { persistence, offline, inMemory } = options;
   if (persistence !== undefined && persistence !== 'memory' && persistence !== 'indexeddb') {
-    throw invalid('invalid_options', `persistence must be "memory" or "indexeddb", got ${show(persistence)}`, 'persistence');
+    throw invalid(
+      'invalid_options',
+      `persistence must be "memory" or "indexeddb", got ${show(persistence)}`,
+      'persistence',
+    );
   }
-  if (offline !== undefined || inMemory !== undefined) warn('options "offline" and "inMemory" are deprecated: use persistence');
-  if (persistence !== 'indexeddb' && !(persistence === undefined && offline === true && inMemory !== true)) return 'memory';
-  warn('persistence "indexeddb" is not available in this version: working in memory, unsent writes do not survive a reload');
+  if (offline !== undefined || inMemory !== undefined)
+    warn('options "offline" and "inMemory" are deprecated: use persistence');
+  if (persistence !== 'indexeddb' && !(persistence === undefined && offline === true && inMemory !== true))
+    return 'memory';
+  warn(
+    'persistence "indexeddb" is not available in this version: working in memory, unsent writes do not survive a reload',
+  );
   return 'memory';
 }
 

@@ -33,7 +33,11 @@ export function cacheKey(options: LocalOptions | undefined): string {
   for (const field in where) {
     const value = where[field];
     const text =
-      typeof value === 'string' ? `"${value.length}:${value}` : typeof value === 'object' ? JSON.stringify(value) : value;
+      typeof value === 'string'
+        ? `"${value.length}:${value}`
+        : typeof value === 'object'
+          ? JSON.stringify(value)
+          : value;
     key += `${field.length}:${field}${String(text)};`;
   }
   for (const field in orderBy) key += `^${field.length}:${field}${orderBy[field]};`;
@@ -52,7 +56,8 @@ export function queryText(model: ModelDef, options: LocalOptions | undefined): s
   if (options.where) query['where'] = localWhere(model, options.where);
   const { orderBy } = options;
   if (orderBy !== undefined) {
-    if (!isPlainObject(orderBy)) throw invalid('invalid_options', `orderBy must be an object, got ${show(orderBy)}`, 'orderBy');
+    if (!isPlainObject(orderBy))
+      throw invalid('invalid_options', `orderBy must be an object, got ${show(orderBy)}`, 'orderBy');
     checkField(model, orderBy, 'orderBy');
     for (const [field, direction] of Object.entries(orderBy)) oneOf(direction, DIRECTIONS, `orderBy.${field}`);
     query['orderBy'] = orderBy;
@@ -75,7 +80,8 @@ export function listText(options: Readonly<Record<string, unknown>> = {}): strin
 
 /** The text of `retrieve`. */
 export function retrieveText(params: Readonly<Record<string, unknown>>): string {
-  if (!isPlainObject(params)) throw invalid('invalid_options', `retrieve takes an object with an id, got ${show(params)}`);
+  if (!isPlainObject(params))
+    throw invalid('invalid_options', `retrieve takes an object with an id, got ${show(params)}`);
   checkKeys(params, RETRIEVE_KEYS, 'invalid_options', 'read option');
   checkId(params['id']);
   return JSON.stringify(params);
@@ -91,7 +97,8 @@ export function windowOf<T>(rows: T[], options: LocalOptions | undefined): T[] {
 }
 
 function localWhere(model: ModelDef, where: unknown): Record<string, unknown> {
-  if (!isPlainObject(where)) throw invalid('invalid_options', `where must be a plain object, got ${show(where)}`, 'where');
+  if (!isPlainObject(where))
+    throw invalid('invalid_options', `where must be a plain object, got ${show(where)}`, 'where');
   checkField(model, where, 'where');
   return withNulls(where);
 }
@@ -106,7 +113,11 @@ function checkField(model: ModelDef, fields: Record<string, unknown>, param: str
   for (const field of Object.keys(fields)) {
     if (Object.hasOwn(model.fields, field) || BASE_FIELDS.includes(field)) continue;
     const known = [...Object.keys(model.fields), ...BASE_FIELDS].join(', ');
-    throw invalid('query_invalid_identifier', `${param}: unknown field "${field}", expected one of ${known}`, `${param}.${field}`);
+    throw invalid(
+      'query_invalid_identifier',
+      `${param}: unknown field "${field}", expected one of ${known}`,
+      `${param}.${field}`,
+    );
   }
   return fields;
 }

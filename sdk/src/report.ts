@@ -5,7 +5,8 @@ import { show } from './values.js';
 
 /** Refuses a listener that cannot be called, while it is still known who gave it. */
 export function checkListener(listener: unknown): void {
-  if (typeof listener !== 'function') throw invalid('invalid_options', `a listener must be a function, got ${show(listener)}`, 'listener');
+  if (typeof listener !== 'function')
+    throw invalid('invalid_options', `a listener must be a function, got ${show(listener)}`, 'listener');
 }
 
 /** Reports what an application's listener threw, as the browser reports an uncaught error. */

@@ -50,11 +50,13 @@ export class RowCache {
     this.#computed = Object.entries(model.computed ?? {}) as [string, (row: Row) => unknown][];
   }
 
-  get(id: string): Row | undefined {
-    return this.#byId.get(id) ?? this.#find(id);
+  /** The row of that id, if it was read before and has not changed. */
+  known(id: string): Row | undefined {
+    return this.#byId.get(id);
   }
 
-  #find(id: unknown): Row | undefined {
+  /** The row of that id, from the core. */
+  find(id: unknown): Row | undefined {
     const core = this.#session.reader();
     // A lone surrogate would cross as U+FFFD and might name another row.
     if (core === undefined || typeof id !== 'string' || !isWellFormed(id)) return undefined;
@@ -104,27 +106,35 @@ export class RowCache {
 
   /** The rows in these slots, in the same order. Undefined only for a slot that holds no row. */
   take(slots: ArrayLike<number>): (Row | undefined)[] {
-    this.#load(slots);
-    const rows = new Array<Row | undefined>(slots.length);
-    for (let at = 0; at < slots.length; at += 1) rows[at] = this.#bySlot[slots[at]!];
+    const rows: (Row | undefined)[] = [];
+    this.fill(rows, slots, 0, slots.length);
     return rows;
   }
 
-  #load(slots: ArrayLike<number>): void {
+  /** Puts the rows of a span of slots at the same places of `rows`. Whether there was one for each slot. */
+  fill(rows: (Row | undefined)[], slots: ArrayLike<number>, from: number, to: number): boolean {
+    // A local name: this loop may run over a hundred thousand rows.
+    const bySlot = this.#bySlot;
     const missing: number[] = [];
-    for (let at = 0; at < slots.length; at += 1) {
-      const slot = slots[at]!;
-      if (this.#bySlot[slot] === undefined) missing.push(slot);
+    for (let at = from; at < to; at += 1) {
+      const row = bySlot[slots[at]!];
+      rows[at] = row;
+      if (row === undefined) missing.push(at);
     }
-    const core = missing.length === 0 ? undefined : this.#session.reader();
+    for (let start = 0; start < missing.length; start += BATCH_MAX) {
+      this.#fetch(missing.slice(start, start + BATCH_MAX).map((at) => slots[at]!));
+    }
+    for (const at of missing) rows[at] = this.#bySlot[slots[at]!];
+    return missing.every((at) => rows[at] !== undefined);
+  }
+
+  #fetch(slots: number[]): void {
+    const core = this.#session.reader();
     if (core === undefined) return;
-    for (let from = 0; from < missing.length; from += BATCH_MAX) {
-      const part = missing.slice(from, from + BATCH_MAX);
-      const rows: (Record<string, unknown> | null)[] = JSON.parse(core.rows(this.#index, Uint32Array.from(part)));
-      for (const [at, slot] of part.entries()) {
-        const raw = rows[at];
-        if (raw) this.#keep(slot, raw);
-      }
+    const rows: (Record<string, unknown> | null)[] = JSON.parse(core.rows(this.#index, Uint32Array.from(slots)));
+    for (const [at, slot] of slots.entries()) {
+      const raw = rows[at];
+      if (raw) this.#keep(slot, raw);
     }
   }
 

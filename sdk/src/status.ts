@@ -16,7 +16,12 @@ export interface Status {
   };
   /** Where unsent writes are kept: `'memory'` does not survive a reload. */
   readonly durability: 'memory' | 'indexeddb';
-  readonly storage: { readonly persisted: boolean; readonly usage?: number; readonly quota?: number; readonly problem?: string };
+  readonly storage: {
+    readonly persisted: boolean;
+    readonly usage?: number;
+    readonly quota?: number;
+    readonly problem?: string;
+  };
   /** Writes that the server has not confirmed yet. */
   readonly pendingWrites: number;
   /** Writes that the server refused and that nobody has dealt with. */

@@ -42,9 +42,7 @@ export type WhereClause<T> =
 export interface ServerReadOptions<T> {
   /** Fields and values (an array of values means any of them), or clauses, of which all must hold. */
   readonly where?:
-    | { readonly [K in keyof T]?: T[K] | Scalar | readonly Scalar[] | undefined }
-    | readonly WhereClause<T>[]
-    | undefined;
+    { readonly [K in keyof T]?: T[K] | Scalar | readonly Scalar[] | undefined } | readonly WhereClause<T>[] | undefined;
   /** Fields and their directions. The server may heed the first only. */
   readonly orderBy?: { readonly [K in keyof T]?: 'asc' | 'desc' } | undefined;
   /** Most rows. 0 and the default mean no limit. */

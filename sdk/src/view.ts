@@ -88,7 +88,10 @@ class View {
     if (this.#closed || !this.#read(core)) return;
     const result = this.#result();
     // With a filter, what changed may be something that nobody sees.
-    const hidden = this.#select && result.length === this.#delivered.length && result.every((row, at) => row === this.#delivered[at]);
+    const hidden =
+      this.#select &&
+      result.length === this.#delivered.length &&
+      result.every((row, at) => row === this.#delivered[at]);
     if (!hidden) this.#deliver(result);
   }
 
@@ -105,35 +108,37 @@ class View {
     if (news[0] === UNCHANGED) return false;
     if (news[0] === WINDOW) {
       this.#slots = Array.from(news.subarray(1));
-      this.#rows = this.#cache.take(this.#slots);
-      this.#holes = this.#rows.includes(undefined);
-    } else this.#edit(news.subarray(1));
+      this.#rows = [];
+      this.#refill(0, this.#slots.length);
+    } else this.#edit(news);
     return true;
   }
 
+  /** Edits the slots, then fetches anew the rows of the span in which anything moved or changed. */
   #edit(edits: Uint32Array): void {
-    // First the slots, to know which rows the edits bring in; then those rows, in one crossing; then the rows' places.
-    const brought: number[] = [];
-    for (let from = 0; from < edits.length; from += EDIT_LENGTH) {
-      const at = edits[from + 1]!;
-      if (edits[from] === REMOVE) this.#slots.splice(at, 1);
-      else if (edits[from] === INSERT) this.#slots.splice(at, 0, edits[from + 2]!);
-      if (edits[from] !== REMOVE) brought.push(this.#slots[at]!);
+    let from = Infinity;
+    let to = 0;
+    const { length } = this.#slots;
+    for (let edit = 1; edit < edits.length; edit += EDIT_LENGTH) {
+      const at = edits[edit + 1]!;
+      if (edits[edit] === REMOVE) this.#slots.splice(at, 1);
+      else if (edits[edit] === INSERT) this.#slots.splice(at, 0, edits[edit + 2]!);
+      from = Math.min(from, at);
+      to = Math.max(to, at + 1);
     }
-    const rows = this.#cache.take(brought);
-    let next = 0;
-    for (let from = 0; from < edits.length; from += EDIT_LENGTH) {
-      const at = edits[from + 1]!;
-      if (edits[from] === REMOVE) this.#rows.splice(at, 1);
-      else if (edits[from] === INSERT) this.#rows.splice(at, 0, rows[next++]);
-      else this.#rows[at] = rows[next++];
-    }
-    // A row that came and went within these edits need not be there any more.
-    this.#holes = (this.#holes || rows.includes(undefined)) && this.#rows.includes(undefined);
+    // Behind the last edit everything is where it was, unless there are more rows or fewer.
+    this.#refill(from, this.#slots.length === length ? Math.min(to, length) : this.#slots.length);
+  }
+
+  /** Plain assignments: splicing a large array of objects takes ten times as long. */
+  #refill(from: number, to: number): void {
+    if (this.#rows.length > this.#slots.length) this.#rows.length = this.#slots.length;
+    if (!this.#cache.fill(this.#rows, this.#slots, from, to)) this.#holes = true;
   }
 
   #result(): Row[] {
     const rows = this.#holes ? compact(this.#rows) : (this.#rows as Row[]);
+    this.#holes = rows !== this.#rows;
     return this.#select ? this.#select(rows) : rows.slice();
   }
 

@@ -17,7 +17,8 @@ export function createText(name: string, model: ModelDef, data: unknown): string
   for (const [field, meta] of Object.entries(model.fields)) {
     if (out[field] !== undefined) continue;
     const fallback = model.shape[field]?.initial;
-    if (fallback !== undefined) out[field] = checkField(field, meta, typeof fallback === 'function' ? fallback() : fallback);
+    if (fallback !== undefined)
+      out[field] = checkField(field, meta, typeof fallback === 'function' ? fallback() : fallback);
     else if (!meta.isOptional && !model.autoFill?.some((fill) => fill.field === field)) throw missing(name, field);
   }
   return JSON.stringify(out);
@@ -78,7 +79,11 @@ function mismatch(field: string, expected: string, value: unknown): AbloError {
  *
  * @param own names of the call's parameters that are not write options
  */
-export function optionsText(params: Readonly<Record<string, unknown>>, own: readonly string[], context: string): string | undefined {
+export function optionsText(
+  params: Readonly<Record<string, unknown>>,
+  own: readonly string[],
+  context: string,
+): string | undefined {
   let options: Record<string, unknown> | undefined;
   for (const key of Object.keys(params)) {
     const value = params[key];
@@ -113,7 +118,8 @@ export function assertWriteOptions(value: unknown, context = 'write'): void {
   if (readAt != null && !(Number.isSafeInteger(readAt) && (readAt as number) >= 0)) {
     fail('readAt', 'a non-negative integer', readAt);
   }
-  if (onStale != null && !STALE_MODES.includes(onStale as string)) fail('onStale', `one of ${STALE_MODES.join(', ')}`, onStale);
+  if (onStale != null && !STALE_MODES.includes(onStale as string))
+    fail('onStale', `one of ${STALE_MODES.join(', ')}`, onStale);
   if (idempotencyKey != null && !(isText(idempotencyKey) && idempotencyKey !== '')) {
     fail('idempotencyKey', 'a string of 1 to 255 characters', idempotencyKey);
   }

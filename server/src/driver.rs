@@ -42,8 +42,8 @@ pub struct SocketEnd {
     pub id: ConnectionId,
     /// What to send, in order.
     pub outgoing: mpsc::Receiver<Outgoing>,
-    /// Resolves when the socket has fallen too far behind.
-    pub overflow: oneshot::Receiver<()>,
+    /// Notified when the socket has fallen too far behind.
+    pub overflow: Arc<Notify>,
     /// Bytes waiting; whoever takes a frame from `outgoing` subtracts its length.
     pub waiting: Arc<AtomicUsize>,
 }
@@ -51,7 +51,7 @@ pub struct SocketEnd {
 /// The driver's end.
 struct Socket {
     outgoing: mpsc::Sender<Outgoing>,
-    overflow: Option<oneshot::Sender<()>>,
+    overflow: Arc<Notify>,
     waiting: Arc<AtomicUsize>,
 }
 
@@ -158,11 +158,11 @@ impl Driver {
     /// A socket has opened.
     pub fn connect(&self, participant: &Participant, groups: Option<Vec<String>>) -> SocketEnd {
         let (sender, outgoing) = mpsc::channel(OUTGOING_FRAMES_MAX);
-        let (overflow_sender, overflow) = oneshot::channel();
+        let overflow = Arc::new(Notify::new());
         let waiting = Arc::new(AtomicUsize::new(0));
         let mut inner = self.lock();
         let id = inner.engine.connect(self.now(), participant, groups);
-        let socket = Socket { outgoing: sender, overflow: Some(overflow_sender), waiting: waiting.clone() };
+        let socket = Socket { outgoing: sender, overflow: overflow.clone(), waiting: waiting.clone() };
         inner.sockets.insert(id, socket);
         self.settle(&mut inner, None);
         drop(inner);
@@ -269,12 +269,9 @@ impl Inner {
             match output {
                 Output::Store(_) => {}
                 Output::Send { connection, text } => {
-                    let Some(socket) = self.sockets.get_mut(&connection) else { continue };
+                    let Some(socket) = self.sockets.get(&connection) else { continue };
                     if !socket.offer(text) {
-                        if let Some(overflow) = socket.overflow.take() {
-                            // The socket may be ending already.
-                            let _ = overflow.send(());
-                        }
+                        socket.overflow.notify_one();
                         self.sockets.remove(&connection);
                         self.engine.disconnect(now, connection);
                     }

@@ -36,14 +36,20 @@ impl StaticDir {
             _ => ("", value),
         };
         let root = Path::new(dir).canonicalize().ok().filter(|root| root.is_dir());
-        let root = root.ok_or_else(|| format!("--static {value}: {dir} is no directory; build it first or correct the path"))?;
+        let root =
+            root.ok_or_else(|| format!("--static {value}: {dir} is no directory; build it first or correct the path"))?;
         let prefix = url::segments(prefix).ok_or_else(|| format!("--static {value}: the prefix is no path"))?;
         Ok(Self { prefix, root })
     }
 }
 
 /// The file for a path, if there is one. Earlier directories win; longer prefixes first.
-pub(crate) async fn serve(dirs: &[StaticDir], path: &str, headers: &HeaderMap, is_head: bool) -> Option<Response<Body>> {
+pub(crate) async fn serve(
+    dirs: &[StaticDir],
+    path: &str,
+    headers: &HeaderMap,
+    is_head: bool,
+) -> Option<Response<Body>> {
     let segments = url::segments(path)?;
     let mut fitting: Vec<&StaticDir> = dirs.iter().filter(|dir| segments.starts_with(&dir.prefix)).collect();
     fitting.sort_by_key(|dir| std::cmp::Reverse(dir.prefix.len()));

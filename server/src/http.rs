@@ -129,9 +129,7 @@ impl App {
                 driver.request(|engine, _| engine.entity(who, model, &id)).await?
             }
             (_, ["sync", "query"]) => driver.request(|engine, _| engine.query(who, &body)).await?,
-            (_, ["v1", "commits"]) => {
-                driver.request(|engine, now| engine.commit_request(now, who, key, &body)).await?
-            }
+            (_, ["v1", "commits"]) => driver.request(|engine, now| engine.commit_request(now, who, key, &body)).await?,
             ("GET", ["v1", "models", model]) => {
                 driver.request(|engine, _| engine.list_models(who, model, &parameters)).await?
             }
@@ -173,8 +171,11 @@ impl App {
 }
 
 fn repeated(parameters: &[(String, String)], name: &str) -> Option<Vec<String>> {
-    let values: Vec<String> =
-        parameters.iter().filter(|(key, value)| key == name && !value.is_empty()).map(|(_, value)| value.clone()).collect();
+    let values: Vec<String> = parameters
+        .iter()
+        .filter(|(key, value)| key == name && !value.is_empty())
+        .map(|(_, value)| value.clone())
+        .collect();
     (!values.is_empty()).then_some(values)
 }
 

@@ -91,7 +91,9 @@ mod tests {
 
     #[test]
     fn mistakes_are_named() {
-        let entry = |more: &str| format!(r#"{{"token":"t","participantKind":"user","participantId":"u","organizationId":"o"{more}}}"#);
+        let entry = |more: &str| {
+            format!(r#"{{"token":"t","participantKind":"user","participantId":"u","organizationId":"o"{more}}}"#)
+        };
         for (text, word) in [
             ("{}".to_owned(), "array"),
             ("[1".to_owned(), "malformed"),

@@ -109,7 +109,9 @@ impl Server {
 fn build_engine(args: &Args, now: Now, store: &mut Store) -> Result<Engine, String> {
     let schema = match &args.schema {
         None => None,
-        Some(path) => Some(Schema::parse(&read(path, "--schema")?).map_err(|error| name("--schema", path, &error.message))?),
+        Some(path) => {
+            Some(Schema::parse(&read(path, "--schema")?).map_err(|error| name("--schema", path, &error.message))?)
+        }
     };
     let keys = match &args.keys {
         None => Vec::new(),

@@ -131,7 +131,13 @@ impl Store {
         let mut statement = db.prepare("SELECT organization, key, digest, receipt, at FROM commits")?;
         for commit in statement.query_map([], |row| {
             let at = WallTime(number(row.get(4)?));
-            Ok(StoredCommit { organization: row.get(0)?, key: row.get(1)?, digest: row.get(2)?, receipt: row.get(3)?, at })
+            Ok(StoredCommit {
+                organization: row.get(0)?,
+                key: row.get(1)?,
+                digest: row.get(2)?,
+                receipt: row.get(3)?,
+                at,
+            })
         })? {
             change.commits.push(commit?);
         }
@@ -164,7 +170,9 @@ impl Store {
             "SELECT id, organization, model, row, verb, groups_before, groups_after, fields, emptied, actor, at FROM deltas",
         )?;
         let deltas = statement.query_map([], |row| {
-            let list = |index: usize| Ok::<_, rusqlite::Error>(row.get::<_, Option<String>>(index)?.map(|text| read_list(&text)));
+            let list = |index: usize| {
+                Ok::<_, rusqlite::Error>(row.get::<_, Option<String>>(index)?.map(|text| read_list(&text)))
+            };
             Ok(StoredDelta {
                 id: SyncId(number(row.get(0)?)),
                 organization: row.get(1)?,
@@ -234,8 +242,7 @@ fn write_change(db: &Transaction<'_>, change: &StoreChange) -> Result<(), rusqli
         statement.execute(params![row.organization, row.model, row.id, row.data, signed(row.last_sync_id.0)])?;
     }
     for (organization, model, id) in &change.removed {
-        let mut statement =
-            db.prepare_cached("DELETE FROM rows WHERE organization = ?1 AND model = ?2 AND id = ?3")?;
+        let mut statement = db.prepare_cached("DELETE FROM rows WHERE organization = ?1 AND model = ?2 AND id = ?3")?;
         statement.execute(params![organization, model, id])?;
     }
     for delta in &change.deltas {
@@ -262,7 +269,13 @@ fn write_change(db: &Transaction<'_>, change: &StoreChange) -> Result<(), rusqli
         let mut statement = db.prepare_cached(
             "INSERT OR REPLACE INTO commits (organization, key, digest, receipt, at) VALUES (?1, ?2, ?3, ?4, ?5)",
         )?;
-        statement.execute(params![commit.organization, commit.key, commit.digest, commit.receipt, signed(commit.at.0)])?;
+        statement.execute(params![
+            commit.organization,
+            commit.key,
+            commit.digest,
+            commit.receipt,
+            signed(commit.at.0)
+        ])?;
     }
     for record in &change.transactions {
         let mut statement = db.prepare_cached(

@@ -28,7 +28,7 @@ use crate::driver::{CLOSE_SLOW, Driver, Outgoing, SocketEnd};
 use crate::engine::Participant;
 
 /// Largest frame a client may send.
-pub const FRAME_BYTES_MAX: usize = 4 << 20;
+const FRAME_BYTES_MAX: usize = 4 << 20;
 /// How often a socket is pinged.
 const PING_EVERY: Duration = Duration::from_secs(30);
 /// A socket silent for this long is dropped.
@@ -63,9 +63,10 @@ pub(crate) fn upgrade(
 ) -> Result<Response<Body>, Error> {
     let headers = request.headers();
     let is = |name, value: &str| {
-        headers.get(name).and_then(|header| header.to_str().ok()).is_some_and(|text| {
-            text.split(',').any(|part| part.trim().eq_ignore_ascii_case(value))
-        })
+        headers
+            .get(name)
+            .and_then(|header| header.to_str().ok())
+            .is_some_and(|text| text.split(',').any(|part| part.trim().eq_ignore_ascii_case(value)))
     };
     let key = headers.get(header::SEC_WEBSOCKET_KEY).map(|key| derive_accept_key(key.as_bytes()));
     let wants = is(header::UPGRADE, "websocket") && is(header::SEC_WEBSOCKET_VERSION, "13");
@@ -146,11 +147,12 @@ async fn read(stream: &mut SplitStream<Socket>, driver: &Driver, id: crate::engi
 
 async fn write(sink: &mut SplitSink<Socket, Message>, ours: &mut SocketEnd) -> End {
     let mut ping = tokio::time::interval_at(Instant::now() + PING_EVERY, PING_EVERY);
+    let overflow = ours.overflow.clone();
     let slow = End::Close(CLOSE_SLOW, "too slow; reconnect to resume");
     loop {
         let mut next = tokio::select! {
             biased;
-            _ = &mut ours.overflow => return slow,
+            () = overflow.notified() => return slow,
             next = ours.outgoing.recv() => next,
             _ = ping.tick() => Some(Outgoing::Ping),
         };
@@ -177,7 +179,7 @@ async fn write(sink: &mut SplitSink<Socket, Message>, ours: &mut SocketEnd) -> E
         let end = tokio::select! {
             biased;
             end = sent => end,
-            _ = &mut ours.overflow => return slow,
+            () = overflow.notified() => return slow,
         };
         if let Some(end) = end {
             return end;

@@ -173,7 +173,14 @@ impl Config {
         if !names.is_empty() {
             url.push(sign);
             url.push_str("models=");
-            encode(&mut url, &names.join(","));
+            let mut list = String::new();
+            for name in names {
+                if !list.is_empty() {
+                    list.push(',');
+                }
+                list.push_str(name);
+            }
+            encode(&mut url, &list);
         }
         url
     }
@@ -206,7 +213,7 @@ impl Config {
 /// `base_url_missing` when nothing is left, `invalid_options` for another scheme.
 pub fn normalize_base_url(text: &str) -> Result<String, Error> {
     let text = text.trim();
-    let (scheme, rest) = text.split_once("://").unwrap_or(("https", text));
+    let (scheme, rest) = split_scheme(text).unwrap_or(("https", text));
     let scheme = match scheme.to_ascii_lowercase().as_str() {
         "http" | "ws" => "http",
         "https" | "wss" => "https",
@@ -215,7 +222,10 @@ pub fn normalize_base_url(text: &str) -> Result<String, Error> {
             return Err(Error::local("invalid_options", message).param("baseURL"));
         }
     };
-    let rest = rest.trim_end_matches('/');
+    let mut rest = rest;
+    while let Some(shorter) = rest.strip_suffix('/') {
+        rest = shorter;
+    }
     let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
     if host.is_empty() {
         return Err(Error::local("base_url_missing", "baseURL names no host").param("baseURL"));
@@ -228,6 +238,11 @@ pub fn normalize_base_url(text: &str) -> Result<String, Error> {
     } else {
         format!("{scheme}://{host}{path}")
     })
+}
+
+fn split_scheme(text: &str) -> Option<(&str, &str)> {
+    let at = text.as_bytes().windows(3).position(|part| part == b"://")?;
+    Some((text.get(..at)?, text.get(at + 3..)?))
 }
 
 /// Percent-encodes a query value as an HTML form does, but for space, which becomes `%20`.

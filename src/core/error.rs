@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::ops::{Deref, DerefMut};
 
 use super::json::{ObjectWriter, Value};
 
@@ -336,8 +337,14 @@ pub enum Origin {
 }
 
 /// Any failure that the engine reports. Match on `code`; the message is for people.
+///
+/// One pointer wide, so that results are cheap to pass on; reads like the [`ErrorInfo`] it points to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Error {
+pub struct Error(Box<ErrorInfo>);
+
+/// What an [`Error`] says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ErrorInfo {
     /// A code of [`CODES`], or a newer one that a server sent.
     pub code: Cow<'static, str>,
     /// What was wrong and, where there is one, the remedy.
@@ -359,21 +366,25 @@ pub struct Error {
 impl Error {
     /// An error that this client raises.
     pub fn local(code: &'static str, message: impl Into<String>) -> Self {
-        Self {
-            code: Cow::Borrowed(code),
-            message: message.into(),
-            origin: Origin::Local,
+        Self::new(Cow::Borrowed(code), message.into(), Origin::Local)
+    }
+
+    /// An error that the server reported.
+    pub fn wire(code: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Self {
+        Self::new(code.into(), message.into(), Origin::Wire)
+    }
+
+    fn new(code: Cow<'static, str>, message: String, origin: Origin) -> Self {
+        Self(Box::new(ErrorInfo {
+            code,
+            message,
+            origin,
             status: None,
             request_id: None,
             param: None,
             retry_after_ms: None,
             details: None,
-        }
-    }
-
-    /// An error that the server reported.
-    pub fn wire(code: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Self {
-        Self { code: code.into(), origin: Origin::Wire, ..Self::local("", message) }
+        }))
     }
 
     /// Names the offending option or field.
@@ -398,7 +409,9 @@ impl Error {
             error.message = format!("HTTP {status}");
         }
         error.status = Some(status);
-        error.request_id = request_id.map(str::to_owned).or(error.request_id);
+        if let Some(id) = request_id {
+            error.request_id = Some(id.to_owned());
+        }
         error
     }
 
@@ -485,6 +498,20 @@ fn details<'a>(find: impl Fn(&str) -> Option<Value<'a>>) -> Option<String> {
     }
     object.end();
     (out.len() > 2).then_some(out)
+}
+
+impl Deref for Error {
+    type Target = ErrorInfo;
+
+    fn deref(&self) -> &ErrorInfo {
+        &self.0
+    }
+}
+
+impl DerefMut for Error {
+    fn deref_mut(&mut self) -> &mut ErrorInfo {
+        &mut self.0
+    }
 }
 
 impl fmt::Display for Error {

@@ -175,7 +175,12 @@ fn compare(value: Option<Value<'_>>, literal: &Literal) -> Option<std::cmp::Orde
 fn like(value: Option<Value<'_>>, literal: &Literal, fold: bool) -> Option<bool> {
     let Literal::Text(pattern) = literal else { return None };
     let text = value?.as_str()?;
-    Some(if fold { like_match(&text.to_lowercase(), &pattern.to_lowercase()) } else { like_match(&text, pattern) })
+    Some(if fold { like_match(&fold_case(&text), &fold_case(pattern)) } else { like_match(&text, pattern) })
+}
+
+/// Text for comparisons that ignore case, letter by letter.
+pub fn fold_case(text: &str) -> String {
+    text.chars().flat_map(char::to_lowercase).collect()
 }
 
 /// SQL's `LIKE` without an escape: `%` is any run, `_` any one character, the whole text must match. Linear memory,

@@ -1,6 +1,7 @@
 //! The application's models, read from schema JSON (protocol.md, appendix B).
 
 use super::error::Error;
+use super::filter::fold_case;
 use super::id::ModelIndex;
 use super::json::{Kind, Value};
 
@@ -137,7 +138,8 @@ impl Model {
 
     /// The name in commit operations of typed writes: the typename without its first `Model`, in lower case.
     pub fn commit_name(&self) -> String {
-        self.typename.replacen("Model", "", 1).to_lowercase()
+        let (before, after) = split_at_word(&self.typename, "Model");
+        fold_case(before) + &fold_case(after)
     }
 }
 
@@ -201,11 +203,12 @@ impl Schema {
     /// `Model` (protocol.md section 1).
     pub fn resolve(&self, name: &str) -> Option<ModelIndex> {
         let exact = self.models.iter().position(|model| model.key == name || model.typename == name);
+        let folded_name = fold_case(name);
         let folded = || {
-            let same = |text: &str| text.eq_ignore_ascii_case(name) || text.to_lowercase() == name.to_lowercase();
+            let same = |text: &str| fold_case(text) == folded_name;
             self.models.iter().position(|model| same(&model.key) || same(&model.typename))
         };
-        let cut = || self.models.iter().position(|model| model.commit_name() == name.to_lowercase());
+        let cut = || self.models.iter().position(|model| model.commit_name() == folded_name);
         exact.or_else(folded).or_else(cut).map(index_of)
     }
 
@@ -255,6 +258,13 @@ impl Schema {
 
 fn index_of(position: usize) -> ModelIndex {
     ModelIndex(u16::try_from(position).unwrap_or(u16::MAX))
+}
+
+/// What stands before and after the first `word`; everything before when there is none.
+fn split_at_word<'a>(text: &'a str, word: &str) -> (&'a str, &'a str) {
+    let at = text.as_bytes().windows(word.len()).position(|part| part == word.as_bytes());
+    let parts = at.and_then(|at| Some((text.get(..at)?, text.get(at + word.len()..)?)));
+    parts.unwrap_or((text, ""))
 }
 
 /// `deckId` becomes `deck_id` (protocol.md section 1).

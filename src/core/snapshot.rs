@@ -280,7 +280,7 @@ mod tests {
             r#"{"type":"full","lastSyncId":1}"#,
             r#"{"type":"full","lastSyncId":1,"models":[]}"#,
         ] {
-            let code = parse(text).unwrap_err().code;
+            let code = parse(text).unwrap_err().code.clone();
             assert!(code.starts_with("bootstrap_response"), "{text}: {code}");
         }
         assert!(Snapshot::parse(vec![b'"', 0xff, b'"'], &schema()).is_err());

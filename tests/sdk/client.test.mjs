@@ -23,11 +23,22 @@ test('a client works after a failed load, and loads once', async () => {
 
 test('the configuration reaches the core', async () => {
   const apiKey = async () => 'ek_2';
-  const { core } = await readyClient([], { authToken: undefined, apiKey, baseURL: 'ws://localhost:1/', syncGroups: ['g:1'] });
+  const { core } = await readyClient([], {
+    authToken: undefined,
+    apiKey,
+    baseURL: 'ws://localhost:1/',
+    syncGroups: ['g:1'],
+  });
   const { schema: json, timezone, ...rest } = core.config;
   assert.deepEqual(json, JSON.parse(JSON.stringify(sdk.toSchemaJSON(schema))));
   assert.ok(timezone);
-  const expected = { baseUrl: 'http://localhost:1', apiKeyFunction: true, kind: 'user', syncGroups: ['g:1'], persistence: 'memory' };
+  const expected = {
+    baseUrl: 'http://localhost:1',
+    apiKeyFunction: true,
+    kind: 'user',
+    syncGroups: ['g:1'],
+    persistence: 'memory',
+  };
   assert.deepEqual(rest, expected);
   assert.equal(await core.host.credential(), 'ek_2');
 });
@@ -67,7 +78,11 @@ test('options that are mistakes throw', () => {
     [{ schema: undefined }, 'schema'],
     [{ schema: {} }, 'schema'],
   ]) {
-    assert.throws(() => Ablo({ ...options, ...more }), { type: 'AbloValidationError', code: 'invalid_options', param }, param);
+    assert.throws(
+      () => Ablo({ ...options, ...more }),
+      { type: 'AbloValidationError', code: 'invalid_options', param },
+      param,
+    );
   }
   assert.throws(() => Ablo(), { code: 'invalid_options' });
   assert.throws(() => Ablo({ ...options, nonsense: 1 }), /unknown option "nonsense", expected one of schema, apiKey/);
@@ -76,7 +91,10 @@ test('options that are mistakes throw', () => {
 test('secrets do not get into a browser', () => {
   globalThis.window = globalThis;
   try {
-    assert.throws(() => Ablo({ schema, apiKey: 'sk_live_1' }), { type: 'AbloAuthenticationError', code: 'browser_apikey_blocked' });
+    assert.throws(() => Ablo({ schema, apiKey: 'sk_live_1' }), {
+      type: 'AbloAuthenticationError',
+      code: 'browser_apikey_blocked',
+    });
     assert.throws(() => Ablo({ ...options, databaseUrl: 'x' }), { code: 'browser_database_url_blocked' });
     Ablo({ schema, apiKey: 'sk_live_1', dangerouslyAllowBrowser: true });
     Ablo({ schema, apiKey: 'pk_1' });
@@ -113,12 +131,21 @@ test('options without effect are accepted with a warning', () => {
 test('legacy identities name their groups', async () => {
   const grouped = sdk.defineSchema(
     { tasks: sdk.model({ title: sdk.field.string() }) },
-    { identityRoles: [sdk.identityRole({ kind: 'team', source: 'teamIds', multi: true }), sdk.identityRole({ kind: 'org', source: 'organizationId' })] },
+    {
+      identityRoles: [
+        sdk.identityRole({ kind: 'team', source: 'teamIds', multi: true }),
+        sdk.identityRole({ kind: 'org', source: 'organizationId' }),
+      ],
+    },
   );
   const user = { id: 'u1', teamIds: ['a', 'b', '', 'a'] };
-  const { core } = await readyClient([], { authToken: undefined, schema: grouped, user, organizationId: 'o1', syncGroups: ['x:1'] }).catch(
-    () => ({ core: page.cores.at(-1) }),
-  );
+  const { core } = await readyClient([], {
+    authToken: undefined,
+    schema: grouped,
+    user,
+    organizationId: 'o1',
+    syncGroups: ['x:1'],
+  }).catch(() => ({ core: page.cores.at(-1) }));
   assert.deepEqual(core.config.syncGroups, ['team:a', 'team:b', 'org:o1', 'x:1']);
   assert.equal(core.config.participantId, 'u1');
   assert.equal(core.config.organizationId, 'o1');
@@ -266,7 +293,10 @@ test('a crash ends every client with one clear error', async () => {
     page.crash('index out of bounds');
     throw new WebAssembly.RuntimeError('unreachable');
   };
-  await assert.rejects(ablo.tasks.update({ id: 't1', data: { rank: 1 } }), { code: 'client_crashed', message: /index out of bounds/ });
+  await assert.rejects(ablo.tasks.update({ id: 't1', data: { rank: 1 } }), {
+    code: 'client_crashed',
+    message: /index out of bounds/,
+  });
   await assert.rejects(open, { code: 'client_crashed' });
   assert.throws(() => ablo.tasks.getAll({ limit: 3 }), { code: 'client_crashed' });
   await assert.rejects(other.ready(), { code: 'client_crashed' });

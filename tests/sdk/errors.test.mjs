@@ -52,9 +52,13 @@ test('all members of an error cross', () => {
 
 test('members of special classes', () => {
   assert.equal(sdk.errorFromCore(raw('AbloRateLimitError', 'x', { retryAfterMs: 1500 })).retryAfterSeconds, 1.5);
-  const stale = sdk.errorFromCore(raw('AbloStaleContextError', 'stale_context', { details: { readAt: 3, conflicts: [{ id: 'a' }] } }));
+  const stale = sdk.errorFromCore(
+    raw('AbloStaleContextError', 'stale_context', { details: { readAt: 3, conflicts: [{ id: 'a' }] } }),
+  );
   assert.deepEqual([stale.readAt, stale.conflicts], [3, [{ id: 'a' }]]);
-  const claimed = sdk.errorFromCore(raw('AbloClaimedError', 'entity_claimed', { details: { heldByClaim: { claimId: 'c' } } }));
+  const claimed = sdk.errorFromCore(
+    raw('AbloClaimedError', 'entity_claimed', { details: { heldByClaim: { claimId: 'c' } } }),
+  );
   assert.deepEqual(claimed.claims, [{ claimId: 'c' }]);
   const capability = sdk.errorFromCore(
     raw('CapabilityError', 'capability_invalid', { details: { requiredCapability: { scope: 's' } }, httpStatus: 403 }),

@@ -81,24 +81,41 @@ test('lists keep their identity while nothing in them changes', async () => {
 test('filter functions run on what where lets through, before offset and limit', async () => {
   const rows = Array.from({ length: 10 }, (_, rank) => task(`t${rank}`, { rank, state: rank < 8 ? 'open' : 'done' }));
   const { ablo, core } = await readyClient(rows);
-  const even = () => ablo.tasks.getAll({ where: { state: 'open' }, filter: (row) => row.rank % 2 === 0, offset: 1, limit: 2 });
-  assert.deepEqual(even().map((row) => row.rank), [2, 4]);
+  const even = () =>
+    ablo.tasks.getAll({ where: { state: 'open' }, filter: (row) => row.rank % 2 === 0, offset: 1, limit: 2 });
+  assert.deepEqual(
+    even().map((row) => row.rank),
+    [2, 4],
+  );
   assert.equal(even(), even());
-  assert.deepEqual(core.calls.filter((call) => call.startsWith('query')), ['query:{"where":{"state":"open"}}']);
+  assert.deepEqual(
+    core.calls.filter((call) => call.startsWith('query')),
+    ['query:{"where":{"state":"open"}}'],
+  );
   assert.equal(ablo.tasks.getCount({ filter: (row) => row.rank > 4 }), 5);
   assert.equal(ablo.tasks.getAll({ limit: 0 }).length, 10);
 });
 
 test('a condition on undefined asks for rows without the field', async () => {
   const { ablo } = await readyClient([task('t1'), task('t2', { projectId: 'p1' })]);
-  assert.deepEqual(ablo.tasks.getAll({ where: { projectId: undefined } }).map((row) => row.id), ['t1']);
+  assert.deepEqual(
+    ablo.tasks.getAll({ where: { projectId: undefined } }).map((row) => row.id),
+    ['t1'],
+  );
   assert.equal(ablo.tasks.getAll().length, 2);
 });
 
 test('keys of the query cache do not run into each other', async () => {
   const { ablo, core } = await readyClient([task('t1', { title: 'a;5:staten' })]);
   const count = () => core.calls.filter((call) => call.startsWith('query')).length;
-  for (const where of [{ title: '1' }, { title: 1 }, { title: null }, { title: 'null' }, { title: true }, { title: 'true' }]) {
+  for (const where of [
+    { title: '1' },
+    { title: 1 },
+    { title: null },
+    { title: 'null' },
+    { title: true },
+    { title: 'true' },
+  ]) {
     ablo.tasks.getAll({ where });
   }
   ablo.tasks.getAll({ where: { title: 'a', rank: 1 } });
@@ -133,13 +150,19 @@ test('what a filter function throws passes unchanged', async () => {
   const filter = () => {
     throw mine;
   };
-  assert.throws(() => ablo.tasks.getAll({ filter }), (error) => error === mine);
+  assert.throws(
+    () => ablo.tasks.getAll({ filter }),
+    (error) => error === mine,
+  );
 });
 
 test('rows are fetched at most 1000 at a time', async () => {
   const { ablo, core } = await readyClient(Array.from({ length: 2500 }, (_, at) => task(`t${at}`)));
   assert.equal(ablo.tasks.getAll().length, 2500);
-  assert.deepEqual(core.calls.filter((call) => call.startsWith('rows')), ['rows:1000', 'rows:1000', 'rows:500']);
+  assert.deepEqual(
+    core.calls.filter((call) => call.startsWith('rows')),
+    ['rows:1000', 'rows:1000', 'rows:500'],
+  );
 });
 
 test('server reads resolve to rows, found when the answer came', async () => {

@@ -51,7 +51,12 @@ test('builders are immutable', () => {
   assert.deepEqual(plain.meta, meta);
   assert.equal(plain.initial, undefined);
   assert.ok(Object.isFrozen(plain) && Object.isFrozen(plain.meta));
-  assert.deepEqual(field.id().optional().from('deck').meta, { type: 'string', isOptional: true, isIndexed: true, column: 'deck' });
+  assert.deepEqual(field.id().optional().from('deck').meta, {
+    type: 'string',
+    isOptional: true,
+    isIndexed: true,
+    column: 'deck',
+  });
   const schema = helpdesk();
   assert.ok(Object.isFrozen(schema) && Object.isFrozen(schema.models) && Object.isFrozen(schema.models.tickets));
 });
@@ -61,12 +66,22 @@ test('names, columns, tenancy and shorthands', () => {
     decks: mutable.lazy({ title: field.string() }, { groups: { root: true }, typename: 'SlideDeck', persist: {} }),
     slides: readOnly.internal(
       { deckId: field.id().from('deck_ref') },
-      { relations: { deck: relation.belongsTo('decks', 'deckId') }, policy: { by: 'parent', fk: 'deckId', parent: 'decks' } },
+      {
+        relations: { deck: relation.belongsTo('decks', 'deckId') },
+        policy: { by: 'parent', fk: 'deckId', parent: 'decks' },
+      },
     ),
-    logs: model({ text: field.string() }, {}, { policy: { by: 'none' }, groups: { roles: sdk.entityRole({ kind: 'user', source: 'userId' }) } }),
+    logs: model(
+      { text: field.string() },
+      {},
+      { policy: { by: 'none' }, groups: { roles: sdk.entityRole({ kind: 'user', source: 'userId' }) } },
+    ),
   });
   const { decks, slides, logs } = schema.models;
-  assert.deepEqual([decks.scope, decks.tableName, decks.persist.store, decks.load, decks.lazyObservable], ['slidedeck', 'decks', 'SlideDeck', 'lazy', true]);
+  assert.deepEqual(
+    [decks.scope, decks.tableName, decks.persist.store, decks.load, decks.lazyObservable],
+    ['slidedeck', 'decks', 'SlideDeck', 'lazy', true],
+  );
   assert.deepEqual([slides.typename, slides.mutable, slides.load], ['slides', false, 'manual']);
   assert.equal(slides.relations.deck.foreignKeyColumn, 'deck_ref');
   assert.deepEqual(slides.tenancy, { kind: 'parent', via: { localKey: 'deckId', parentTable: 'decks' } });

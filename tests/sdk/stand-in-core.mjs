@@ -43,7 +43,11 @@ export class Core {
       table[slot] = { row: { ...before?.row, ...row }, seen: false };
       return before?.seen ? slot * 2 : undefined;
     });
-    if (!quiet) this.tell(model, touched.filter((slot) => slot !== undefined));
+    if (!quiet)
+      this.tell(
+        model,
+        touched.filter((slot) => slot !== undefined),
+      );
   }
 
   remove(model, id) {
@@ -180,7 +184,12 @@ export class Core {
     this.calls.push('status');
     const { organizationId, sync } = this;
     const connection = { state: 'connected', since: 1 };
-    const rest = { durability: 'memory', storage: { persisted: false }, pendingWrites: sync.pendingChanges, rejectedWrites: 0 };
+    const rest = {
+      durability: 'memory',
+      storage: { persisted: false },
+      pendingWrites: sync.pendingChanges,
+      rejectedWrites: 0,
+    };
     return JSON.stringify({ connection, ...rest, participantId: 'u1', organizationId, lastSyncId: 3, sync });
   }
 

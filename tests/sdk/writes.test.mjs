@@ -87,7 +87,14 @@ test('ids are checked', async () => {
 
 test('write options are checked and passed on', async () => {
   const { ablo, core } = await readyClient([task('t1')]);
-  const good = { wait: 'confirmed', readAt: 4, onStale: 'notify', idempotencyKey: 'k', label: 'l', claimRef: { id: 'c1' } };
+  const good = {
+    wait: 'confirmed',
+    readAt: 4,
+    onStale: 'notify',
+    idempotencyKey: 'k',
+    label: 'l',
+    claimRef: { id: 'c1' },
+  };
   await ablo.tasks.update({ id: 't1', data: { rank: 2 }, ...good, causedByTaskId: null, claim: null });
   assert.deepEqual(core.written.options, { ...good, claimRef: 'c1' });
   for (const [param, value] of [
@@ -106,22 +113,35 @@ test('write options are checked and passed on', async () => {
     await assert.rejects(call, { type: 'AbloValidationError', code: 'write_options_invalid', param }, param);
   }
   await assert.rejects(ablo.tasks.delete({ id: 't1', reads: [{ model: 'task' }] }), { param: 'reads.0' });
-  await assert.rejects(ablo.tasks.update({ id: 't1', data: {}, claim: { reason: 'x' } }), { code: 'model_claim_not_configured' });
+  await assert.rejects(ablo.tasks.update({ id: 't1', data: {}, claim: { reason: 'x' } }), {
+    code: 'model_claim_not_configured',
+  });
   assert.throws(() => sdk.assertWriteOptions({ wait: 'no' }, 'tickets write'), /tickets write: wait/);
   sdk.assertWriteOptions({ anything: 'else' });
 });
 
 test('what the core throws or answers gets its class', async () => {
   const { ablo, core } = await readyClient([task('t1')]);
-  const missing = { class: 'AbloValidationError', code: 'entity_not_found', message: 'no task "t9"', retryable: false, param: 'id' };
+  const missing = {
+    class: 'AbloValidationError',
+    code: 'entity_not_found',
+    message: 'no task "t9"',
+    retryable: false,
+    param: 'id',
+  };
   core.refuse.update = { thrown: missing };
   await assert.rejects(ablo.tasks.update({ id: 't9', data: { rank: 1 } }), (error) => {
     assert.ok(error instanceof sdk.AbloValidationError);
     assert.equal(error.code, 'entity_not_found');
     return true;
   });
-  core.refuse.update = { error: { class: 'AbloStaleContextError', code: 'stale_context', message: 'changed', retryable: false } };
-  await assert.rejects(ablo.tasks.update({ id: 't1', data: { rank: 1 }, wait: 'confirmed' }), sdk.AbloStaleContextError);
+  core.refuse.update = {
+    error: { class: 'AbloStaleContextError', code: 'stale_context', message: 'changed', retryable: false },
+  };
+  await assert.rejects(
+    ablo.tasks.update({ id: 't1', data: { rank: 1 }, wait: 'confirmed' }),
+    sdk.AbloStaleContextError,
+  );
 });
 
 test('a confirmed write of a row that is gone by then resolves to what it was', async () => {
@@ -155,7 +175,13 @@ test('commits are passed on, and refused where JSON would hide a mistake', async
     { action: 'create', model: 'Task', data: { title: 'x', dueAt: new Date(0), rank: undefined } },
     { action: 'archive', target: { model: 'task', id: 't2' }, onStale: null },
   ];
-  const receipt = await ablo.commits.create({ operations, idempotencyKey: 'k1', readAt: 5, claim: null, claimRef: { id: 'c' } });
+  const receipt = await ablo.commits.create({
+    operations,
+    idempotencyKey: 'k1',
+    readAt: 5,
+    claim: null,
+    claimRef: { id: 'c' },
+  });
   assert.deepEqual(receipt, { id: 'k1', status: 'confirmed', lastSyncId: 7 });
   assert.ok(Object.isFrozen(receipt));
   const sent = JSON.parse(JSON.stringify(operations));

@@ -39,16 +39,26 @@ Ablo({ schema, apiKey: async () => undefined });
 
 export async function reads(): Promise<void> {
   equal<Task | undefined, ReturnType<typeof ablo.tasks.get>>(true);
-  const open = ablo.tasks.getAll({ where: { state: 'open', projectId: undefined }, orderBy: { rank: 'desc' }, limit: 10 });
+  const open = ablo.tasks.getAll({
+    where: { state: 'open', projectId: undefined },
+    orderBy: { rank: 'desc' },
+    limit: 10,
+  });
   equal<readonly Task[], typeof open>(true);
   ablo.tasks.getAll({ filter: (row) => row.rank > 3, offset: 2, state: 'archived' });
   const count: number = ablo.tasks.getCount({ where: { dueAt: null } });
-  const stop: () => void = ablo.tasks.onChange((rows) => rows.map((row) => row.title + count), { where: { urgent: true } });
+  const stop: () => void = ablo.tasks.onChange((rows) => rows.map((row) => row.title + count), {
+    where: { urgent: true },
+  });
   stop();
   const one = await ablo.tasks.retrieve({ id: 't1', expand: ['project'] });
   equal<Task | undefined, typeof one>(true);
   const list = await ablo.tasks.list({
-    where: [['state', 'open'], ['rank', '>=', 5], ['projectId', 'IN', ['p1', 'p2']]],
+    where: [
+      ['state', 'open'],
+      ['rank', '>=', 5],
+      ['projectId', 'IN', ['p1', 'p2']],
+    ],
     type: 'complete',
   });
   equal<readonly Task[], typeof list>(true);
@@ -77,7 +87,13 @@ export async function reads(): Promise<void> {
 export async function writes(): Promise<void> {
   const task = await ablo.tasks.create({ data: { title: 'x', urgent: null, projectId: 'p1', dueAt: new Date() } });
   equal<Task, typeof task>(true);
-  await ablo.tasks.update({ id: task.id, data: { state: 'done', dueAt: null }, wait: 'confirmed', readAt: 4, onStale: 'notify' });
+  await ablo.tasks.update({
+    id: task.id,
+    data: { state: 'done', dueAt: null },
+    wait: 'confirmed',
+    readAt: 4,
+    onStale: 'notify',
+  });
   const gone: void = await ablo.tasks.delete({ id: task.id, idempotencyKey: 'k', label: 'tidy' });
   const receipt = await ablo.commits.create({ operation: { action: 'archive', model: 'Task', id: task.id } });
   equal<number | undefined, typeof receipt.lastSyncId>(true);

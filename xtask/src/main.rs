@@ -5,8 +5,8 @@
 //! commands, so "works here" and "works there" mean the same thing.
 //!
 //! Reading order: the table [`COMMANDS`] below, then `process.rs` (how children run), `setup.rs` (tools),
-//! `package.rs` (the npm package), `packed.rs` (trying it), `check.rs` (lint and test), `run.rs` (server, demo, end to end, benchmarks),
-//! `size.rs` (the budget).
+//! `package.rs` (the npm package), `packed.rs` (trying it), `check.rs` (lint and test), `run.rs` (server, demo, end to
+//! end, benchmarks), `size.rs` (the budget).
 
 mod check;
 mod package;
@@ -119,15 +119,12 @@ const COMMANDS: &[Command] = &[
     },
     Command {
         name: "size",
-        arguments: "",
+        arguments: "[--functions [DEPTH]]",
         summary: "size of the package, raw, gzip and brotli, beside its budget",
         details: "Counts what a browser downloads: the wasm and the JavaScript of pkg/, without the React entry. The\n\
-                  budget is in xtask/size-budget.json.",
-        run: |repo, args| {
-            no_arguments("size", args)?;
-            package::build(repo)?;
-            size::check(repo)
-        },
+                  budget is in xtask/size-budget.json. --functions also lists the largest functions, and groups of them\n\
+                  by the first DEPTH parts of their paths (3).",
+        run: size::run,
     },
     Command {
         name: "demo",

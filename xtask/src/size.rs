@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
-use crate::package::files_in;
+use crate::package::{self, files_in};
 use crate::process::Cmd;
 use crate::repo::Repo;
 use crate::{Failure, Result};
@@ -32,6 +32,29 @@ struct Size {
     raw: u64,
     gzip: u64,
     brotli: u64,
+}
+
+/// `cargo xtask size`: builds, then checks; `--functions` shows what the module consists of.
+pub(crate) fn run(repo: &Repo, args: &[String]) -> Result {
+    let (functions, depth) = match args {
+        [] => (false, None),
+        [flag] if flag == "--functions" => (true, None),
+        [flag, depth] if flag == "--functions" && depth.parse::<u8>().is_ok() => (true, Some(depth)),
+        _ => {
+            return Err(Failure::new(format!(
+                "`cargo xtask size` takes --functions with an optional depth, found `{}`",
+                args.join(" ")
+            )));
+        }
+    };
+    package::build(repo)?;
+    if functions {
+        // Names are still there; wasm-opt takes them out and a tenth of the code with them.
+        let module = repo.wasm_bindgen_out().join("ablo_wasm_bg.wasm");
+        Cmd::new(repo, "node").arg("xtask/wasm-functions.mjs").arg(module).args(depth).run()?;
+        println!();
+    }
+    check(repo)
 }
 
 /// Prints the sizes of what is in `pkg/` now; fails when the total is over budget.

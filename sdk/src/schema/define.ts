@@ -35,7 +35,8 @@ export interface SchemaOptions {
  * );
  */
 export function defineSchema<const M extends SchemaRecord>(models: M, options: SchemaOptions = {}): Schema<M> {
-  if (!isPlainObject(models)) throw invalid('schema_definition_invalid', `models must be a plain object, got ${show(models)}`);
+  if (!isPlainObject(models))
+    throw invalid('schema_definition_invalid', `models must be a plain object, got ${show(models)}`);
   checkKeys(options, ['casing', 'identityRoles'], 'schema_definition_invalid', 'schema option');
   const named: Record<string, ModelDef> = {};
   for (const [key, model] of Object.entries<ModelDef>(models)) {
@@ -60,7 +61,11 @@ function names(key: string, model: ModelDef): Partial<ModelDef> {
 
 function checkModel(key: string, model: ModelDef, models: SchemaRecord): void {
   if (!key || RESERVED_NAMES.includes(key) || key in Object.prototype) {
-    throw invalid('schema_definition_invalid', `a model cannot be called "${key}": the client has a member of that name`, key);
+    throw invalid(
+      'schema_definition_invalid',
+      `a model cannot be called "${key}": the client has a member of that name`,
+      key,
+    );
   }
   if (!isPlainObject(model) || !isPlainObject((model as Partial<ModelDef>).shape)) {
     throw invalid('schema_definition_invalid', `models.${key} must be made with model(), got ${show(model)}`, key);
@@ -68,7 +73,11 @@ function checkModel(key: string, model: ModelDef, models: SchemaRecord): void {
   for (const field of Object.keys(model.shape)) checkFieldName(key, field);
   const { scope, grants } = model;
   if (scope !== undefined && (scope as unknown) !== true && !(typeof scope === 'string' && KIND.test(scope))) {
-    throw invalid('schema_scope_kind_invalid', `groups.root of ${key} must match ${KIND.source}, got ${show(scope)}`, `${key}.scope`);
+    throw invalid(
+      'schema_scope_kind_invalid',
+      `groups.root of ${key} must match ${KIND.source}, got ${show(scope)}`,
+      `${key}.scope`,
+    );
   }
   if (grants !== undefined) checkGrants(key, model, models);
 }
@@ -91,7 +100,8 @@ function checkGrants(key: string, model: ModelDef, models: SchemaRecord): void {
     const name = grants[end] as string;
     const param = `${key}.grants.${end}`;
     const relation = Object.hasOwn(model.relations, name) ? model.relations[name] : undefined;
-    if (relation === undefined) throw invalid('schema_grants_relation_missing', `${param}: no relation "${name}"`, param);
+    if (relation === undefined)
+      throw invalid('schema_grants_relation_missing', `${param}: no relation "${name}"`, param);
     if (relation.type !== 'belongsTo') {
       throw invalid('schema_grants_relation_kind', `${param}: relation "${name}" must be a belongsTo`, param);
     }

@@ -48,7 +48,9 @@ export class Field<Out = unknown, In = Out> {
   }
 
   /** What `create` puts in when the field is left out: a value, or a function called for each row. */
-  default(value: Exclude<In, undefined> | (() => Exclude<In, undefined>)): Field<Exclude<Out, undefined>, In | undefined> {
+  default(
+    value: Exclude<In, undefined> | (() => Exclude<In, undefined>),
+  ): Field<Exclude<Out, undefined>, In | undefined> {
     return new Field<Exclude<Out, undefined>, In | undefined>(this.meta, value);
   }
 
@@ -108,7 +110,10 @@ export const field = {
   /** Anything that JSON can carry. Name its type: `field.json<Address>()`. */
   json: <T = unknown>(...unsupported: []): Field<T> => {
     if (unsupported.length > 0) {
-      throw invalid('schema_definition_invalid', 'field.json takes no schema in ablo-wasm, name its type: field.json<T>()');
+      throw invalid(
+        'schema_definition_invalid',
+        'field.json takes no schema in ablo-wasm, name its type: field.json<T>()',
+      );
     }
     return build('json');
   },

@@ -49,7 +49,9 @@ export type InferCreate<S, K extends InferModelNames<S>> = Loose<Ins<ShapeOf<Def
 export type InferUpdate<S, K extends InferModelNames<S>> = UpdateOf<ShapeOf<DefOf<S, K>>>;
 
 /** A row, from its model's definition. */
-export type RowOf<D> = Readonly<Loose<Outs<ShapeOf<D>>>> & BaseModelFields & Readonly<Results<NonNullable<ComputedOf<D>>>>;
+export type RowOf<D> = Readonly<Loose<Outs<ShapeOf<D>>>> &
+  BaseModelFields &
+  Readonly<Results<NonNullable<ComputedOf<D>>>>;
 /** What `update` takes, from a shape. */
 export type UpdateOf<S extends Shape> = {
   readonly [K in keyof S]?: S[K]['_in'] | (undefined extends S[K]['_out'] ? null : never);

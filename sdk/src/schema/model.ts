@@ -7,7 +7,14 @@ import type { Relations } from './relation.js';
 import type { Role } from './role.js';
 
 /** Fields that every row has. Models do not declare them, and writes do not set them. */
-export const BASE_FIELDS: readonly string[] = ['id', 'createdAt', 'updatedAt', 'organizationId', 'createdBy', 'archivedAt'];
+export const BASE_FIELDS: readonly string[] = [
+  'id',
+  'createdAt',
+  'updatedAt',
+  'organizationId',
+  'createdBy',
+  'archivedAt',
+];
 
 /** Which rows of a table belong to which organization. */
 export type Policy =

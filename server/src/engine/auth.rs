@@ -140,7 +140,8 @@ impl Engine {
             None | Some("agent") => ParticipantKind::Agent,
             Some("system") => ParticipantKind::System,
             Some(other) => {
-                let why = format!("a capability is for an agent or a system, not {other:.40}; users get ephemeral keys");
+                let why =
+                    format!("a capability is for an agent or a system, not {other:.40}; users get ephemeral keys");
                 return Err(Error::wire("invalid_participant_kind", why).param("participantKind"));
             }
         };
@@ -247,7 +248,8 @@ impl Engine {
             change.forget_keys_before = Some(limit);
         }
         if self.keys.issued.len() >= ISSUED_KEYS_MAX {
-            let why = format!("{ISSUED_KEYS_MAX} issued keys are alive; wait for some to end, or ask for shorter lives");
+            let why =
+                format!("{ISSUED_KEYS_MAX} issued keys are alive; wait for some to end, or ask for shorter lives");
             return Err(Error::wire("instance_at_capacity", why));
         }
         let end = WallTime(now.wall.0.saturating_add(ttl_s.saturating_mul(1000)));
@@ -292,9 +294,11 @@ fn read_name(value: Value<'_>, param: &'static str) -> Result<String, Error> {
 fn read_ttl(body: Value<'_>) -> Result<u64, Error> {
     match body.get("ttlSeconds").filter(|ttl| !ttl.is_null()) {
         None => Ok(TTL_DEFAULT_S),
-        Some(ttl) => ttl.as_f64().filter(|ttl| *ttl > 0.0).map(|ttl| ttl.min(1e12) as u64).ok_or_else(|| {
-            Error::wire("invalid_body", "ttlSeconds must be a number above 0").param("ttlSeconds")
-        }),
+        Some(ttl) => ttl
+            .as_f64()
+            .filter(|ttl| *ttl > 0.0)
+            .map(|ttl| ttl.min(1e12) as u64)
+            .ok_or_else(|| Error::wire("invalid_body", "ttlSeconds must be a number above 0").param("ttlSeconds")),
     }
 }
 

@@ -48,7 +48,8 @@ impl Engine {
             author.check_operation(&self.catalog.entry(step.slot).key, step.operation.kind)?;
         }
         let verdict = self.check_guards(author, commit)?;
-        let names: Vec<Option<Named>> = planned.iter().map(|step| self.name_of(now.wall, author, step.operation)).collect();
+        let names: Vec<Option<Named>> =
+            planned.iter().map(|step| self.name_of(now.wall, author, step.operation)).collect();
 
         let empty = Tenant::default();
         let tenant = self.tenants.get(&author.organization).unwrap_or(&empty);
@@ -438,7 +439,15 @@ impl Draft<'_> {
                     }
                     let last = SyncId(self.next.0 + 1);
                     self.stage.put(child, &child_id, Row { extra: extra.clone(), last, ..row.clone() });
-                    self.record(child, &child_id, Verb::Reroute, Some(row.extra), Some(extra), Some(Vec::new()), Vec::new());
+                    self.record(
+                        child,
+                        &child_id,
+                        Verb::Reroute,
+                        Some(row.extra),
+                        Some(extra),
+                        Some(Vec::new()),
+                        Vec::new(),
+                    );
                     open.push_back((child, child_id));
                 }
             }

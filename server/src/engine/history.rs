@@ -88,7 +88,8 @@ impl Change {
             Action::Update => text.map(|text| without_empty(text, emptied)),
             Action::Insert | Action::Cover | Action::Archive | Action::Unarchive => text.map(str::to_owned),
         };
-        let further: BTreeSet<&Text> = [&self.before, &self.after].into_iter().flatten().flat_map(|all| all.iter()).collect();
+        let further: BTreeSet<&Text> =
+            [&self.before, &self.after].into_iter().flatten().flat_map(|all| all.iter()).collect();
         let mut groups = vec![anchor(&self.organization), entry.group(&self.row)];
         groups.extend(further.into_iter().map(|group| group.to_string()));
         let delta = Delta {

@@ -44,9 +44,7 @@ pub use participant::{KeyKind, Participant, ParticipantKind, Text};
 pub use query::QUERIES_MAX;
 pub use read::BootstrapRequest;
 pub use session::{ConnectionId, HOLD_BACK_MS};
-pub use storage::{
-    StoreChange, Stored, StoredCommit, StoredDelta, StoredKey, StoredRow, StoredTransaction, Verb,
-};
+pub use storage::{StoreChange, Stored, StoredCommit, StoredDelta, StoredKey, StoredRow, StoredTransaction, Verb};
 
 use catalog::{Catalog, Slot};
 use history::{Change, History};

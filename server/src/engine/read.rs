@@ -73,9 +73,7 @@ impl Engine {
         let Some(tenant) = self.tenant(&participant.organization) else { return };
         let entry = self.catalog.entry(slot);
         let all = view.shows_all();
-        let live = || {
-            tenant.rows(slot).filter(|(id, row)| !row.archived && (all || view.shows(entry, id, &row.extra)))
-        };
+        let live = || tenant.rows(slot).filter(|(id, row)| !row.archived && (all || view.shows(entry, id, &row.extra)));
         // One allocation: growing through 24 MB would copy it several times.
         out.reserve(live().map(|(_, row)| row.text.len() + 1).sum());
         for (index, (_, row)) in live().enumerate() {

@@ -144,13 +144,23 @@ mod tests {
 
     #[test]
     fn a_row_keeps_what_it_is_given_and_gets_its_stamps() {
-        let text = created("t\"1", r#"{"n":9007199254740993,"id":"x","__proto__":{"a":1},"createdBy":"eve"}"#, "acme", "u1", "T");
+        let text = created(
+            "t\"1",
+            r#"{"n":9007199254740993,"id":"x","__proto__":{"a":1},"createdBy":"eve"}"#,
+            "acme",
+            "u1",
+            "T",
+        );
         assert_eq!(
             text,
             r#"{"id":"t\"1","n":9007199254740993,"__proto__":{"a":1},"organizationId":"acme","createdBy":"u1","createdAt":"T","updatedAt":"T"}"#
         );
         let text = updated(&text, r#"{"n":1e400,"organizationId":"evil"}"#, "U");
-        assert!(text.contains(r#""n":1e400"#) && text.contains(r#""organizationId":"acme""#) && text.ends_with(r#""updatedAt":"U"}"#));
+        assert!(
+            text.contains(r#""n":1e400"#)
+                && text.contains(r#""organizationId":"acme""#)
+                && text.ends_with(r#""updatedAt":"U"}"#)
+        );
     }
 
     #[test]

@@ -59,7 +59,10 @@ impl Engine {
         let twin = ids.windows(2).find(|pair| pair[0] == pair[1]).map(|pair| pair[0].to_string());
         let taken = ids.iter().find(|id| self.tenant(&organization).is_some_and(|tenant| tenant.owner(id).is_some()));
         if let Some(id) = twin.or_else(|| taken.map(|id| id.to_string())) {
-            return Err(Error::wire("unique_violation", format!("the id {id:.80} comes twice; ids are unique across models")));
+            return Err(Error::wire(
+                "unique_violation",
+                format!("the id {id:.80} comes twice; ids are unique across models"),
+            ));
         }
         let mut change = StoreChange { head: Some(next), history_floor: Some(next), ..StoreChange::default() };
         for slot in std::mem::take(&mut self.unsaved_models) {

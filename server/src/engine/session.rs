@@ -146,7 +146,9 @@ impl Engine {
             Ok(ClientFrame::UpdateSubscription { .. }) => self.update_subscription(connection, &participant, text),
             Ok(ClientFrame::SyncRequest { last_sync_id, .. }) => self.sync_request(connection, last_sync_id),
             Ok(ClientFrame::Commit(commit)) => self.socket_commit(now, connection, &participant, &commit),
-            Ok(ClientFrame::MalformedCommit { client_tx_id, error }) => self.refuse(connection, &client_tx_id, 0, error),
+            Ok(ClientFrame::MalformedCommit { client_tx_id, error }) => {
+                self.refuse(connection, &client_tx_id, 0, error)
+            }
             Ok(ClientFrame::Other { kind, payload }) => {
                 let payload = Value::parse(payload).ok();
                 if let Some(answer) = payload.and_then(|payload| guard::claim_answer(&kind, payload)) {
@@ -205,7 +207,9 @@ impl Engine {
         let payload = Value::parse(text).ok().and_then(|frame| frame.get("payload"));
         let wanted = read_groups(payload.and_then(|payload| payload.get("syncGroups")));
         let outcome = match wanted {
-            None => Err(Error::wire("malformed_subscription", "syncGroups must be a list of at most 1000 short strings")),
+            None => {
+                Err(Error::wire("malformed_subscription", "syncGroups must be a list of at most 1000 short strings"))
+            }
             Some(groups) => {
                 let view = View::of(participant, &self.catalog);
                 match groups.iter().find(|group| !self.may_read(participant, &view, group)) {

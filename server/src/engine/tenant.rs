@@ -88,10 +88,6 @@ impl Tenant {
         self.tables.get(&slot).into_iter().flatten()
     }
 
-    pub(super) fn count(&self, slot: Slot) -> usize {
-        self.tables.get(&slot).map_or(0, BTreeMap::len)
-    }
-
     /// Works out the further groups of all rows, after a load. Parents may come after children, hence the passes.
     pub(super) fn route_all(&mut self, catalog: &Catalog) {
         let routed = |slot: &Slot| catalog.model(*slot).is_some_and(group::has_extra);

@@ -619,7 +619,7 @@ impl Engine {
                 Snapshot::parse(response.body, &self.config.schema)
             }
             Ok(response) => {
-                let body = String::from_utf8_lossy(&response.body);
+                let body = String::from_utf8(response.body).unwrap_or_default();
                 let code = "bootstrap_response_invalid";
                 let mut error = Error::from_response(response.status, &body, response.request_id.as_deref(), code);
                 error.retry_after_ms = response.retry_after_ms;

@@ -2,9 +2,10 @@
 
 use super::Engine;
 use crate::core::error::Error;
+use crate::core::filter::fold_case;
 use crate::core::id::{ModelIndex, RowId, SyncId};
 use crate::core::input::{Change, Ticket, Write};
-use crate::core::json::{JsonStr, Kind, ObjectWriter, Value, write_array};
+use crate::core::json::{JsonStr, Kind, ObjectWriter, Value};
 use crate::core::output::Output;
 use crate::core::queue::{Enqueue, NewOp, Outcome, Rejected, RowKey, Wait};
 use crate::core::schema::{BASE_FIELDS, RelationKind};
@@ -185,7 +186,7 @@ impl Engine {
         Ok(NewOp {
             kind: operation.kind,
             row: (model, RowId::from(id.as_str())),
-            model: operation.model.to_lowercase(),
+            model: fold_case(&operation.model),
             input: operation.input,
             defaults: None,
             refers_to: Vec::new(),
@@ -259,9 +260,9 @@ impl Engine {
     fn tell_rejected(&mut self, rejected: &Rejected) {
         let Some(model) = self.config.schema.model(rejected.row.0) else { return };
         let (typename, key) = (model.typename.clone(), model.commit_name());
-        let kind = rejected.kind.name().to_lowercase();
+        let kind = rejected.kind.name().to_ascii_lowercase();
         let current = self.row(rejected.row.0, rejected.row.1.as_str()).map(str::to_owned);
-        let held = rejected.error.details.as_deref().is_some_and(|details| details.contains("notifications"));
+        let held = rejected.error.code == "stale_context" && rejected.error.details.is_some();
         self.event("sync:rollback", |payload| {
             payload.str("modelId", rejected.row.1.as_str());
             payload.str("modelName", &typename);
@@ -339,16 +340,13 @@ fn changed_fields(shown: &str, data: &str) -> Result<Option<String>, Error> {
 }
 
 pub(super) fn object_of(members: &[(JsonStr<'_>, Value<'_>)]) -> String {
-    let mut out = String::new();
-    write_array(&mut out, members, |out, (key, member)| {
-        out.push('"');
+    let mut out = String::from("{");
+    for (index, (key, member)) in members.iter().enumerate() {
+        out.push_str(if index > 0 { ",\"" } else { "\"" });
         out.push_str(key.raw());
         out.push_str("\":");
         out.push_str(member.raw);
-    });
-    // The same list between braces is the object.
-    out.replace_range(..1, "{");
-    out.pop();
+    }
     out.push('}');
     out
 }

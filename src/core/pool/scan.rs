@@ -107,7 +107,8 @@ impl Locator {
             let name = key.decode();
             let field = self.fields.iter().position(|field| *field == name);
             if let Some(entry) = field.and_then(|field| found.get_mut(field)) {
-                *entry = found_at(reader.position(), value.kind, value.raw);
+                let end = reader.position();
+                *entry = found_at(text, value.kind, end - value.raw.len(), end);
             }
             regular &= shape.len() < SHAPE_MEMBERS_MAX;
             if regular {
@@ -125,11 +126,10 @@ impl Locator {
     }
 }
 
-/// The place of the value `raw` that ends at `end`. `None` where no `u32` reaches.
-fn found_at(end: usize, kind: Kind, raw: &str) -> Option<Found> {
-    let escaped = kind == Kind::String && raw.contains('\\');
-    let start = u32::try_from(end.checked_sub(raw.len())?).ok()?;
-    Some(Found { kind, escaped, start, end: u32::try_from(end).ok()? })
+/// A value's place. `None` where no `u32` reaches.
+fn found_at(text: &str, kind: Kind, start: usize, end: usize) -> Option<Found> {
+    let escaped = kind == Kind::String && text.as_bytes().get(start..end)?.contains(&b'\\');
+    Some(Found { kind, escaped, start: u32::try_from(start).ok()?, end: u32::try_from(end).ok()? })
 }
 
 /// Finds the fields of a row whose members are those of `shape`, in that order, some perhaps left out. False when the
@@ -150,10 +150,9 @@ fn walk(text: &str, shape: &[Member], found: &mut [Option<Found>]) -> bool {
             }
         };
         let start = pos + member.key.len();
-        let Some((kind, escaped, end)) = pass(text, start) else { return false };
+        let Some((kind, end)) = pass(text, start) else { return false };
         if let Some(entry) = member.field.and_then(|field| found.get_mut(field)) {
-            let (Ok(start), Ok(end)) = (u32::try_from(start), u32::try_from(end)) else { return false };
-            *entry = Some(Found { kind, escaped, start, end });
+            *entry = found_at(text, kind, start, end);
         }
         match bytes.get(end) {
             Some(b',') => pos = end + 1,
@@ -163,57 +162,53 @@ fn walk(text: &str, shape: &[Member], found: &mut [Option<Found>]) -> bool {
     }
 }
 
-/// The kind of the value at `pos`, whether it is a string with escapes, and where it ends. The text has been checked
-/// before; wrong text gives a wrong place inside of it, nothing worse.
-fn pass(text: &str, pos: usize) -> Option<(Kind, bool, usize)> {
+/// The kind of the value at `pos` and the place behind it. The text has been checked before; wrong text gives a wrong
+/// place inside of it, nothing worse.
+fn pass(text: &str, pos: usize) -> Option<(Kind, usize)> {
     let bytes = text.as_bytes();
-    match bytes.get(pos)? {
-        b'"' => {
-            let (escaped, end) = pass_string(bytes, pos + 1)?;
-            Some((Kind::String, escaped, end))
-        }
-        b'n' => Some((Kind::Null, false, pos + 4)),
-        b't' => Some((Kind::Bool, false, pos + 4)),
-        b'f' => Some((Kind::Bool, false, pos + 5)),
+    Some(match bytes.get(pos)? {
+        b'"' => (Kind::String, pass_string(bytes, pos + 1)?),
+        b'n' => (Kind::Null, pos + 4),
+        b't' => (Kind::Bool, pos + 4),
+        b'f' => (Kind::Bool, pos + 5),
         b'{' | b'[' => {
             let mut reader = Reader::new(text.get(pos..)?);
             let kind = reader.value().ok()?.kind;
-            Some((kind, false, pos + reader.position()))
+            (kind, pos + reader.position())
         }
         _ => {
             let rest = bytes.get(pos..)?;
             let len = rest.iter().position(|&byte| byte == b',' || byte == b'}' || byte <= b' ')?;
-            Some((Kind::Number, false, pos + len))
+            (Kind::Number, pos + len)
         }
-    }
+    })
 }
 
-/// Whether the string whose inside starts at `pos` has escapes, and the place behind its closing quote. Eight bytes at
-/// a time.
-fn pass_string(bytes: &[u8], mut pos: usize) -> Option<(bool, usize)> {
+/// The place behind the closing quote of the string whose inside starts at `start`: the first quote with an even number
+/// of backslashes before it. Eight bytes at a time.
+fn pass_string(bytes: &[u8], start: usize) -> Option<usize> {
     const ONES: u64 = 0x0101_0101_0101_0101;
     const HIGH: u64 = 0x8080_8080_8080_8080;
-    let mut escaped = false;
+    let mut pos = start;
     loop {
         while let Some(chunk) = bytes.get(pos..).and_then(|rest| rest.first_chunk::<8>()) {
-            let word = u64::from_le_bytes(*chunk);
-            let quote = word ^ (ONES * b'"' as u64);
-            let slash = word ^ (ONES * b'\\' as u64);
-            let hits = ((quote.wrapping_sub(ONES) & !quote) | (slash.wrapping_sub(ONES) & !slash)) & HIGH;
+            let quote = u64::from_le_bytes(*chunk) ^ (ONES * b'"' as u64);
+            let hits = quote.wrapping_sub(ONES) & !quote & HIGH;
             if hits != 0 {
                 pos += (hits.trailing_zeros() / 8) as usize;
                 break;
             }
             pos += 8;
         }
-        match bytes.get(pos)? {
-            b'"' => return Some((escaped, pos + 1)),
-            b'\\' => {
-                escaped = true;
-                pos += 2;
-            }
-            _ => pos += 1,
+        // Near the end of the text the bytes come singly.
+        while *bytes.get(pos)? != b'"' {
+            pos += 1;
         }
+        let inside = bytes.get(start..pos)?;
+        if inside.last() != Some(&b'\\') || inside.iter().rev().take_while(|&&byte| byte == b'\\').count() % 2 == 0 {
+            return Some(pos + 1);
+        }
+        pos += 1;
     }
 }
 

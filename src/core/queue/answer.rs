@@ -300,8 +300,8 @@ impl Queue {
 
 /// Texts of errors without a known code that speak of a passing trouble (protocol.md 10.5).
 fn reads_as_temporary(message: &str) -> bool {
-    let message = message.to_lowercase();
+    let message = message.to_ascii_lowercase();
     ["timeout", "timed out", "connection reset", "connection refused", "network error", "failed to fetch"]
         .iter()
-        .any(|text| message.contains(text))
+        .any(|text| message.as_bytes().windows(text.len()).any(|part| part == text.as_bytes()))
 }

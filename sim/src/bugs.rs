@@ -1,0 +1,85 @@
+//! Deliberate mistakes: what the simulation must find, or it proves nothing.
+//!
+//! Most are switches inside of the client core ([`Bug`], compiled in with the feature `bugs` only). Others tamper with
+//! what goes in and out of the engines.
+
+use ablo_wasm::core::bug::Bug;
+
+/// A mistake made at the boundary of an engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tamper {
+    /// The server answers before the store has it.
+    AcksBeforeStore,
+    /// The server forgets idempotency keys when it restarts.
+    KeysForgotten,
+    /// The server gives out an id again after a restart.
+    IdsAgain,
+    /// Of several deltas of a row in one frame only the first reaches the client.
+    FirstDeltaOnly,
+    /// A frame to the client is lost though the connection lives on.
+    FrameLost,
+    /// The shell calls a journal write done when it has failed.
+    JournalLies,
+    /// The page is not told of a change.
+    ChangeNotTold,
+}
+
+/// Where a mistake is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// In the client core.
+    Core(Bug),
+    /// At a boundary.
+    Boundary(Tamper),
+}
+
+/// A mistake with its name.
+#[derive(Clone, Copy, Debug)]
+pub struct Mistake {
+    /// What `--bug` takes.
+    pub name: &'static str,
+    /// What goes wrong.
+    pub about: &'static str,
+    /// Where.
+    pub place: Place,
+}
+
+const fn core(name: &'static str, bug: Bug, about: &'static str) -> Mistake {
+    Mistake { name, about, place: Place::Core(bug) }
+}
+
+const fn boundary(name: &'static str, tamper: Tamper, about: &'static str) -> Mistake {
+    Mistake { name, about, place: Place::Boundary(tamper) }
+}
+
+/// All of them.
+pub const ALL: &[Mistake] = &[
+    core("new-key-on-retry", Bug::NewKeyOnRetry, "a commit that is sent again gets another idempotency key"),
+    core("ack-drops-pending", Bug::AckDropsPending, "an acknowledgement ends the pending write before its delta is here"),
+    core("live-before-catch-up", Bug::LiveBeforeCatchUp, "live deltas move the cursor before the first catch-up"),
+    core("cursor-before-apply", Bug::CursorBeforeApply, "the cursor moves to the end of a batch before it is applied"),
+    core("held-dropped", Bug::HeldDropped, "live deltas held back during catch-up are dropped, and count as applied"),
+    core("resend-forgotten", Bug::ResendForgotten, "a commit on its way when the connection breaks is not sent again"),
+    core("refusal-takes-neighbours", Bug::RefusalTakesNeighbours, "a refused batch is not split: all of it is rejected"),
+    core("rollback-takes-two", Bug::RollbackTakesTwo, "rejecting a write also drops another one of the same row"),
+    core("overlay-not-recomputed", Bug::OverlayNotRecomputed, "the view keeps its old base under pending writes"),
+    core("snapshot-over-pending", Bug::SnapshotOverPending, "a snapshot hides pending writes"),
+    core("ghosts-stay", Bug::GhostsStay, "rows that a snapshot no longer has stay"),
+    core("merged-settles-early", Bug::MergedSettlesEarly, "a write merged into another reports success at once"),
+    core("echo-over-pending", Bug::EchoOverPending, "a delta shows through pending writes of its row"),
+    core("journal-not-awaited", Bug::JournalNotAwaited, "writes count as journaled before the journal says so"),
+    core("create-after-reference", Bug::CreateAfterReference, "the queue drops the oldest of two pending writes of a row"),
+    core("missed-changes-ignored", Bug::MissedChangesIgnored, "changes during a read on demand are forgotten"),
+    boundary("acks-before-store", Tamper::AcksBeforeStore, "the server acknowledges before the store has it"),
+    boundary("keys-forgotten", Tamper::KeysForgotten, "the server forgets idempotency keys when it restarts"),
+    boundary("ids-again", Tamper::IdsAgain, "the server gives out a sync id again after a restart"),
+    boundary("first-delta-only", Tamper::FirstDeltaOnly, "deltas of one frame are de-duplicated by row"),
+    boundary("frame-lost", Tamper::FrameLost, "a frame with deltas is lost though the connection lives on"),
+    boundary("journal-lies", Tamper::JournalLies, "failed journal writes are reported as done"),
+    boundary("change-not-told", Tamper::ChangeNotTold, "the page's row cache is not told of a change"),
+];
+
+/// The mistake of that name.
+pub fn by_name(name: &str) -> Option<&'static Mistake> {
+    ALL.iter().find(|mistake| mistake.name == name)
+}

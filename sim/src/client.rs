@@ -1,0 +1,444 @@
+//! One incarnation of a client: the engine and what a page around it keeps: tickets, open views, a cache of rows, the
+//! journal. And what must hold for it after every step.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ablo_wasm::core::Engine;
+use ablo_wasm::core::id::{ModelIndex, RowId, SyncId, TaskId};
+use ablo_wasm::core::input::Ticket;
+use ablo_wasm::core::json::ObjectWriter;
+use ablo_wasm::core::output::JournalOp;
+use ablo_wasm::core::pool::{Changes, RowRef, Slot};
+use ablo_wasm::core::queue::{Overlay, RowKey};
+use ablo_wasm::core::time::Now;
+use ablo_wasm::core::wire::OpKind;
+
+use crate::host::LinkNo;
+use crate::oracle::{Author, Check, Fate, Oracle, Row, broken, fingerprint};
+use crate::shop;
+use crate::views::OpenView;
+
+/// Where the server is.
+pub(crate) const BASE_URL: &str = "http://sim";
+
+/// Where a client's credential comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// A key that works for ever.
+    Fixed,
+    /// The application mints keys.
+    Function,
+    /// A secret key is exchanged.
+    Exchange,
+}
+
+/// What stays the same when a client dies and another takes its place.
+#[derive(Clone, Debug)]
+pub(crate) struct Persona {
+    pub(crate) user: String,
+    pub(crate) groups: BTreeSet<String>,
+    pub(crate) source: Source,
+    pub(crate) durable: bool,
+}
+
+impl Persona {
+    /// The token of its fixed key.
+    pub(crate) fn token(&self) -> String {
+        format!("ek_sim_{}", self.user)
+    }
+
+    /// Whether it sees every row.
+    pub(crate) fn sees_all(&self) -> bool {
+        self.groups.contains(&format!("org:{}", shop::ORGANIZATION))
+    }
+
+    /// The client's configuration.
+    pub(crate) fn config(&self) -> String {
+        let mut out = String::new();
+        let mut object = ObjectWriter::new(&mut out);
+        object.raw("schema", shop::SCHEMA);
+        object.str("baseUrl", BASE_URL);
+        match self.source {
+            Source::Fixed => object.str("authToken", &self.token()),
+            Source::Function => object.bool("apiKeyFunction", true),
+            Source::Exchange => object.str("apiKey", crate::host::SECRET),
+        }
+        object.bool("durable", self.durable);
+        object.end();
+        out
+    }
+}
+
+/// What a ticket was for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Use {
+    Start,
+    /// Writes that settle together, and whether when confirmed.
+    Write { numbers: Vec<u32>, confirmed: bool },
+    /// A call that has nothing to do: it settles at once.
+    Nothing,
+    Read(ModelIndex),
+    Flush,
+    Confirmation,
+    Dispose,
+}
+
+/// One incarnation.
+pub(crate) struct Client {
+    /// Its place in the world.
+    pub(crate) no: usize,
+    pub(crate) author: Author,
+    pub(crate) persona: Persona,
+    pub(crate) engine: Engine,
+    /// The page's clock started then.
+    pub(crate) born: u64,
+    /// The wall clock is wrong by so much.
+    pub(crate) skew: i64,
+    pub(crate) links: BTreeMap<TaskId, LinkNo>,
+    pub(crate) tickets: BTreeMap<Ticket, Use>,
+    next_ticket: u32,
+    pub(crate) views: Vec<OpenView>,
+    /// Rows as the page has seen them.
+    cache: BTreeMap<(ModelIndex, Slot), String>,
+    pub(crate) journal: BTreeMap<u64, String>,
+    /// Its optimistic writes that may still be pending, by row.
+    watch: BTreeMap<Row, Vec<u32>>,
+    cursor: SyncId,
+    pub(crate) timer_at: Option<u64>,
+    /// Timers come late.
+    pub(crate) background: bool,
+    /// There is a network.
+    pub(crate) online: bool,
+    /// The system has said that there is none.
+    pub(crate) told_offline: bool,
+    pub(crate) disposing: bool,
+    pub(crate) disposed: bool,
+    steps: u64,
+    /// Hide one change from the page (a deliberate mistake).
+    pub(crate) hide_changes: bool,
+}
+
+impl Client {
+    pub(crate) fn new(no: usize, author: Author, persona: Persona, seed: u128, born: u64, now: Now) -> Self {
+        let config = ablo_wasm::core::config::Config::parse(&persona.config()).expect("the configuration is valid");
+        Self {
+            no,
+            author,
+            persona,
+            engine: Engine::new(config, seed, now),
+            born,
+            skew: 0,
+            links: BTreeMap::new(),
+            tickets: BTreeMap::new(),
+            next_ticket: 0,
+            views: Vec::new(),
+            cache: BTreeMap::new(),
+            journal: BTreeMap::new(),
+            watch: BTreeMap::new(),
+            cursor: SyncId(0),
+            timer_at: None,
+            background: false,
+            online: true,
+            told_offline: false,
+            disposing: false,
+            disposed: false,
+            steps: 0,
+            hide_changes: false,
+        }
+    }
+
+    /// A name for the trace.
+    pub(crate) fn name(&self) -> String {
+        format!("c{}.{}", self.no, self.author)
+    }
+
+    /// A fresh ticket.
+    pub(crate) fn ticket(&mut self, used: Use) -> Ticket {
+        self.next_ticket += 1;
+        let ticket = Ticket(self.next_ticket);
+        self.tickets.insert(ticket, used);
+        ticket
+    }
+
+    /// The row as readers see it.
+    pub(crate) fn row(&self, row: &Row) -> Option<&str> {
+        self.engine.row(row.0, &row.1)
+    }
+
+    /// A write of this client may be pending from now on.
+    pub(crate) fn watch(&mut self, row: &Row, number: u32) {
+        self.watch.entry(row.clone()).or_default().push(number);
+    }
+
+    /// Forgets writes that are past: the base has them, or they never will be.
+    fn unwatch(&mut self, oracle: &Oracle) {
+        let cursor = self.engine.cursor();
+        self.watch.retain(|_, numbers| {
+            numbers.retain(|number| {
+                oracle.op(*number).is_some_and(|op| {
+                    op.fate == Fate::Open && op.applied.is_none_or(|at| at > cursor) && !oracle.is_superseded(*number)
+                })
+            });
+            !numbers.is_empty()
+        });
+    }
+
+    /// The page looks at some rows and keeps what it saw.
+    pub(crate) fn look(&mut self, rows: &[Row]) -> Check {
+        for row in rows {
+            let Some(slot) = self.engine.find(row.0, &row.1) else { continue };
+            let mut text = String::new();
+            self.engine.write_rows(row.0, &[slot], &mut text);
+            let text = text.trim_start_matches('[').trim_end_matches(']').to_owned();
+            if let Some(known) = self.cache.insert((row.0, slot), text.clone())
+                && known != text
+            {
+                return broken("cache", format!("{}: {row:?} changed unannounced from {known} to {text}", self.name()));
+            }
+        }
+        Ok(())
+    }
+
+    /// The page is told what changed.
+    fn take_changes(&mut self) -> Changes {
+        let changes = self.engine.take_changes();
+        for model in &changes.models {
+            for entry in &model.rows {
+                if self.hide_changes {
+                    continue;
+                }
+                self.cache.remove(&(model.model, Slot(entry >> 1)));
+            }
+        }
+        changes
+    }
+
+    /// The journal takes changes in.
+    pub(crate) fn write_journal(&mut self, ops: &[JournalOp]) {
+        for op in ops {
+            match op {
+                JournalOp::Put { order, record } => drop(self.journal.insert(*order, record.clone())),
+                JournalOp::Remove { order } => drop(self.journal.remove(order)),
+            }
+        }
+    }
+
+    /// Whether the journal has a write.
+    pub(crate) fn has_journaled(&self, number: u32, oracle: &Oracle) -> bool {
+        let Some(op) = oracle.op(number) else { return true };
+        // Deletes carry no number of their own: the row's id must do.
+        self.journal.values().any(|record| match op.kind {
+            OpKind::Create | OpKind::Update => shop::carries(record, 'm', number),
+            OpKind::Delete | OpKind::Archive | OpKind::Unarchive => record.contains(op.kind.name()),
+        })
+    }
+
+    /// Everything that must hold after every step.
+    pub(crate) fn check(&mut self, universe: &[RowKey], oracle: &Oracle) -> Check {
+        self.steps += 1;
+        let changes = self.take_changes();
+        let cursor = self.engine.cursor();
+        if cursor < self.cursor {
+            return broken("cursor", format!("{}: the cursor went from {} to {}", self.name(), self.cursor.0, cursor.0));
+        }
+        if cursor > oracle.head() {
+            let what = format!("{}: the cursor is {}, the server's head {}", self.name(), cursor.0, oracle.head().0);
+            return broken("cursor", what);
+        }
+        self.cursor = cursor;
+        self.check_overlays(universe)?;
+        self.unwatch(oracle);
+        self.check_own_writes(oracle)?;
+        self.check_cache()?;
+        for index in 0..self.views.len() {
+            let news = self.views.get(index).is_some_and(|view| changes.views.contains(&view.id));
+            let due = news || self.steps.is_multiple_of(16);
+            self.check_view(index, due, universe)?;
+        }
+        if self.steps.is_multiple_of(8) {
+            self.check_base(universe, oracle)?;
+        }
+        Ok(())
+    }
+
+    /// What readers see is the base with the pending writes over it.
+    fn check_overlays(&self, universe: &[RowKey]) -> Check {
+        let queue = self.engine.queue();
+        for key in universe {
+            let id = key.1.as_str();
+            let (shown, base) = (self.engine.row(key.0, id), self.engine.base_row(key.0, id));
+            let expected = match queue.overlay(key, base) {
+                None => base.map(str::to_owned),
+                Some(Overlay::Shown(text)) => Some(text),
+                Some(Overlay::Hidden) => None,
+            };
+            if shown != expected.as_deref() {
+                let what = format!(
+                    "{}: {key:?} shows {shown:?}; the base {base:?} with pending writes is {expected:?}",
+                    self.name()
+                );
+                return broken("view-is-base-plus-pending", what);
+            }
+        }
+        Ok(())
+    }
+
+    /// An own write shows until it is rejected or undone by a later one, whatever else happens.
+    fn check_own_writes(&self, oracle: &Oracle) -> Check {
+        for (row, numbers) in &self.watch {
+            let shown = self.row(row);
+            for (index, number) in numbers.iter().enumerate() {
+                let Some(op) = oracle.op(*number) else { continue };
+                let later = numbers.get(index + 1..).unwrap_or_default();
+                let undone = |kind: OpKind| {
+                    later.iter().filter_map(|later| oracle.op(*later)).any(|later| later.kind == kind)
+                };
+                let pending = op.applied.is_none();
+                let wrong = match (op.kind, shown) {
+                    (OpKind::Create, None) if pending && !undone(OpKind::Delete) => "a pending create is hidden",
+                    (OpKind::Create, Some(text)) if pending && !shop::carries(text, 'b', *number)
+                        && !undone(OpKind::Delete) => "a pending create does not show",
+                    (OpKind::Update, Some(text)) if op.birth.is_none_or(|birth| shop::carries(text, 'b', birth))
+                        && !shop::carries(text, 'm', *number) => "an own update does not show",
+                    (OpKind::Delete, Some(_)) if pending && !undone(OpKind::Create) => "a row that is being deleted shows",
+                    _ => "",
+                };
+                if !wrong.is_empty() {
+                    let what = format!("{}: {wrong}: write {number} on {row:?} is {op:?}; shown: {shown:?}", self.name());
+                    return broken("own-write-shows", what);
+                }
+            }
+            self.check_own_title(row, numbers, shown, oracle)?;
+        }
+        Ok(())
+    }
+
+    /// While an own write is on its way, its values show, not those of others.
+    fn check_own_title(&self, row: &Row, numbers: &[u32], shown: Option<&str>, oracle: &Oracle) -> Check {
+        let Some(shown) = shown else { return Ok(()) };
+        let last = numbers.iter().rev().filter_map(|number| oracle.op(*number)).find(|op| op.title.is_some());
+        let Some(op) = last.filter(|op| op.applied.is_none()) else { return Ok(()) };
+        let alive = op.birth.is_none_or(|birth| shop::carries(shown, 'b', birth));
+        let value = ablo_wasm::core::json::Value::parse(shown).ok().and_then(|row| row.get("title"));
+        let title = value.map(|value| value.raw);
+        if alive && title != op.title.as_deref() {
+            let what = format!("{}: the title of {row:?} is {title:?}, the pending write is {op:?}", self.name());
+            return broken("own-value-shows", what);
+        }
+        Ok(())
+    }
+
+    /// What the page has cached is what it would read.
+    fn check_cache(&self) -> Check {
+        for ((model, slot), text) in &self.cache {
+            let now = self.engine.pool().text(RowRef { model: *model, slot: *slot }).map(|text| text.as_str());
+            if now != Some(text) {
+                let what = format!("{}: the page still has {text} where {now:?} is", self.name());
+                return broken("cache", what);
+            }
+        }
+        Ok(())
+    }
+
+    /// Confirmed rows are at least as new as the cursor says.
+    fn check_base(&self, universe: &[RowKey], oracle: &Oracle) -> Check {
+        if !self.engine.is_ready() || !self.persona.sees_all() {
+            return Ok(());
+        }
+        let cursor = self.engine.cursor();
+        for key in universe.iter().filter(|key| key.0.0 < shop::INSTANT) {
+            let row = (key.0, key.1.as_str().to_owned());
+            let versions = oracle.versions(&row);
+            let base = self.engine.base_row(key.0, &row.1).map(fingerprint);
+            let from = versions.iter().rposition(|version| version.id <= cursor);
+            let newer = versions.get(from.unwrap_or(0)..).unwrap_or_default();
+            let fits = (from.is_none() && base.is_none()) || newer.iter().any(|version| version.text == base);
+            // Snapshots leave archived rows out, so a client may well lack one.
+            let absent = base.is_none() && newer.iter().any(|version| version.archived);
+            if !fits && !absent {
+                let what = format!(
+                    "{}: at cursor {} the base of {row:?} is {:?}, which is older or never was: {versions:?}",
+                    self.name(),
+                    cursor.0,
+                    self.engine.base_row(key.0, &row.1)
+                );
+                return broken("base-is-current", what);
+            }
+        }
+        Ok(())
+    }
+
+    fn check_view(&mut self, index: usize, due: bool, universe: &[RowKey]) -> Check {
+        let Some(view) = self.views.get_mut(index) else { return Ok(()) };
+        let name = format!("c{}.{}", self.no, self.author);
+        view.follow(&mut self.engine, &name)?;
+        if due {
+            view.compare(&mut self.engine, universe, &name)?;
+        }
+        Ok(())
+    }
+
+    /// Everything is confirmed and nothing is under way.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.disposed
+            || (self.engine.is_connected()
+                && self.engine.is_ready()
+                && self.engine.pending_count() == 0
+                && self.tickets.is_empty()
+                && self.journal.is_empty())
+    }
+
+    /// Why [`Client::is_quiet`] is false.
+    pub(crate) fn unrest(&mut self) -> String {
+        let tickets: Vec<_> = self.tickets.iter().take(3).collect();
+        let journal: Vec<_> = self.journal.iter().take(2).collect();
+        format!(
+            "{}: status {}, pending {}, tickets {tickets:?}, journal {journal:?}, timer {:?}",
+            self.name(),
+            self.engine.status(),
+            self.engine.pending_count(),
+            self.engine.poll_timeout(),
+        )
+    }
+
+    /// After everything healed: the rows are the server's.
+    pub(crate) fn check_converged(&mut self, universe: &[RowKey], server: &BTreeMap<Row, String>, oracle: &Oracle) -> Check {
+        if self.disposed {
+            return Ok(());
+        }
+        if self.engine.cursor() != oracle.head() {
+            let what = format!("{}: cursor {}, head {}", self.name(), self.engine.cursor().0, oracle.head().0);
+            return broken("converged", what);
+        }
+        let archived: BTreeSet<&Row> = oracle.rows().filter(|(_, archived)| *archived).map(|(row, _)| row).collect();
+        for key in universe {
+            let row = (key.0, key.1.as_str().to_owned());
+            let visible = self.persona.sees_all() || oracle.shows(&self.persona.groups, &row);
+            let expected = server.get(&row).filter(|_| visible).map(String::as_str);
+            let shown = self.row(&row);
+            let same = match (shown, expected) {
+                (Some(shown), Some(expected)) => fingerprint(shown) == fingerprint(expected),
+                (None, None) => true,
+                // Rows on demand are here when somebody read them; archived rows come only as changes.
+                (None, Some(_)) => row.0 == shop::FILES || archived.contains(&row),
+                // A row on demand that is no longer visible is not known to have gone.
+                (Some(_), None) => false,
+            };
+            if !same {
+                let what = format!("{}: {row:?} is {shown:?} and should be {expected:?}", self.name());
+                return broken("converged", what);
+            }
+        }
+        self.check_overlays(universe)?;
+        self.check_base(universe, oracle)?;
+        for index in 0..self.views.len() {
+            self.check_view(index, true, universe)?;
+        }
+        Ok(())
+    }
+
+    /// The key of a row in the queue.
+    pub(crate) fn key(row: &Row) -> RowKey {
+        (row.0, RowId::from(row.1.as_str()))
+    }
+}

@@ -1,0 +1,534 @@
+//! What should be: every write that was issued and what became of it, and a naive server that takes in what the real one
+//! made durable.
+//!
+//! The oracle never looks into an engine. It sees what the application asked for, what crossed the network, and what the
+//! store was given.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ablo_server::engine::StoreChange;
+use ablo_wasm::core::id::{ModelIndex, SyncId};
+use ablo_wasm::core::json::Value;
+use ablo_wasm::core::wire::{Commit, OpKind, Operation};
+
+use crate::shop;
+
+/// A row: model and id.
+pub(crate) type Row = (ModelIndex, String);
+/// Who issued a write: one incarnation of one client. 0 is the agent.
+pub(crate) type Author = u32;
+/// The agent.
+pub(crate) const AGENT: Author = 0;
+
+/// Something that must never be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// Which rule was broken.
+    pub rule: &'static str,
+    /// How.
+    pub what: String,
+}
+
+/// The result of everything that may find a violation.
+pub(crate) type Check<T = ()> = Result<T, Violation>;
+
+/// A violation as a result.
+pub(crate) fn broken<T>(rule: &'static str, what: impl Into<String>) -> Check<T> {
+    Err(Violation { rule, what: what.into() })
+}
+
+/// What became of a write, as far as its author has been told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// Nothing final yet.
+    Open,
+    /// It was refused for good.
+    Rejected,
+    /// Its author is gone: it may or may not have been applied.
+    Abandoned,
+}
+
+/// A write that was issued.
+#[derive(Clone, Debug)]
+pub(crate) struct Op {
+    pub(crate) author: Author,
+    pub(crate) kind: OpKind,
+    pub(crate) row: Row,
+    /// The birth of the row that its author saw.
+    pub(crate) birth: Option<u32>,
+    /// The text of the title that it writes.
+    pub(crate) title: Option<String>,
+    /// It shows at once; `commits.create` does not.
+    pub(crate) optimistic: bool,
+    /// It has been given to a socket.
+    pub(crate) sent: bool,
+    /// A delete that its client took back together with the create before it.
+    pub(crate) cancelled: bool,
+    /// Durable at the server since this id.
+    pub(crate) applied: Option<SyncId>,
+    pub(crate) fate: Fate,
+}
+
+/// An idempotency key and what it stands for.
+#[derive(Clone, Debug)]
+struct Key {
+    author: Author,
+    payload: String,
+    /// The numbers of the writes in each operation.
+    ops: Vec<Vec<u32>>,
+    refused: bool,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct RefRow {
+    members: BTreeMap<String, String>,
+    archived: bool,
+}
+
+/// A state of a row that was durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Version {
+    pub(crate) id: SyncId,
+    /// The text's fingerprint; `None`: there is no row.
+    pub(crate) text: Option<u64>,
+    /// Snapshots leave it out.
+    pub(crate) archived: bool,
+}
+
+/// Counts for the summary.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Counts {
+    pub(crate) writes: u64,
+    pub(crate) commits: u64,
+    pub(crate) repeats: u64,
+    pub(crate) refusals: u64,
+    pub(crate) rejected: u64,
+}
+
+/// Everything that should be.
+#[derive(Debug, Default)]
+pub(crate) struct Oracle {
+    /// By number, the first is 1.
+    ops: Vec<Op>,
+    keys: BTreeMap<String, Key>,
+    /// By author and the client's name of an operation: its writes, and the last key it was sent under.
+    names: BTreeMap<(Author, String), (Vec<u32>, String)>,
+    /// Writes that the server refused when they came alone.
+    refused_alone: BTreeSet<u32>,
+    rows: BTreeMap<Row, RefRow>,
+    owners: BTreeMap<String, ModelIndex>,
+    history: BTreeMap<Row, Vec<Version>>,
+    applied_names: BTreeSet<(String, String)>,
+    durable_keys: BTreeSet<String>,
+    last_applied: BTreeMap<(Author, Row), u32>,
+    /// The optimistic writes of an author on a row, in order.
+    by_row: BTreeMap<(Author, Row), Vec<u32>>,
+    head: SyncId,
+    pub(crate) counts: Counts,
+}
+
+impl Oracle {
+    /// The number that the next write will have.
+    pub(crate) fn next_number(&self) -> u32 {
+        self.ops.len() as u32 + 1
+    }
+
+    /// The application issued a write.
+    pub(crate) fn issue(&mut self, op: Op) -> u32 {
+        self.counts.writes += 1;
+        let number = self.next_number();
+        if op.optimistic {
+            self.by_row.entry((op.author, op.row.clone())).or_default().push(number);
+        }
+        self.ops.push(op);
+        number
+    }
+
+    /// Takes back the last write: the call was refused.
+    pub(crate) fn unissue(&mut self) {
+        self.counts.writes -= 1;
+        if let Some(op) = self.ops.pop()
+            && let Some(numbers) = self.by_row.get_mut(&(op.author, op.row))
+        {
+            numbers.pop();
+        }
+    }
+
+    pub(crate) fn op(&self, number: u32) -> Option<&Op> {
+        self.ops.get((number as usize).checked_sub(1)?)
+    }
+
+    fn op_mut(&mut self, number: u32) -> Option<&mut Op> {
+        self.ops.get_mut((number as usize).checked_sub(1)?)
+    }
+
+    /// All writes with their numbers.
+    pub(crate) fn ops(&self) -> impl DoubleEndedIterator<Item = (u32, &Op)> {
+        self.ops.iter().enumerate().map(|(index, op)| (index as u32 + 1, op))
+    }
+
+    /// The application or the agent made a commit of its own under a key: each operation is one write.
+    pub(crate) fn declare(&mut self, author: Author, key: &str, ops: &[u32]) {
+        let ops = ops.iter().map(|number| vec![*number]).collect();
+        self.keys.insert(key.to_owned(), Key { author, payload: String::new(), ops, refused: false });
+    }
+
+    /// Whether the key is in use.
+    pub(crate) fn knows_key(&self, key: &str) -> bool {
+        self.keys.contains_key(key)
+    }
+
+    /// A client gives a commit to a socket.
+    pub(crate) fn sent(&mut self, author: Author, commit: &Commit, payload: &str) -> Check {
+        let key = &commit.client_tx_id;
+        if let Some(known) = self.keys.get_mut(key) {
+            if known.payload.is_empty() {
+                payload.clone_into(&mut known.payload);
+            } else if known.payload == payload {
+                self.counts.repeats += 1;
+            } else {
+                return broken("key-content", format!("key {key} stood for {} and now for {payload}", known.payload));
+            }
+            let numbers: Vec<u32> = known.ops.iter().flatten().copied().collect();
+            for number in numbers {
+                self.op_mut(number).into_iter().for_each(|op| op.sent = true);
+            }
+            return Ok(());
+        }
+        let mut ops = Vec::new();
+        for operation in &commit.operations {
+            ops.push(self.recognise(author, key, operation)?);
+        }
+        self.keys.insert(key.clone(), Key { author, payload: payload.to_owned(), ops, refused: false });
+        Ok(())
+    }
+
+    /// Which writes an operation on its way carries.
+    fn recognise(&mut self, author: Author, key: &str, operation: &Operation) -> Check<Vec<u32>> {
+        let Some(name) = operation.transaction_id.clone() else {
+            return broken("nameless", format!("an operation without a name under the unknown key {key}"));
+        };
+        if let Some((numbers, last)) = self.names.get_mut(&(author, name.clone())) {
+            if !self.keys.get(last).is_some_and(|known| known.refused) {
+                return broken("second-key", format!("{name} was sent as {last}, never refused, and now as {key}"));
+            }
+            key.clone_into(last);
+            return Ok(numbers.clone());
+        }
+        let id = operation.id.clone().unwrap_or_default();
+        let Some(model) = shop::model_of(&operation.model) else {
+            return broken("unknown-model", format!("{} was sent by a typed write", operation.model));
+        };
+        let row = (model, id);
+        let numbers = match operation.kind {
+            OpKind::Create | OpKind::Update => shop::markers(operation.input.as_deref().unwrap_or("{}")),
+            OpKind::Delete | OpKind::Archive | OpKind::Unarchive => {
+                let fits = |op: &Op| {
+                    op.author == author
+                        && op.kind == operation.kind
+                        && op.row == row
+                        && !op.sent
+                        && !op.cancelled
+                        && op.optimistic
+                        && op.fate == Fate::Open
+                };
+                self.ops().find(|(_, op)| fits(op)).map(|(number, _)| number).into_iter().collect()
+            }
+        };
+        if numbers.is_empty() {
+            return broken("invented", format!("{name} on {row:?} was sent and never issued"));
+        }
+        for number in &numbers {
+            let Some(op) = self.op_mut(*number) else { return broken("invented", format!("write {number} was sent")) };
+            if op.author != author || op.row != row || op.sent {
+                return broken("invented", format!("write {number} on {row:?} was sent as another operation: {op:?}"));
+            }
+            op.sent = true;
+        }
+        self.names.insert((author, name), (numbers.clone(), key.to_owned()));
+        Ok(numbers)
+    }
+
+    /// The server refused a commit.
+    pub(crate) fn refused(&mut self, key: &str) {
+        self.counts.refusals += 1;
+        if let Some(known) = self.keys.get_mut(key) {
+            known.refused = true;
+            if known.ops.len() == 1 {
+                self.refused_alone.extend(known.ops.iter().flatten());
+            }
+        }
+    }
+
+    /// A change became durable that carries this commit out.
+    pub(crate) fn durable(&mut self, participant: &str, commit: Option<&Commit>, change: &StoreChange) -> Check {
+        for delta in &change.deltas {
+            if delta.id <= self.head {
+                return broken("sync-id", format!("delta {} after head {}", delta.id.0, self.head.0));
+            }
+            self.head = delta.id;
+        }
+        self.head = self.head.max(change.head.unwrap_or_default());
+        for stored in &change.commits {
+            if !self.durable_keys.insert(stored.key.to_string()) {
+                return broken("twice", format!("key {} was carried out twice", stored.key));
+            }
+        }
+        if let (Some(commit), false) = (commit, change.commits.is_empty()) {
+            self.counts.commits += 1;
+            self.carry_out(participant, commit, change)?;
+        }
+        for stored in &change.rows {
+            let Some(model) = shop::model_of(&stored.model) else { continue };
+            let row = (model, stored.id.to_string());
+            let expected = self.rows.get(&row);
+            let found = RefRow::read(&stored.data);
+            if expected != Some(&found) {
+                return broken("server-row", format!("{row:?} is {} and should be {expected:?}", stored.data));
+            }
+            let text = Some(fingerprint(&stored.data));
+            let version = Version { id: stored.last_sync_id, text, archived: found.archived };
+            self.history.entry(row).or_default().push(version);
+        }
+        for (_, model, id) in &change.removed {
+            let Some(model) = shop::model_of(model) else { continue };
+            let row = (model, id.to_string());
+            if self.rows.contains_key(&row) {
+                return broken("server-row", format!("{row:?} is gone and should not be"));
+            }
+            let last = change.deltas.iter().rev().find(|delta| *delta.row == **id).map_or(self.head, |delta| delta.id);
+            self.history.entry(row).or_default().push(Version { id: last, text: None, archived: false });
+        }
+        Ok(())
+    }
+
+    fn carry_out(&mut self, participant: &str, commit: &Commit, change: &StoreChange) -> Check {
+        let Some(key) = self.keys.get(&commit.client_tx_id).cloned() else {
+            return broken("invented", format!("the server carried out the unknown key {}", commit.client_tx_id));
+        };
+        let at = change.deltas.last().map_or(self.head, |delta| delta.id);
+        for (operation, numbers) in commit.operations.iter().zip(&key.ops) {
+            if let Some(name) = &operation.transaction_id
+                && !self.applied_names.insert((participant.to_owned(), name.clone()))
+            {
+                continue;
+            }
+            for number in numbers {
+                let author = key.author;
+                let Some(op) = self.op_mut(*number) else { continue };
+                if op.applied.is_some() {
+                    return broken("twice", format!("write {number} was applied twice: {op:?}"));
+                }
+                if op.fate == Fate::Rejected {
+                    return broken("rejected-trace", format!("write {number} was rejected and is applied: {op:?}"));
+                }
+                op.applied = Some(at);
+                let row = op.row.clone();
+                let last = self.last_applied.insert((author, row.clone()), *number).unwrap_or(0);
+                if last > *number {
+                    return broken("order", format!("write {number} on {row:?} was applied after {last}"));
+                }
+            }
+            self.apply(operation)?;
+        }
+        Ok(())
+    }
+
+    fn apply(&mut self, operation: &Operation) -> Check {
+        let Some(model) = shop::model_of(&operation.model) else {
+            return broken("server-accepts", format!("the unknown model {}", operation.model));
+        };
+        let id = operation.id.clone().unwrap_or_default();
+        let row = (model, id.clone());
+        let input = RefRow::read(operation.input.as_deref().unwrap_or("{}"));
+        match operation.kind {
+            OpKind::Create => {
+                if self.owners.contains_key(&id) {
+                    return broken("server-accepts", format!("a second create of {row:?}"));
+                }
+                let mut created = input;
+                created.archived = false;
+                let mut text = String::new();
+                ablo_wasm::core::json::write_str(&mut text, &id);
+                created.members.insert("id".to_owned(), text);
+                self.owners.insert(id, model);
+                self.rows.insert(row, created);
+            }
+            OpKind::Update => {
+                let Some(known) = self.rows.get_mut(&row) else {
+                    return broken("server-accepts", format!("an update of {row:?}, which is not there"));
+                };
+                known.members.extend(input.members.into_iter().filter(|(name, _)| name != "id"));
+            }
+            OpKind::Delete => {
+                if self.rows.remove(&row).is_some() {
+                    self.owners.remove(&id);
+                }
+            }
+            OpKind::Archive | OpKind::Unarchive => match self.rows.get_mut(&row) {
+                Some(known) => known.archived = operation.kind == OpKind::Archive,
+                None => return broken("server-accepts", format!("archiving {row:?}, which is not there")),
+            },
+        }
+        Ok(())
+    }
+
+    /// The author is told that a write was rejected.
+    pub(crate) fn rejected(&mut self, number: u32, code: &str) -> Check {
+        let Some(op) = self.op(number).cloned() else { return Ok(()) };
+        if op.fate == Fate::Abandoned || code == "client_disposed" || code == "session_expired" {
+            self.abandon(number);
+            return Ok(());
+        }
+        if op.fate == Fate::Rejected {
+            return Ok(());
+        }
+        if let Some(at) = op.applied {
+            let what = format!("write {number} was applied at {} and rejected with {code}: {op:?}", at.0);
+            return broken("rejected-trace", what);
+        }
+        // A model write is rejected only when the server refused it alone, or when it was built on a create that was.
+        let alone = self.refused_alone.contains(&number);
+        let built_on = || {
+            self.ops().any(|(other, base)| {
+                other < number
+                    && base.author == op.author
+                    && base.row == op.row
+                    && base.kind == OpKind::Create
+                    && (base.fate == Fate::Rejected || self.refused_alone.contains(&other))
+            })
+        };
+        if op.optimistic && !alone && (op.sent || !built_on()) {
+            let what = format!("write {number} was rejected with {code} though the server never refused it: {op:?}");
+            return broken("neighbour-rejected", what);
+        }
+        self.counts.rejected += 1;
+        self.op_mut(number).into_iter().for_each(|op| op.fate = Fate::Rejected);
+        if op.kind == OpKind::Create && op.optimistic {
+            // Deletes of a row that never came to be have what they wanted.
+            let mine = |other: &&mut Op| other.author == op.author && other.row == op.row && other.optimistic;
+            let later = self.ops.iter_mut().skip(number as usize).filter(mine);
+            let dependants = later.take_while(|other| other.kind != OpKind::Create);
+            let deletes = dependants.filter(|other| other.kind == OpKind::Delete && !other.sent);
+            deletes.for_each(|delete| delete.cancelled = true);
+        }
+        Ok(())
+    }
+
+    /// A delete was taken back together with the create before it.
+    pub(crate) fn cancel(&mut self, number: u32) {
+        self.op_mut(number).into_iter().for_each(|op| op.cancelled = true);
+    }
+
+    /// The author is told that a write is confirmed.
+    pub(crate) fn confirmed(&self, number: u32) -> Check {
+        let Some(op) = self.op(number) else { return Ok(()) };
+        if op.applied.is_some() || op.fate == Fate::Abandoned || self.is_superseded(number) {
+            return Ok(());
+        }
+        broken("confirmed-early", format!("write {number} is confirmed and the server does not have it: {op:?}"))
+    }
+
+    /// Whether a write that was never sent has become pointless by later ones of its author.
+    pub(crate) fn is_superseded(&self, number: u32) -> bool {
+        let Some(op) = self.op(number).filter(|op| !op.sent && op.optimistic) else { return false };
+        if op.kind == OpKind::Delete {
+            return op.cancelled;
+        }
+        let numbers = self.by_row.get(&(op.author, op.row.clone())).map(Vec::as_slice).unwrap_or_default();
+        let later = numbers.iter().rev().take_while(|other| **other > number).filter_map(|other| self.op(*other));
+        later.into_iter().any(|other| other.kind == OpKind::Delete)
+    }
+
+    /// The author is gone: nobody can be told what becomes of the write.
+    pub(crate) fn abandon(&mut self, number: u32) {
+        if let Some(op) = self.op_mut(number).filter(|op| op.fate == Fate::Open && op.applied.is_none()) {
+            op.fate = Fate::Abandoned;
+        }
+    }
+
+    /// The writes that the client's name of an operation stands for.
+    pub(crate) fn named(&self, author: Author, name: &str) -> Vec<u32> {
+        self.names.get(&(author, name.to_owned())).map(|(numbers, _)| numbers.clone()).unwrap_or_default()
+    }
+
+    /// The durable states of a row, oldest first.
+    pub(crate) fn versions(&self, row: &Row) -> &[Version] {
+        self.history.get(row).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// Every row that was ever there.
+    pub(crate) fn known_rows(&self) -> impl Iterator<Item = &Row> {
+        self.history.keys()
+    }
+
+    /// Everything durable has ids up to this.
+    pub(crate) fn head(&self) -> SyncId {
+        self.head
+    }
+
+    /// After everything healed: each write was applied, or its author knows that it was not.
+    pub(crate) fn check_nothing_lost(&self) -> Check {
+        for (number, op) in self.ops() {
+            let accounted = op.applied.is_some() || op.fate != Fate::Open || self.is_superseded(number);
+            if !accounted {
+                return broken("lost", format!("write {number} was neither applied nor rejected: {op:?}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a row of the reference is shown to a participant with these groups.
+    pub(crate) fn shows(&self, groups: &BTreeSet<String>, row: &Row) -> bool {
+        if groups.contains(&format!("org:{}", shop::ORGANIZATION)) {
+            return true;
+        }
+        let member = |row: &Row, name: &str| self.rows.get(row)?.members.get(name).cloned();
+        let task = match row.0 {
+            shop::TASKS => Some(row.clone()),
+            shop::NOTES => member(row, "taskId").and_then(|id| Some((shop::TASKS, text_of(&id)?))),
+            _ => None,
+        };
+        let team = task.and_then(|task| text_of(&member(&task, "teamId")?));
+        team.is_some_and(|team| groups.contains(&format!("team:{team}")))
+    }
+
+    /// The rows that should be, with whether they are archived.
+    pub(crate) fn rows(&self) -> impl Iterator<Item = (&Row, bool)> {
+        self.rows.iter().map(|(row, known)| (row, known.archived))
+    }
+}
+
+fn text_of(raw: &str) -> Option<String> {
+    Value::parse(raw).ok()?.as_str().map(std::borrow::Cow::into_owned)
+}
+
+impl RefRow {
+    /// A text's members without what the server adds.
+    fn read(text: &str) -> Self {
+        const STAMPS: [&str; 4] = ["organizationId", "createdBy", "createdAt", "updatedAt"];
+        let mut row = Self::default();
+        let Ok(value) = Value::parse(text) else { return row };
+        for (key, member) in value.members() {
+            let key = key.decode();
+            if key == "archivedAt" {
+                row.archived = !member.is_null();
+            } else if !STAMPS.contains(&key.as_ref()) {
+                row.members.insert(key.into_owned(), member.raw.to_owned());
+            }
+        }
+        row
+    }
+}
+
+/// A number that stands for a row's text, whatever the order of its members.
+pub(crate) fn fingerprint(text: &str) -> u64 {
+    let Ok(value) = Value::parse(text) else { return 0 };
+    let members: BTreeMap<_, _> = value.members().map(|(key, member)| (key.decode(), member.raw)).collect();
+    let mut hash = crate::trace::Hash::default();
+    for (key, raw) in members {
+        hash.text(&key);
+        hash.text(raw);
+    }
+    hash.value()
+}

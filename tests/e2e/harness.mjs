@@ -1,0 +1,186 @@
+// What every end-to-end test needs: a real server on a free port, a real browser, and pages that complain.
+//
+// `cargo xtask e2e` sets ABLO_SERVER and CHROMIUM. Everything that a test starts ends with it.
+
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { after } from 'node:test';
+import { fileURLToPath, pathToFileURL } from 'node:url';
+import { chromium } from 'playwright-core';
+import makeSchema from './pages/schema.js';
+
+export const ROOT = fileURLToPath(new URL('../..', import.meta.url));
+const SERVER = process.env.ABLO_SERVER ?? join(ROOT, 'target/release/ablo-server');
+const CHROMIUM = process.env.CHROMIUM ?? '/usr/bin/chromium';
+const CHROMIUM_ARGS = [
+  ...['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking'],
+  ...['--disable-component-update', '--disable-sync', '--disable-dev-shm-usage'],
+];
+const ORGANIZATION = 'acme';
+
+/** Options for a server as `cargo xtask demo` starts it. */
+export const DEMO = {
+  args: ['--schema', join(ROOT, 'www/schema.json'), '--keys', join(ROOT, 'www/dev-keys.json'), '--static', join(ROOT, 'www')],
+};
+
+/** What the browser itself says when there is no server. */
+export const NO_SERVER = [/net::ERR_/, /WebSocket connection to/, /WebSocket is closed/];
+
+/** The SDK as Node sees it: for building schemas, and for the test that importing it is safe. */
+export const sdk = await import(pathToFileURL(join(ROOT, 'pkg/schema.js')).href);
+
+const KEYS = [
+  key('ek_test_ada', 'user', 'ada'),
+  key('ek_test_grace', 'user', 'grace'),
+  key('rk_test_bot', 'agent', 'bot'),
+  key('rk_test_reader', 'agent', 'reader', { operations: ['projects.*'] }),
+  key('sk_test_backend', 'system', 'backend'),
+];
+
+function key(token, participantKind, participantId, more = {}) {
+  return { token, participantKind, participantId, organizationId: ORGANIZATION, ...more };
+}
+
+/** A running `ablo-server` that can be stopped and started again with the same address and data. */
+export class Server {
+  #t;
+  #dir;
+  #args;
+  #process;
+  #exited;
+  #stderr = '';
+  port = 0;
+
+  /**
+   * @param options `seed` puts rows into the empty database, `args` replaces the default schema, keys and pages
+   */
+  static async start(t, { seed, args } = {}) {
+    const server = new Server();
+    server.#t = t;
+    server.#dir = await mkdtemp(join(tmpdir(), 'ablo-e2e-'));
+    t.after(async () => {
+      await server.stop('SIGKILL');
+      await rm(server.#dir, { recursive: true, force: true });
+    });
+    const file = async (name, value) => {
+      await writeFile(join(server.#dir, name), JSON.stringify(value));
+      return join(server.#dir, name);
+    };
+    server.#args = args?.slice() ?? [
+      ...['--schema', await file('schema.json', sdk.toSchemaJSON(makeSchema(sdk)))],
+      ...['--keys', await file('keys.json', KEYS)],
+      ...['--static', `/e2e=${join(ROOT, 'tests/e2e/pages')}`],
+    ];
+    server.#args.push('--db', join(server.#dir, 'rows.db'), '--log', 'warn', '--static', `/pkg=${join(ROOT, 'pkg')}`);
+    if (seed !== undefined) server.#args.push('--seed-file', await file('seed.json', seed), '--seed-organization', ORGANIZATION);
+    await server.run();
+    return server;
+  }
+
+  /** Starts the process; after the first time on the port that it had. */
+  async run() {
+    const child = spawn(SERVER, ['--listen', `127.0.0.1:${this.port}`, ...this.#args], { stdio: ['ignore', 'pipe', 'pipe'] });
+    this.#process = child;
+    this.#exited = new Promise((resolve) => child.once('exit', resolve));
+    child.stderr.on('data', (chunk) => (this.#stderr += chunk));
+    const lines = createInterface({ input: child.stdout });
+    const first = await Promise.race([
+      new Promise((resolve) => lines.once('line', resolve)),
+      new Promise((_, reject) => child.once('error', reject)),
+      this.#exited.then((code) => assert.fail(`${SERVER} ended with ${code}: ${this.#stderr}`)),
+    ]);
+    this.port = Number(new URL(/http:\S+/.exec(first)[0]).port);
+  }
+
+  get url() {
+    return `http://127.0.0.1:${this.port}`;
+  }
+
+  /** Ends the process and waits until it is gone. */
+  async stop(signal = 'SIGTERM') {
+    this.#process?.kill(signal);
+    await this.#exited;
+  }
+
+  /** The text of an answer. With a `body`, or the `text` of one that JSON.stringify would not write, a POST. */
+  async fetch(path, { token = 'sk_test_backend', body, text = body && JSON.stringify(body), headers } = {}) {
+    const response = await fetch(`${this.url}/api${path}`, {
+      method: text === undefined ? 'GET' : 'POST',
+      body: text,
+      headers: { authorization: `Bearer ${token}`, 'content-type': 'application/json', ...headers },
+    });
+    const answer = await response.text();
+    if (!response.ok) throw new Error(`${path}: ${response.status} ${answer}`);
+    return answer;
+  }
+
+  /** All rows of a model, as the server has them. */
+  async rows(typename) {
+    return JSON.parse(await this.fetch('/sync/bootstrap')).models[typename];
+  }
+
+  /** A commit from outside, as another participant. */
+  async commit(...operations) {
+    const clientTxId = crypto.randomUUID();
+    const body = { clientTxId, idempotencyKey: clientTxId, operations };
+    return JSON.parse(await this.fetch('/v1/commits', { body, headers: { 'idempotency-key': clientTxId }, token: 'rk_test_bot' }));
+  }
+}
+
+let launched;
+
+async function browser() {
+  launched ??= chromium.launch({ executablePath: CHROMIUM, args: CHROMIUM_ARGS });
+  return launched;
+}
+
+after(async () => (await launched)?.close());
+
+/** A browser of somebody: pages of one context share storage, contexts share nothing. */
+export async function openContext(t, options = {}) {
+  const context = await (await browser()).newContext(options);
+  t.after(() => context.close());
+  return context;
+}
+
+/**
+ * Opens a page. The test fails when the page reports an error that none of `page.expected` fits; `page.requests` lists the
+ * addresses that it asked for.
+ */
+export async function openPage(t, server, { path = '/e2e/lab.html', context, ready = () => globalThis.isLoaded, expected = [] } = {}) {
+  const page = await (context ?? (await openContext(t))).newPage();
+  const errors = [];
+  page.expected = [...expected];
+  page.requests = [];
+  page.on('request', (request) => page.requests.push(new URL(request.url()).pathname));
+  page.on('pageerror', (error) => errors.push(error.stack ?? String(error)));
+  page.on('console', (message) => {
+    if (['error', 'warning'].includes(message.type())) errors.push(`${message.type()}: ${message.text()}`);
+  });
+  t.after(() => {
+    const unexpected = errors.filter((text) => !page.expected.some((pattern) => pattern.test(text)));
+    assert.deepEqual(unexpected, [], 'the page reported errors');
+  });
+  await page.goto((server.url ?? server) + path);
+  if (ready) await page.waitForFunction(ready);
+  return page;
+}
+
+/** The page of a client that is ready, as `window.ablo`. */
+export async function openClient(t, server, { options = {}, ...rest } = {}) {
+  const page = await openPage(t, server, rest);
+  await page.evaluate(async (given) => {
+    globalThis.ablo = make(given);
+    await ablo.ready();
+  }, options);
+  return page;
+}
+
+/** How often the page asked for a path that ends so. */
+export function countRequests(page, end) {
+  return page.requests.filter((path) => path.endsWith(end)).length;
+}

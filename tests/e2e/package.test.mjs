@@ -1,0 +1,100 @@
+// The package itself: where it loads, what importing it does, how it ends, and that what the documents say is true.
+
+import assert from 'node:assert/strict';
+import { execFile } from 'node:child_process';
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { promisify } from 'node:util';
+import { DEMO, openClient, openPage, ROOT, Server } from './harness.mjs';
+
+test('importing it in Node does nothing', async () => {
+  const program = `
+    import { Ablo, AbloError } from ${JSON.stringify(join(ROOT, 'pkg/index.js'))};
+    import { defineSchema, field, model } from ${JSON.stringify(join(ROOT, 'pkg/schema.js'))};
+    const schema = defineSchema({ tasks: model({ title: field.string() }) });
+    const ablo = Ablo({ schema, apiKey: 'ek_test_x', baseURL: 'http://127.0.0.1:1' });
+    console.log(typeof Ablo, AbloError.name, ablo.tasks.getAll().length, ablo.tasks.get('x'), ablo.status.connection.state);
+  `;
+  const { stdout, stderr } = await promisify(execFile)(process.execPath, ['--input-type=module', '-e', program]);
+  assert.equal(stderr, '');
+  assert.equal(stdout.trim(), 'function AbloError 0 undefined idle');
+});
+
+test('it loads from a plain page, and fetches one module and nothing else', async (t) => {
+  const server = await Server.start(t);
+  const page = await openPage(t, server);
+  await page.waitForLoadState('networkidle');
+  const before = page.requests.filter((path) => path.endsWith('.wasm'));
+  await page.evaluate(async () => {
+    globalThis.ablo = make();
+    await ablo.ready();
+  });
+  assert.deepEqual(before, [], 'importing loads no module');
+  assert.equal(page.requests.filter((path) => path.endsWith('.wasm')).length, 1);
+  assert.equal(page.requests.filter((path) => path.endsWith('/sync/bootstrap')).length, 1);
+});
+
+test('dispose ends everything', async (t) => {
+  const server = await Server.start(t);
+  const page = await openClient(t, server);
+  const sockets = [];
+  page.on('websocket', (socket) => sockets.push(socket));
+  const other = await openPage(t, server);
+  const facts = await page.evaluate(async () => {
+    let calls = 0;
+    ablo.tasks.onChange(() => (calls += 1));
+    await ablo.tasks.create({ id: 'a', data: { title: 'x' }, wait: 'confirmed' });
+    ablo.setOffline(true);
+    const pending = outcome(ablo.tasks.create({ id: 'b', data: { title: 'y' }, wait: 'confirmed' }));
+    const before = calls;
+    await Promise.all([ablo.dispose(), ablo.dispose()]);
+    const after = await outcome(ablo.tasks.create({ data: { title: 'z' } }));
+    return { pending: (await pending).code, after: after.code, calls: calls - before, rows: ablo.tasks.getAll().length };
+  });
+  assert.deepEqual(facts, { pending: 'client_disposed', after: 'client_disposed', calls: 0, rows: 0 });
+  const asked = page.requests.length;
+  await server.commit({ action: 'update', model: 'tasks', id: 'a', data: { title: 'more' } });
+  await other.evaluate(async () => {
+    globalThis.ablo = make();
+    await ablo.ready();
+    await until(() => ablo.tasks.get('a')?.title === 'more');
+  });
+  assert.equal(page.requests.length, asked, 'no request after dispose');
+  assert.equal(sockets.length, 0, 'no socket after dispose');
+});
+
+test('the schema of the demo is the same on both sides', async (t) => {
+  const server = await Server.start(t, DEMO);
+  const page = await openPage(t, server, { path: '/schema.json', ready: null, expected: [/favicon/, /404/] });
+  const [fromCode, fromFile] = await page.evaluate(async () => {
+    const map = document.createElement('script');
+    map.type = 'importmap';
+    map.textContent = JSON.stringify({ imports: { 'ablo-wasm': '/pkg/index.js' } });
+    document.head.append(map);
+    const { schema } = await import('/schema.js');
+    const { toSchemaJSON } = await import('/pkg/schema.js');
+    return [JSON.parse(JSON.stringify(toSchemaJSON(schema))), await (await fetch('/schema.json')).json()];
+  });
+  assert.deepEqual(fromFile, fromCode, 'www/schema.json is not toSchemaJSON(schema) of www/schema.js');
+});
+
+test('the example in the README runs', async (t) => {
+  const text = await readFile(join(ROOT, 'README.md'), 'utf8');
+  const example = /^##+ Usage\b.*?^```js\n(.*?)^```/ms.exec(text)?.[1];
+  assert.ok(example, 'README.md has a block of js below the heading "Usage"');
+  const server = await Server.start(t);
+  const page = await openPage(t, server, { expected: [] });
+  // The page plays the application's backend; hosts that the example names are this server.
+  await page.route('**/api/session', (route) => route.fulfill({ status: 200, body: 'ek_test_ada' }));
+  const logged = [];
+  page.on('console', (message) => logged.push(message.text()));
+  const module = example
+    .replaceAll(/from 'ablo-wasm(\/schema)?'/g, (_, entry) => `from '${server.url}/pkg/${entry ? 'schema' : 'index'}.js'`)
+    .replaceAll(/baseURL: (['"]).*?\1/g, `baseURL: '${server.url}'`);
+  const result = await page.evaluate(async (source) => {
+    const url = URL.createObjectURL(new Blob([source], { type: 'text/javascript' }));
+    return outcome(import(url).then(() => 'ran'));
+  }, module);
+  assert.equal(result.value, 'ran', JSON.stringify(result));
+});

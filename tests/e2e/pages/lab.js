@@ -1,0 +1,63 @@
+// An empty page with the package on it, and a few words that tests use in `page.evaluate`.
+
+import * as sdk from '/pkg/index.js';
+import makeSchema from './schema.js';
+
+const TIMEOUT_MS = 15_000;
+
+const schema = makeSchema(sdk);
+
+/** A client with the key of Ada. */
+function make(options = {}) {
+  return sdk.Ablo({ schema, baseURL: location.origin, apiKey: 'ek_test_ada', ...options });
+}
+
+/** Waits until `condition` is true, looking after every task of the browser. */
+async function until(condition, what = String(condition)) {
+  const end = performance.now() + TIMEOUT_MS;
+  for (;;) {
+    const value = await condition();
+    if (value) return value;
+    if (performance.now() > end) throw new Error(`never came: ${what}`);
+    await turn();
+  }
+}
+
+/** Lets the browser do one task. */
+function turn() {
+  return new Promise((resolve) => {
+    const { port1, port2 } = new MessageChannel();
+    port1.onmessage = () => {
+      port1.close();
+      resolve();
+    };
+    port2.postMessage(null);
+  });
+}
+
+/** What a promise came to, in a form that leaves the page. */
+async function outcome(promise) {
+  try {
+    return { value: (await promise) ?? null };
+  } catch (error) {
+    return { name: error.name, code: error.code, param: error.param, message: error.message, isAblo: error instanceof sdk.AbloError };
+  }
+}
+
+/** A socket of our own: collects the deltas after `from`, in the order in which the server tells them. */
+async function deltasSince(from, token = 'ek_test_grace') {
+  const address = location.origin.replace('http', 'ws');
+  const socket = new WebSocket(`${address}/api/sync/ws?cursor=`, [`ablo.bearer.${token}`, 'ablo.sync.v1']);
+  const answer = await new Promise((resolve, reject) => {
+    socket.onerror = () => reject(new Error('the socket failed'));
+    socket.onopen = () => socket.send(JSON.stringify({ type: 'sync_request', payload: { cursor: null, lastSyncId: from } }));
+    socket.onmessage = ({ data }) => {
+      const frame = JSON.parse(data);
+      if (frame.type === 'sync_response') resolve(frame.payload);
+    };
+  });
+  socket.close();
+  return (answer.deltas ?? []).map((delta) => ({ ...delta, data: typeof delta.data === 'string' ? JSON.parse(delta.data) : delta.data }));
+}
+
+Object.assign(globalThis, { sdk, schema, make, until, turn, outcome, deltasSince, isLoaded: true });
