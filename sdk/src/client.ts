@@ -1,6 +1,6 @@
 /** `Ablo()`: makes a client. Nothing is loaded, stored or sent before its first use. */
 
-import { AbloError, toAbloError } from './errors.js';
+import { AbloError, invalid, toAbloError } from './errors.js';
 import { type AbloEvents, listen, type MutationFailure } from './events.js';
 import { createCommits } from './commits.js';
 import { defineLater } from './later.js';
@@ -12,6 +12,7 @@ import { toSchemaJSON } from './schema/json.js';
 import { Session } from './session.js';
 import { type Status, StatusReader, type SyncStatus } from './status.js';
 import type { CommitClient, ModelsOf } from './types.js';
+import { show } from './values.js';
 
 /** What every client has besides its models. */
 export interface AbloClient<S> {
@@ -101,7 +102,8 @@ export function Ablo<S extends Schema>(options: AbloOptions<S>): Ablo<S> {
 
 function createClient(settings: Settings): AbloClient<Schema> {
   const { schema, deferred } = settings;
-  let token = settings.authToken;
+  /** Set by `setAuthToken`; afterwards the core knows better. */
+  let token: string | undefined;
   let resolver = settings.credential;
   let starting: Promise<void> | undefined;
   let disposing: Promise<void> | undefined;
@@ -114,7 +116,7 @@ function createClient(settings: Settings): AbloClient<Schema> {
       ...settings.core,
       ...(settings.apiKey === null ? {} : { apiKey: settings.apiKey }),
       ...(resolver === null ? {} : { apiKeyFunction: true }),
-      ...(token === null ? {} : { authToken: token }),
+      ...((token ?? settings.authToken) === null ? {} : { authToken: (token ?? settings.authToken)! }),
     }),
     credential: resolver,
     fetch: settings.fetch,
@@ -174,10 +176,13 @@ function createClient(settings: Settings): AbloClient<Schema> {
       session.send((core, ticket) => core.confirmation(ticket, String(typename), String(id)), nothing),
     commits: createCommits(session),
     setAuthToken(next) {
+      if (typeof next !== 'string' || next === '') {
+        throw invalid('invalid_options', `a token must be a non-empty string, got ${show(next)}`, 'token');
+      }
       token = next;
       session.core?.setToken(next);
     },
-    getAuthToken: async () => session.core?.token() ?? settings.apiKey ?? token,
+    getAuthToken: async () => session.core?.token() ?? token ?? settings.apiKey ?? settings.authToken,
     setCredentialRefresher(next) {
       resolver = next;
       session.setCredential(next);

@@ -22,42 +22,46 @@ const STATES = ['live', 'archived', 'all'];
 const DIRECTIONS = ['asc', 'desc'];
 
 /**
- * A string that two option objects share exactly when they ask for the same; filters left out. Written by hand because
- * it is most of the cost of a repeated `getAll`: JSON.stringify takes three times as long. Lengths keep one part from
+ * A string that two option objects share only when they ask for the same; filters left out. Written by hand because it
+ * is most of the cost of a repeated `getAll`: JSON.stringify takes three times as long. Lengths keep one part from
  * running into the next.
  */
 export function cacheKey(options: LocalOptions | undefined): string {
   if (options === undefined) return '';
   let key = '';
-  const { where, orderBy } = options;
+  for (const name in options) {
+    if (name === 'where') key += conditionsKey(options.where);
+    else if (name === 'orderBy') for (const field in options.orderBy) key += `^${field}:${options.orderBy[field]};`;
+    else if (name === 'limit' || name === 'offset' || name === 'state') key += `|${name}${options[name]}`;
+    // Here and not only where the text is made: an option that is none must not slip through on a hit.
+    else if (name !== 'filter') checkKeys(options, LOCAL_KEYS, 'invalid_options', 'read option');
+  }
+  return key;
+}
+
+function conditionsKey(where: LocalOptions['where']): string {
+  let key = '';
   for (const field in where) {
     const value = where[field];
-    const text =
-      typeof value === 'string'
-        ? `"${value.length}:${value}`
-        : typeof value === 'object'
-          ? JSON.stringify(value)
-          : value;
-    key += `${field.length}:${field}${String(text)};`;
+    key += `${field.length}:${field}`;
+    if (typeof value === 'string') key += `"${value.length}:${value}`;
+    else key += typeof value === 'object' ? JSON.stringify(value) : String(value);
+    key += ';';
   }
-  for (const field in orderBy) key += `^${field.length}:${field}${orderBy[field]};`;
-  return `${key}|${options.limit}|${options.offset}|${options.state}`;
+  return key;
 }
 
 /** The text of a local read, or undefined when it asks for everything in any order. */
 export function queryText(model: ModelDef, options: LocalOptions | undefined): string | undefined {
   if (options === undefined) return undefined;
   checkKeys(options, LOCAL_KEYS, 'invalid_options', 'read option');
-  const { filter, limit, offset } = options;
-  if (filter !== undefined && typeof filter !== 'function') {
-    throw invalid('invalid_options', `filter must be a function, got ${show(filter)}`, 'filter');
-  }
+  const { where, orderBy, limit, offset } = options;
   const query: Record<string, unknown> = {};
-  if (options.where) query['where'] = localWhere(model, options.where);
-  const { orderBy } = options;
+  if (where) query['where'] = localWhere(model, where);
   if (orderBy !== undefined) {
-    if (!isPlainObject(orderBy))
+    if (!isPlainObject(orderBy)) {
       throw invalid('invalid_options', `orderBy must be an object, got ${show(orderBy)}`, 'orderBy');
+    }
     checkField(model, orderBy, 'orderBy');
     for (const [field, direction] of Object.entries(orderBy)) oneOf(direction, DIRECTIONS, `orderBy.${field}`);
     query['orderBy'] = orderBy;
@@ -67,6 +71,23 @@ export function queryText(model: ModelDef, options: LocalOptions | undefined): s
   const state = oneOf(options.state, STATES, 'state');
   if (state !== undefined && state !== 'live') query['state'] = state;
   return Object.keys(query).length === 0 ? undefined : JSON.stringify(query);
+}
+
+/**
+ * For reads with a filter function: the options without filter and window, which is what the core is asked, and how to
+ * get from those rows to the result. A filter needs every row that `where` lets through.
+ */
+export function splitFilter<T>(options: LocalOptions): { bare: LocalOptions; select: (rows: readonly T[]) => T[] } {
+  const { filter, limit = 0, offset = 0, ...bare } = options;
+  if (typeof filter !== 'function') {
+    throw invalid('invalid_options', `filter must be a function, got ${show(filter)}`, 'filter');
+  }
+  checkCount(limit, 'limit');
+  checkCount(offset, 'offset');
+  return {
+    bare,
+    select: (rows) => rows.filter((row) => filter(row)).slice(offset, limit === 0 ? undefined : offset + limit),
+  };
 }
 
 /** The text of `list`. The core checks the values; here only what JSON would hide from it. */
@@ -85,15 +106,6 @@ export function retrieveText(params: Readonly<Record<string, unknown>>): string 
   checkKeys(params, RETRIEVE_KEYS, 'invalid_options', 'read option');
   checkId(params['id']);
   return JSON.stringify(params);
-}
-
-/** Applies `offset` and `limit` to rows that a filter function has left. A limit of 0 is none. */
-export function windowOf<T>(rows: T[], options: LocalOptions | undefined): T[] {
-  const offset = options?.offset ?? 0;
-  const limit = options?.limit || Infinity;
-  checkCount(options?.limit, 'limit');
-  checkCount(options?.offset, 'offset');
-  return offset === 0 && limit >= rows.length ? rows : rows.slice(offset, offset + limit);
 }
 
 function localWhere(model: ModelDef, where: unknown): Record<string, unknown> {

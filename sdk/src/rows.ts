@@ -7,7 +7,7 @@
  */
 
 import type { Core } from './boundary.js';
-import { type LocalOptions, queryText, cacheKey, windowOf } from './reads.js';
+import { cacheKey, type LocalOptions, queryText, splitFilter } from './reads.js';
 import type { ModelDef } from './schema/model.js';
 import { isWellFormed } from './values.js';
 
@@ -65,14 +65,14 @@ export class RowCache {
   }
 
   getAll(options: LocalOptions | undefined): readonly Row[] {
-    const filter = options?.filter;
-    const answer = this.#answer(filter === undefined ? options : { ...options, limit: undefined, offset: undefined });
-    if (filter === undefined) return answer.rows;
-    const result = windowOf(answer.rows.filter(filter), options);
-    const same = answer.filtered.find((previous) => sameRows(previous, result));
+    if (options?.filter === undefined) return this.#answer(options).rows;
+    const { bare, select } = splitFilter<Row>(options);
+    const { rows, filtered } = this.#answer(bare);
+    const result = select(rows);
+    const same = filtered.find((previous) => sameRows(previous, result));
     if (same !== undefined) return same;
-    if (answer.filtered.length === FILTERED_MAX) answer.filtered.shift();
-    answer.filtered.push(Object.freeze(result));
+    if (filtered.length === FILTERED_MAX) filtered.shift();
+    filtered.push(Object.freeze(result));
     return result;
   }
 

@@ -1,7 +1,7 @@
 /** Live lists: what `onChange` keeps up to date. */
 
 import type { Core } from './boundary.js';
-import { type LocalOptions, queryText, windowOf } from './reads.js';
+import { type LocalOptions, queryText, splitFilter } from './reads.js';
 import { reportThrown } from './report.js';
 import { compact, type Row, type RowCache } from './rows.js';
 import type { ModelDef } from './schema/model.js';
@@ -17,8 +17,6 @@ const EDIT_LENGTH = 3;
 
 /**
  * Opens a live list and calls back at once. Returns the way to close it, which may be called more than once.
- *
- * A filter function needs every row that `where` lets through, so the core is then asked without `limit` and `offset`.
  */
 export function openView(
   session: Session,
@@ -27,13 +25,9 @@ export function openView(
   callback: (rows: readonly Row[]) => void,
   options: LocalOptions | undefined,
 ): () => void {
-  const bare = options?.filter === undefined ? options : { ...options, limit: undefined, offset: undefined };
-  windowOf([], options);
-  const text = queryText(model, bare);
-  const cache = session.models[index]!;
-  const filter = options?.filter;
-  const select = filter && ((rows: Row[]) => windowOf(rows.filter(filter), options));
-  const view = new View(session, cache, callback, select);
+  const split = options?.filter === undefined ? undefined : splitFilter<Row>(options);
+  const text = queryText(model, split?.bare ?? options);
+  const view = new View(session, session.models[index]!, callback, split?.select);
   view.open(index, text);
   return () => view.close();
 }

@@ -226,11 +226,12 @@ pub fn normalize_base_url(text: &str) -> Result<String, Error> {
     while let Some(shorter) = rest.strip_suffix('/') {
         rest = shorter;
     }
-    let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let end = rest.bytes().position(|byte| byte == b'/').unwrap_or(rest.len());
+    let (host, path) = (rest.get(..end).unwrap_or_default(), rest.get(end..).unwrap_or_default());
     if host.is_empty() {
         return Err(Error::local("base_url_missing", "baseURL names no host").param("baseURL"));
     }
-    if host.contains('@') {
+    if host.bytes().any(|byte| byte == b'@') {
         return Err(Error::local("invalid_options", "baseURL must not contain credentials").param("baseURL"));
     }
     Ok(if RETIRED_HOSTS.contains(&host) {

@@ -16,6 +16,7 @@ pub mod queue;
 pub mod rng;
 pub mod schema;
 pub mod snapshot;
+pub mod sort;
 pub mod time;
 pub mod wire;
 

@@ -227,7 +227,9 @@ test('tokens', async () => {
   const ablo = makeClient({ apiKey: 'pk_1', authToken: undefined });
   assert.equal(await ablo.getAuthToken(), 'pk_1');
   ablo.nudgeReconnect();
+  assert.throws(() => ablo.setAuthToken(undefined), { param: 'token' });
   ablo.setAuthToken('ek_9');
+  assert.equal(await ablo.getAuthToken(), 'ek_9');
   await ablo.ready();
   const core = page.cores.at(-1);
   assert.equal(core.config.authToken, 'ek_9');

@@ -128,10 +128,13 @@ test('keys of the query cache do not run into each other', async () => {
 
 test('wrong read options are refused and name what is wrong', async () => {
   const { ablo } = await readyClient([task('t1')]);
+  // Remembered answers do not hide mistakes.
+  ablo.tasks.getAll();
+  ablo.tasks.getAll({});
   for (const [options, param] of [
     [{ sort: 'rank' }, 'sort'],
     [{ where: { titel: 'x' } }, 'where.titel'],
-    [{ where: [] }, 'where'],
+    [{ where: [['rank', 1]] }, 'where'],
     [{ where: { rank: Number.NaN } }, 'where'],
     [{ orderBy: { rank: 'up' } }, 'orderBy.rank'],
     [{ orderBy: { rnk: 'asc' } }, 'orderBy.rnk'],

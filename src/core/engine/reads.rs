@@ -3,6 +3,7 @@
 //! Identical reads share one request. Only a complete answer marks a query as known; a failure is the caller's to see
 //! and is never remembered as emptiness. Rows go into the pool as confirmed rows, so live views see them too.
 
+use crate::core::sort::sorted_indices;
 use std::collections::VecDeque;
 
 use super::{Engine, Task};
@@ -193,7 +194,7 @@ impl Engine {
         let mut condition = String::from("[\"id\",\"IN\",");
         write_array(&mut condition, &ids, |out, id| write_str(out, id));
         condition.push(']');
-        let request = request_text(&definition.typename, &[condition], None, None, &[]);
+        let request = request_text(&definition.typename, &[&condition], None, None, &[]);
         let fetch = Fetch { ids, ..self.new_fetch(model, Vec::new()) };
         self.fetch(fetch, request);
     }
@@ -446,8 +447,9 @@ fn parse_options(model: &Model, root: Value<'_>) -> Result<ReadOptions, Error> {
     }
     let limit = if id.is_some() { Some(1) } else { limit };
     // Clauses in another order are the same query.
-    let mut sorted = conditions;
-    sorted.sort();
+    let places = sorted_indices(conditions.len(), &mut |a, b| conditions.get(a).cmp(&conditions.get(b)));
+    let sorted: Vec<&str> =
+        places.iter().filter_map(|&index| conditions.get(index as usize).map(String::as_str)).collect();
     let names: Vec<&str> = related.iter().map(|relation| relation.name.as_str()).collect();
     let request_order = order.first().map(|(field, direction)| {
         (model.column_of_field(field), if *direction == Direction::Descending { "desc" } else { "asc" })
@@ -460,7 +462,7 @@ fn parse_options(model: &Model, root: Value<'_>) -> Result<ReadOptions, Error> {
 /// The body of `POST /sync/query` for one query.
 fn request_text(
     typename: &str,
-    conditions: &[String],
+    conditions: &[&str],
     order: Option<&(String, &str)>,
     limit: Option<usize>,
     related: &[&str],

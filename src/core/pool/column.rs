@@ -6,6 +6,7 @@
 //! those behind the beginning that all share, or all digits of a timestamp. Deliberately knows no rows: the table supplies the
 //! text of a row when a comparison needs it.
 
+use crate::core::sort::sorted_indices;
 use std::borrow::Cow;
 use std::cmp::Ordering;
 
@@ -294,8 +295,11 @@ impl Set {
                 Literal::Text(text) => set.texts.push(text.clone()),
             }
         }
-        set.numbers.sort_unstable();
-        set.texts.sort_unstable();
+        let Self { numbers, texts, .. } = &mut set;
+        let order = sorted_indices(numbers.len(), &mut |a, b| numbers.get(a).cmp(&numbers.get(b)));
+        *numbers = order.iter().filter_map(|&index| numbers.get(index as usize).copied()).collect();
+        let order = sorted_indices(texts.len(), &mut |a, b| texts.get(a).cmp(&texts.get(b)));
+        *texts = order.iter().filter_map(|&index| texts.get_mut(index as usize).map(std::mem::take)).collect();
         set
     }
 }

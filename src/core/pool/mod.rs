@@ -30,6 +30,7 @@ pub use view::EDITS_MAX;
 
 use super::id::{ModelIndex, SyncId};
 use super::schema::Schema;
+use crate::core::sort::sorted_indices;
 use rows::{Pack, Rows};
 use table::Table;
 use text::Chunks;
@@ -288,7 +289,8 @@ impl Pool {
             let news = table.views.iter_mut().filter_map(|view| view.take_news().then_some(ViewId(view.id)));
             changes.views.extend(news);
         }
-        changes.views.sort_unstable();
+        let order = sorted_indices(changes.views.len(), &mut |a, b| changes.views.get(a).cmp(&changes.views.get(b)));
+        changes.views = order.iter().filter_map(|&index| changes.views.get(index as usize).copied()).collect();
         changes
     }
 

@@ -4,6 +4,7 @@
 //! no view needs are limited in number; the least recently used goes first. Deliberately keeps no results: see
 //! [`super::view`].
 
+use crate::core::sort::sort_by;
 use std::cmp::Ordering;
 
 use super::column::{Cell, Column, Probe, Test, Texts};
@@ -138,7 +139,7 @@ impl Columns {
     /// Puts slots in the plan's order.
     pub(super) fn sort(&self, rows: &Rows, plan: &Plan, slots: &mut [u32]) {
         let texts = |slot| rows.settled_text(slot);
-        slots.sort_unstable_by(|&a, &b| self.compare(rows, plan, a, b, &texts));
+        sort_by(slots, &mut |a, b| self.compare(rows, plan, a, b, &texts));
     }
 
     /// All slots of the plan's result up to the end of its window, in order.

@@ -1,0 +1,656 @@
+//! The world: one clock, one list of events, several clients, one server.
+//!
+//! Everything happens in [`World::step`]: the next event is taken and handled, then whoever it concerned is checked.
+//! `net` moves frames and requests, `work` is what applications do, `fault` is what goes wrong.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ablo_wasm::core::error::Error;
+use ablo_wasm::core::id::TaskId;
+use ablo_wasm::core::input::{Command, Credential, Input, Ticket};
+use ablo_wasm::core::json::Value;
+use ablo_wasm::core::output::Output;
+use ablo_wasm::core::queue::RowKey;
+use ablo_wasm::core::time::Now;
+use ablo_wasm::core::wire::{ClientFrame, ServerFrame};
+
+use crate::bugs::Tamper;
+use crate::client::{Client, Persona, Source, Use};
+use crate::dice::Dice;
+use crate::fault::Fault;
+use crate::host::{self, Call, Host, LinkNo};
+use crate::net::{Link, Owner, Pending};
+use crate::oracle::{Author, Check, Oracle, Row, broken};
+use crate::plan::Plan;
+use crate::shop;
+use crate::trace::Trace;
+
+/// The wall clock at the beginning.
+const WALL_START: u64 = 1_782_900_000_000;
+/// Outputs of one call of an engine.
+const OUTPUTS_MAX: usize = 10_000;
+/// Events within one millisecond.
+const EVENTS_PER_MS_MAX: u32 = 20_000;
+/// After everything healed, the world must come to rest within this time.
+pub const HEAL_MS: u64 = 600_000;
+
+/// What will happen.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// A client's application does something.
+    Turn(usize),
+    /// The agent writes.
+    Agent,
+    /// A client's timer, set for this author.
+    Timer(usize, Author),
+    /// The server's timer.
+    ServerTimer,
+    /// The store is done with something.
+    Stored,
+    /// The next of what is on its way to the server.
+    Up(LinkNo),
+    /// The next of what is on its way to the client.
+    Down(LinkNo),
+    /// The browser gives up opening a socket.
+    OpenTimeout(LinkNo),
+    /// The server notices that a connection is dead.
+    ServerNotices(LinkNo),
+    /// A call reaches the server.
+    CallArrives(u64),
+    /// A call's answer, or its failure, reaches its owner.
+    CallDone(u64, Result<ablo_wasm::core::input::Response, String>),
+    /// The journal answers.
+    Journaled(usize, Author, TaskId, bool),
+    /// The application's credential function answers.
+    Credential(usize, Author, TaskId, Credential),
+    /// The application's credential function calls the backend.
+    Mint(usize, Author, TaskId),
+    /// Something goes wrong.
+    Fault,
+    /// Something that went wrong ends.
+    Repair(Fault),
+    /// Another client takes the place of one that is gone.
+    Reborn(usize),
+}
+
+/// What a run counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Events.
+    pub steps: u64,
+    /// Virtual time, in milliseconds.
+    pub virtual_ms: u64,
+    /// Writes issued.
+    pub writes: u64,
+    /// Commits that the server carried out.
+    pub commits: u64,
+    /// Commits sent again under their key.
+    pub repeats: u64,
+    /// Commits refused.
+    pub refusals: u64,
+    /// Writes rejected.
+    pub rejected: u64,
+    /// Sockets opened.
+    pub sockets: u64,
+    /// Snapshots loaded.
+    pub snapshots: u64,
+    /// Requests made.
+    pub requests: u64,
+    /// Requests that failed.
+    pub failures: u64,
+    /// Frames delivered to clients.
+    pub frames: u64,
+    /// Server crashes.
+    pub crashes: u64,
+    /// Clients that were replaced.
+    pub reborn: u64,
+    /// Journal writes.
+    pub journaled: u64,
+    /// Keys minted.
+    pub minted: u64,
+    /// Other faults.
+    pub faults: u64,
+}
+
+/// What a run is asked to be besides its seed.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Options {
+    pub(crate) tamper: Option<Tamper>,
+    pub(crate) keep_trace: bool,
+    pub(crate) loud: bool,
+}
+
+pub(crate) struct World {
+    pub(crate) plan: Plan,
+    pub(crate) options: Options,
+    pub(crate) now: u64,
+    sequence: u64,
+    events: BTreeMap<(u64, u64), Event>,
+    pub(crate) clients: Vec<Client>,
+    authors: Author,
+    pub(crate) host: Host,
+    pub(crate) oracle: Oracle,
+    pub(crate) links: BTreeMap<LinkNo, Link>,
+    pub(crate) next_link: LinkNo,
+    pub(crate) calls: BTreeMap<u64, Pending>,
+    pub(crate) next_call: u64,
+    pub(crate) net: Dice,
+    pub(crate) faults: Dice,
+    pub(crate) work: Dice,
+    seeds: Dice,
+    /// Every row that anybody has ever written to.
+    pub(crate) universe: Vec<RowKey>,
+    known: BTreeSet<Row>,
+    pub(crate) trace: Trace,
+    pub(crate) stats: Stats,
+    pub(crate) healing: bool,
+    pub(crate) turns: u64,
+    /// The server can be reached.
+    pub(crate) reachable: bool,
+    timer_at: Option<u64>,
+    stored_at: Option<u64>,
+    this_ms: (u64, u32),
+}
+
+impl World {
+    pub(crate) fn new(seed: u64, plan: Plan, options: Options) -> Self {
+        let mut setup = Dice::new(seed, 2);
+        let all = BTreeSet::from([format!("org:{}", shop::ORGANIZATION)]);
+        let personas: Vec<Persona> = (0..plan.clients)
+            .map(|no| {
+                let user = format!("u{no}");
+                let restricted = plan.on.restricted && no > 0 && setup.percent(50);
+                let mut groups = if restricted {
+                    BTreeSet::from([format!("team:{}", setup.pick(&shop::TEAMS))])
+                } else {
+                    all.clone()
+                };
+                groups.insert(format!("user:{user}"));
+                let source = match setup.below(100) {
+                    0..50 => Source::Fixed,
+                    50..85 => Source::Function,
+                    _ if restricted => Source::Fixed,
+                    _ => Source::Exchange,
+                };
+                // An exchanged key has its organization's group only.
+                let groups = if source == Source::Exchange { all.clone() } else { groups };
+                Persona { user, groups, source, durable: plan.on.journal && setup.percent(60) }
+            })
+            .collect();
+        let mut keys = vec![
+            host::fixed_key(host::SECRET, "root", all.clone()),
+            host::fixed_key(host::AGENT_KEY, "agent", all),
+        ];
+        keys.extend(personas.iter().map(|who| host::fixed_key(&who.token(), &who.user, who.groups.clone())));
+        let mut host = Host::new(seed, keys, options.tamper);
+        host.store_ms = if plan.on.slow_store { *setup.pick(&[5, 50, 300]) } else { 0 };
+        let mut world = Self {
+            now: 0,
+            sequence: 0,
+            events: BTreeMap::new(),
+            clients: Vec::new(),
+            authors: crate::oracle::AGENT,
+            host,
+            oracle: Oracle::default(),
+            links: BTreeMap::new(),
+            next_link: 0,
+            calls: BTreeMap::new(),
+            next_call: 0,
+            net: Dice::new(seed, 3),
+            faults: Dice::new(seed, 4),
+            work: Dice::new(seed, 5),
+            seeds: Dice::new(seed, 6),
+            universe: Vec::new(),
+            known: BTreeSet::new(),
+            trace: Trace::new(options.keep_trace, options.loud),
+            stats: Stats::default(),
+            healing: false,
+            turns: plan.turns,
+            reachable: true,
+            timer_at: None,
+            stored_at: None,
+            this_ms: (0, 0),
+            plan,
+            options,
+        };
+        for (no, persona) in personas.into_iter().enumerate() {
+            world.populate(no, persona);
+        }
+        world
+    }
+
+    /// Starts the clients, the applications and the trouble.
+    fn begin(&mut self) -> Check {
+        for no in 0..self.clients.len() {
+            self.start_client(no)?;
+            let pause = self.work.below(self.plan.pace_ms);
+            self.at(pause, Event::Turn(no));
+        }
+        if self.plan.on.agent {
+            self.at(self.plan.pace_ms, Event::Agent);
+        }
+        self.at(self.plan.fault_pace_ms, Event::Fault);
+        Ok(())
+    }
+
+    /// Plays the whole seed.
+    pub(crate) fn play(&mut self) -> Check {
+        self.begin()?;
+        while self.turns > 0 {
+            if !self.step()? {
+                return broken("stuck", "nothing more will happen");
+            }
+        }
+        self.heal()?;
+        let until = self.now + HEAL_MS;
+        let mut look_at = self.now;
+        while !(self.now >= look_at && self.is_quiet()) {
+            look_at = if self.now >= look_at { self.now + 250 } else { look_at };
+            if self.now > until {
+                return broken("rest", self.unrest());
+            }
+            if !self.step()? {
+                break;
+            }
+        }
+        if !self.is_quiet() {
+            return broken("rest", self.unrest());
+        }
+        self.check_converged()?;
+        self.stats.virtual_ms = self.now;
+        Ok(())
+    }
+
+    /// The next event. False when there is none.
+    pub(crate) fn step(&mut self) -> Check<bool> {
+        let Some(((at, _), event)) = self.events.pop_first() else { return Ok(false) };
+        if at > self.now {
+            self.now = at;
+            self.this_ms = (at, 0);
+        }
+        self.this_ms.1 += 1;
+        if self.this_ms.1 > EVENTS_PER_MS_MAX {
+            return broken("busy", format!("more than {EVENTS_PER_MS_MAX} events at {at}; the next is {event:?}"));
+        }
+        self.stats.steps += 1;
+        self.trace.note(at, "", || format!("{at:>8} {event:?}"));
+        match event {
+            Event::Turn(no) => self.turn(no)?,
+            Event::Agent => self.agent_turn()?,
+            Event::Timer(no, author) => {
+                if self.is_current(no, author) && self.clients[no].timer_at == Some(at) {
+                    self.clients[no].timer_at = None;
+                    self.input(no, Input::Timeout)?;
+                }
+            }
+            Event::ServerTimer => {
+                if self.timer_at == Some(at) {
+                    self.timer_at = None;
+                    self.host.timeout(self.server_now());
+                    self.after_server()?;
+                }
+            }
+            Event::Stored => {
+                if self.stored_at == Some(at) {
+                    self.stored_at = None;
+                    self.after_server()?;
+                }
+            }
+            Event::Up(link) => self.arrive_up(link)?,
+            Event::Down(link) => self.arrive_down(link)?,
+            Event::OpenTimeout(link) => self.open_timeout(link)?,
+            Event::ServerNotices(link) => self.server_notices(link)?,
+            Event::CallArrives(call) => self.call_arrives(call)?,
+            Event::CallDone(call, result) => self.call_done(call, result)?,
+            Event::Journaled(no, author, task, good) => {
+                if self.is_current(no, author) {
+                    self.journal_answers(no, task, good)?;
+                }
+            }
+            Event::Credential(no, author, task, credential) => {
+                if self.is_current(no, author) {
+                    self.input(no, Input::Credential(task, credential))?;
+                }
+            }
+            Event::Mint(no, author, task) => {
+                if self.is_current(no, author) {
+                    self.mint(no, task);
+                }
+            }
+            Event::Fault => self.fault()?,
+            Event::Repair(fault) => self.repair(fault)?,
+            Event::Reborn(no) => self.reborn(no)?,
+        }
+        Ok(true)
+    }
+
+    /// Schedules an event in so many milliseconds; its time.
+    pub(crate) fn at(&mut self, after: u64, event: Event) -> u64 {
+        let at = self.now + after;
+        self.sequence += 1;
+        self.events.insert((at, self.sequence), event);
+        at
+    }
+
+    pub(crate) fn server_now(&self) -> Now {
+        Now::new(self.now, WALL_START + self.now)
+    }
+
+    pub(crate) fn client_now(&self, no: usize) -> Now {
+        let client = &self.clients[no];
+        Now::new(self.now - client.born, (WALL_START + self.now).saturating_add_signed(client.skew))
+    }
+
+    pub(crate) fn is_current(&self, no: usize, author: Author) -> bool {
+        self.clients.get(no).is_some_and(|client| client.author == author && !client.disposed)
+    }
+
+    /// Puts a new incarnation into a place.
+    fn populate(&mut self, no: usize, persona: Persona) {
+        self.authors += 1;
+        let seed = self.seeds.seed128();
+        let now = Now::new(0, WALL_START + self.now);
+        let client = Client::new(no, self.authors, persona, seed, self.now, now);
+        match self.clients.get_mut(no) {
+            Some(place) => *place = client,
+            None => self.clients.push(client),
+        }
+    }
+
+    pub(crate) fn start_client(&mut self, no: usize) -> Check {
+        let ticket = self.clients[no].ticket(Use::Start);
+        let result = self.command(no, Command::Start(ticket))?;
+        result.or_else(|error| broken("start", error.to_string()))
+    }
+
+    /// The place of a client that is gone is taken by another of the same person.
+    fn reborn(&mut self, no: usize) -> Check {
+        let persona = self.clients[no].persona.clone();
+        self.stats.reborn += 1;
+        self.populate(no, persona);
+        self.start_client(no)
+    }
+
+    /// The author is gone: nothing more can be said about its unfinished writes.
+    pub(crate) fn abandon(&mut self, author: Author) {
+        let mine: Vec<u32> = self.oracle.ops().filter(|(_, op)| op.author == author).map(|(number, _)| number).collect();
+        mine.into_iter().for_each(|number| self.oracle.abandon(number));
+    }
+
+    /// A row that somebody writes to.
+    pub(crate) fn meet(&mut self, row: &Row) {
+        if self.known.insert(row.clone()) {
+            self.universe.push(Client::key(row));
+        }
+    }
+
+    /// A fact for a client's engine.
+    pub(crate) fn input(&mut self, no: usize, input: Input) -> Check {
+        let now = self.client_now(no);
+        self.clients[no].engine.handle_input(now, input);
+        self.after_client(no)
+    }
+
+    /// A command for a client's engine.
+    pub(crate) fn command(&mut self, no: usize, command: Command) -> Check<Result<(), Error>> {
+        let now = self.client_now(no);
+        let result = self.clients[no].engine.command(now, command);
+        self.after_client(no)?;
+        Ok(result)
+    }
+
+    /// Performs what an engine wants, checks, and sets the timer: the contract of the core.
+    pub(crate) fn after_client(&mut self, no: usize) -> Check {
+        let mut count = 0;
+        while let Some(output) = self.clients[no].engine.poll_output() {
+            count += 1;
+            if count > OUTPUTS_MAX {
+                return broken("outputs", format!("{} outputs and no end: {output:?}", OUTPUTS_MAX));
+            }
+            self.perform(no, output)?;
+        }
+        self.clients[no].check(&self.universe, &self.oracle)?;
+        let client = &mut self.clients[no];
+        let Some((at, _)) = client.engine.poll_timeout() else { return Ok(()) };
+        let at = (at.0 + client.born).max(self.now);
+        let late = match self.net.below(20) {
+            _ if !client.background => 0,
+            0 => 60_000,
+            _ => self.net.below(1_000),
+        };
+        if client.timer_at.is_none_or(|set| set > at + late || set < self.now) {
+            client.timer_at = Some(at + late);
+            let author = client.author;
+            self.at(at + late - self.now, Event::Timer(no, author));
+        }
+        Ok(())
+    }
+
+    fn perform(&mut self, no: usize, output: Output) -> Check {
+        let (now, name) = (self.now, self.clients[no].name());
+        self.trace.note(no as u64, "", || format!("{now:>8}   {name} {output:?}"));
+        let author = self.clients[no].author;
+        match output {
+            Output::OpenSocket { socket, url, protocols } => self.open_link(no, socket, &url, &protocols),
+            Output::SendFrame(socket, text) => {
+                if let Ok(ClientFrame::Commit(commit)) = ClientFrame::parse(&text) {
+                    let payload = Value::parse(&text).ok().and_then(|frame| frame.get("payload")).map(|payload| payload.raw);
+                    self.oracle.sent(author, &commit, payload.unwrap_or_default())?;
+                }
+                self.send_up(no, socket, text)?;
+            }
+            Output::CloseSocket { socket, .. } => self.close_by_client(no, socket),
+            Output::Fetch(task, request) => {
+                if request.url.contains("/sync/bootstrap") {
+                    self.stats.snapshots += 1;
+                }
+                let timeout_ms = request.timeout_ms;
+                self.call(Call::Http(request), Owner::Client(no, author, task), Some(timeout_ms));
+            }
+            Output::AskCredential(task) => {
+                let slow = self.plan.on.key_trouble && !self.healing && self.net.percent(10);
+                let after = if slow { self.net.below(30_000) } else { self.net.below(50) };
+                self.at(after, Event::Mint(no, author, task));
+            }
+            Output::Journal(task, ops) => {
+                self.stats.journaled += 1;
+                let fails = self.plan.on.journal_failures && !self.healing && self.net.percent(20);
+                if !fails {
+                    // The change is on its way to the disk; what it says counts when the journal answers.
+                    self.clients[no].journaling.insert(task, ops);
+                }
+                let after = if self.plan.on.slow_journal { self.net.below(400) } else { 0 };
+                let good = !fails || self.options.tamper == Some(Tamper::JournalLies);
+                self.at(after, Event::Journaled(no, author, task, good));
+            }
+            Output::Settle(ticket, result) => self.settled(no, ticket, result)?,
+            Output::Event(name, payload) => {
+                if name == "write:rejected" {
+                    self.write_rejected(no, &payload)?;
+                }
+            }
+            Output::StatusChanged => {
+                if self.net.percent(30) {
+                    let status = self.clients[no].engine.status();
+                    if Value::parse(&status).is_err() {
+                        return broken("status", status);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn journal_answers(&mut self, no: usize, task: TaskId, good: bool) -> Check {
+        if let Some(ops) = self.clients[no].journaling.remove(&task) {
+            self.clients[no].write_journal(&ops);
+        }
+        let refused = Error::local("idb_unavailable", "the simulated journal refused");
+        self.input(no, Input::Journaled(task, if good { Ok(()) } else { Err(refused) }))
+    }
+
+    /// A ticket settles: once, and truly.
+    fn settled(&mut self, no: usize, ticket: Ticket, result: Result<Option<String>, Error>) -> Check {
+        let client = &mut self.clients[no];
+        let Some(used) = client.tickets.remove(&ticket) else {
+            return broken("ticket", format!("{}: {ticket:?} settles again or never was: {result:?}", client.name()));
+        };
+        self.trace.note(u64::from(ticket.0), result.as_ref().map_or_else(|error| error.code.as_ref(), |_| "ok"), || {
+            format!("           settles {used:?}")
+        });
+        match (used, result) {
+            (Use::Write { numbers, confirmed }, Ok(_)) => {
+                for number in numbers {
+                    if confirmed {
+                        self.oracle.confirmed(number)?;
+                    } else if self.clients[no].persona.durable {
+                        self.check_journaled(no, number)?;
+                    }
+                }
+            }
+            (Use::Write { numbers, .. }, Err(error)) => {
+                for number in numbers {
+                    self.oracle.rejected(number, &error.code)?;
+                }
+            }
+            (Use::Nothing, Err(error)) => return broken("ticket", format!("nothing to do failed: {error}")),
+            (Use::Read(model), Ok(slots)) => self.check_read(no, model, &slots.unwrap_or_default())?,
+            (Use::Dispose, _) => {
+                let author = self.clients[no].author;
+                self.abandon(author);
+                if let Some((ticket, used)) = self.clients[no].tickets.iter().next() {
+                    return broken("ticket", format!("{ticket:?} for {used:?} never settled before the client was gone"));
+                }
+                self.clients[no].disposed = true;
+                let after = self.faults.below(2_000);
+                self.at(after, Event::Reborn(no));
+            }
+            (Use::Start | Use::Nothing | Use::Flush | Use::Confirmation | Use::Read(_), _) => {}
+        }
+        Ok(())
+    }
+
+    fn check_journaled(&self, no: usize, number: u32) -> Check {
+        let client = &self.clients[no];
+        let over = self.oracle.op(number).is_none_or(|op| op.applied.is_some()) || self.oracle.is_superseded(number);
+        if over || client.has_journaled(number, &self.oracle) {
+            return Ok(());
+        }
+        let what = format!("{}: write {number} settled and the journal has {:?}", client.name(), client.journal);
+        broken("journal-first", what)
+    }
+
+    fn check_read(&self, no: usize, model: ablo_wasm::core::id::ModelIndex, slots: &str) -> Check {
+        let Ok(list) = Value::parse(slots) else { return broken("read", slots) };
+        for slot in list.elements() {
+            let slot = slot.as_u64().map(|slot| ablo_wasm::core::pool::Slot(slot as u32)).unwrap_or_default_slot();
+            let row = ablo_wasm::core::pool::RowRef { model, slot };
+            if self.clients[no].engine.pool().text(row).is_none() {
+                return broken("read", format!("{} is told of {row:?}, which is not there", self.clients[no].name()));
+            }
+        }
+        Ok(())
+    }
+
+    /// The application hears of a refused write.
+    fn write_rejected(&mut self, no: usize, payload: &str) -> Check {
+        let author = self.clients[no].author;
+        let Ok(payload) = Value::parse(payload) else { return broken("event", payload) };
+        let code = payload.get("error").and_then(|error| error.get_str("code")).unwrap_or_default().into_owned();
+        let Some(transaction) = payload.get("transaction") else { return broken("event", payload.raw) };
+        let data = transaction.get("data").map_or("{}", |data| data.raw);
+        let mut numbers = shop::markers(data);
+        if numbers.is_empty() {
+            numbers = self.oracle.named(author, &transaction.get_str("id").unwrap_or_default());
+        }
+        for number in numbers {
+            self.oracle.rejected(number, &code)?;
+        }
+        Ok(())
+    }
+
+    /// Lets leave what may, and sets the server's timers.
+    pub(crate) fn after_server(&mut self) -> Check {
+        for left in self.host.leaving(self.now, &mut self.oracle)? {
+            match left {
+                host::Left::Send(link, text) => self.send_down(link, &text),
+                host::Left::Close(link, code) => self.close_by_server(link, code),
+                host::Left::Reply(call, response) => self.reply(call, response),
+            }
+        }
+        if let Some(at) = self.host.ready_at()
+            && self.stored_at.is_none_or(|set| set > at)
+        {
+            self.stored_at = Some(at.max(self.now));
+            self.at(at.saturating_sub(self.now), Event::Stored);
+        }
+        if let Some(at) = self.host.deadline()
+            && self.timer_at.is_none_or(|set| set > at)
+        {
+            self.timer_at = Some(at.max(self.now));
+            self.at(at.saturating_sub(self.now), Event::ServerTimer);
+        }
+        Ok(())
+    }
+
+    /// The server is new: its timers are too.
+    pub(crate) fn forget_server_timers(&mut self) {
+        self.timer_at = None;
+        self.stored_at = None;
+    }
+
+    fn is_quiet(&self) -> bool {
+        self.host.is_up()
+            && self.host.is_idle()
+            && self.calls.is_empty()
+            && self.clients.iter().all(Client::is_quiet)
+            && self.clients.iter().all(|client| !client.disposed && client.engine.cursor() == self.oracle.head())
+            && self.links.values().all(Link::is_quiet)
+    }
+
+    fn unrest(&mut self) -> String {
+        let head = self.oracle.head().0;
+        let mut parts: Vec<String> = Vec::new();
+        for client in &mut self.clients {
+            if !client.is_quiet() || client.engine.cursor().0 != head {
+                parts.push(client.unrest());
+            }
+        }
+        format!(
+            "not at rest {HEAL_MS} ms after everything healed: head {head}, server {}, idle {}, calls {:?}, {}",
+            self.host.is_up(),
+            self.host.is_idle(),
+            self.calls.keys().take(5).collect::<Vec<_>>(),
+            parts.join("; "),
+        )
+    }
+
+    fn check_converged(&mut self) -> Check {
+        self.host.check_disk()?;
+        if self.host.head() != self.oracle.head().0 {
+            let what = format!("the server's head is {}, durable is {}", self.host.head(), self.oracle.head().0);
+            return broken("server-row", what);
+        }
+        let server: BTreeMap<Row, String> = self
+            .host
+            .rows()
+            .filter_map(|(model, id, text)| Some(((shop::model_of(model)?, id.to_owned()), text.to_owned())))
+            .collect();
+        for client in &mut self.clients {
+            client.check_converged(&self.universe, &server, &self.oracle)?;
+        }
+        self.oracle.check_nothing_lost()
+    }
+
+    /// The frame with one of its deltas per row, and the rest as if it had never been (a deliberate mistake).
+    pub(crate) fn first_delta_only(text: &str) -> Option<String> {
+        let Ok(ServerFrame::Deltas(deltas)) = ServerFrame::parse(text) else { return None };
+        let mut seen = BTreeSet::new();
+        let kept: Vec<&str> = deltas
+            .iter()
+            .filter(|delta| seen.insert(delta.get_str("modelId").unwrap_or_default().into_owned()))
+            .map(|delta| delta.raw)
+            .collect();
+        (kept.len() < deltas.len()).then(|| ServerFrame::deltas(&kept))
+    }
+}
