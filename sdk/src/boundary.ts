@@ -52,9 +52,10 @@ export declare class Core {
   count(model: number, options: string | undefined): number;
   viewOpen(model: number, options: string | undefined): number;
   /**
-   * `[0]`: nothing changed. `[1, …slots]`: the whole window. `[2, kind, at, slot, …]`: edits in order, where kind is 0
-   * for remove, 1 for insert and 2 for changed content. Only an insert names its slot. A row that an edit puts in and a
-   * later one takes out need not be there any more.
+   * What became of the window since this was last called, or since the view was opened. `[0]`: nothing. `[1, …slots]`:
+   * this is all of it now. `[2, kind, at, slot, …]`: edits in order, where kind is 0 for remove, 1 for insert and 2 for
+   * changed content. Only an insert names its slot. A row that an edit puts in and a later one takes out need not be
+   * there any more.
    */
   viewRead(view: number): Uint32Array;
   viewClose(view: number): void;

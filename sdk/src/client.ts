@@ -1,6 +1,6 @@
 /** `Ablo()`: makes a client. Nothing is loaded, stored or sent before its first use. */
 
-import { AbloError, invalid, toAbloError } from './errors.js';
+import { invalid, toAbloError } from './errors.js';
 import { type AbloEvents, listen, type MutationFailure } from './events.js';
 import { createCommits } from './commits.js';
 import { defineLater } from './later.js';
@@ -141,7 +141,7 @@ function createClient(settings: Settings): AbloClient<Schema> {
       });
     return starting;
   };
-  const dispose = (): Promise<void> => (disposing ??= shutDown(session));
+  const dispose = (): Promise<void> => (disposing ??= session.dispose());
 
   const client: AbloClient<Schema> = {
     schema,
@@ -195,15 +195,6 @@ function createClient(settings: Settings): AbloClient<Schema> {
   }
   defineLater(client);
   return client;
-}
-
-/** Lets the core close what it has open, then ends the session. A core that cannot do that any more is no reason to fail. */
-async function shutDown(session: Session): Promise<void> {
-  const { core } = session;
-  const closed = core && session.send((live, ticket) => live.dispose(ticket), nothing).catch(nothing);
-  if (closed !== undefined) await closed;
-  session.end(new AbloError('the client was disposed', { code: 'client_disposed' }));
-  core?.free?.();
 }
 
 function nothing(): void {}

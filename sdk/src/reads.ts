@@ -7,7 +7,7 @@ import { checkId, checkJson, checkKeys, isPlainObject, show } from './values.js'
 /** Options of a local read with the types taken off. */
 export interface LocalOptions {
   readonly where?: Readonly<Record<string, unknown>> | undefined;
-  // eslint-disable-next-line @typescript-eslint/no-explicit-any
+  // Rows of any type: what the application's function takes is between it and the public types.
   readonly filter?: ((row: any) => boolean) | undefined;
   readonly orderBy?: Readonly<Record<string, 'asc' | 'desc' | undefined>> | undefined;
   readonly limit?: number | undefined;

@@ -51,7 +51,9 @@ export class Session implements Host {
 
   #environment: Environment;
   #keys: readonly string[];
+  /** Why new work is refused. */
   #ended: AbloError | undefined;
+  #over = false;
   #loading: Promise<void> | undefined;
   /** Calls made before there is a core. */
   #waiting: { start: (core: Core) => void; fail: (error: AbloError) => void }[] = [];
@@ -70,11 +72,6 @@ export class Session implements Host {
     this.#keys = Object.keys(models);
     this.models = Object.values(models).map((model, index) => new RowCache(this, index, model));
     this.#unwatch = onCrash((error) => this.end(error));
-  }
-
-  /** Why nothing works any more: disposed or crashed. */
-  get ended(): AbloError | undefined {
-    return this.#ended;
   }
 
   /** The core for a synchronous read: undefined before loading and after disposal. A crash throws. */
@@ -177,9 +174,31 @@ export class Session implements Host {
     this.#views.delete(id);
   }
 
+  /**
+   * Refuses new work and tells listeners of rows nothing more, lets the core send what waits and close what it has open,
+   * then ends. Never rejects: a core that cannot do that any more is no reason to fail.
+   */
+  async dispose(): Promise<void> {
+    const { core } = this;
+    const error = new AbloError('the client was disposed', { code: 'client_disposed' });
+    const closed =
+      core &&
+      this.send(
+        (live, ticket) => live.dispose(ticket),
+        () => undefined,
+      ).catch(() => undefined);
+    this.#ended ??= error;
+    this.#views.clear();
+    if (closed !== undefined) await closed;
+    this.end(error);
+    // Not after a crash: that module must not be called any more.
+    if (this.#ended === error) core?.free?.();
+  }
+
   /** Ends everything: pending promises reject with `error`, later calls too. */
   end(error: AbloError): void {
-    if (this.#ended !== undefined) return;
+    if (this.#over) return;
+    this.#over = true;
     this.#ended = error;
     this.#unwatch();
     this.core = undefined;

@@ -62,7 +62,8 @@ class View {
       if (this.#closed) return;
       this.#id = core.viewOpen(index, text);
       this.#session.addView(this.#id, this);
-      this.#read(core);
+      // What is told of a view counts from its opening; if that is nothing, the window is what a query finds.
+      if (!this.#read(core)) this.#replace(core.query(index, text));
     };
     const core = this.#session.reader();
     if (core !== undefined) attach(core);
@@ -100,12 +101,15 @@ class View {
   #read(core: Core): boolean {
     const news = core.viewRead(this.#id!);
     if (news[0] === UNCHANGED) return false;
-    if (news[0] === WINDOW) {
-      this.#slots = Array.from(news.subarray(1));
-      this.#rows = [];
-      this.#refill(0, this.#slots.length);
-    } else this.#edit(news);
+    if (news[0] === WINDOW) this.#replace(news.subarray(1));
+    else this.#edit(news);
     return true;
+  }
+
+  #replace(slots: Uint32Array): void {
+    this.#slots = Array.from(slots);
+    this.#rows = [];
+    this.#refill(0, this.#slots.length);
   }
 
   /** Edits the slots, then fetches anew the rows of the span in which anything moved or changed. */

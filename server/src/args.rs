@@ -98,7 +98,7 @@ impl Args {
                 Long(name) => name.to_owned(),
                 Short('h') => "help".to_owned(),
                 Short('V') => "version".to_owned(),
-                other => return Err(format!("{}; see --help", other.unexpected())),
+                other @ (Short(_) | Value(_)) => return Err(format!("{}; see --help", other.unexpected())),
             };
             let mut text = || parser.value().and_then(|value| value.string()).map_err(bad);
             match name.as_str() {

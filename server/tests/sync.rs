@@ -193,10 +193,13 @@ async fn a_slow_reader_is_let_go_and_nobody_else_notices() {
     for _ in 0..100 {
         slow.send(&json!({"type":"sync_request","payload":{"cursor":null,"lastSyncId":1}})).await;
     }
-    ada.write("UPDATE", "task", "t1", json!({"title":"small again"})).await;
+    // Tasks take turns, so after as many round trips here the server has come to all of them.
+    for _ in 0..100 {
+        ada.quiet().await;
+    }
     // It comes back to life: it reads what was on its way, then the end.
     let (code, _) = slow.closed().await;
     assert_eq!(code, 1013);
     let mut again = world.socket("ek_test_b", "cursor=").await;
-    assert_eq!(again.sync(2).await["currentSyncId"], 3);
+    assert_eq!(again.sync(2).await["currentSyncId"], 2);
 }

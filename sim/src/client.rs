@@ -101,6 +101,8 @@ pub(crate) struct Client {
     /// Rows as the page has seen them.
     cache: BTreeMap<(ModelIndex, Slot), String>,
     pub(crate) journal: BTreeMap<u64, String>,
+    /// Changes on their way to it.
+    pub(crate) journaling: BTreeMap<TaskId, Vec<JournalOp>>,
     /// Its optimistic writes that may still be pending, by row.
     watch: BTreeMap<Row, Vec<u32>>,
     cursor: SyncId,
@@ -134,6 +136,7 @@ impl Client {
             views: Vec::new(),
             cache: BTreeMap::new(),
             journal: BTreeMap::new(),
+            journaling: BTreeMap::new(),
             watch: BTreeMap::new(),
             cursor: SyncId(0),
             timer_at: None,

@@ -38,9 +38,9 @@ impl Dice {
     }
 
     /// One of the items.
-    pub(crate) fn pick<'a, T>(&mut self, items: &'a [T]) -> &'a T {
+    pub(crate) fn pick<T: Copy>(&mut self, items: &[T]) -> T {
         let index = self.index(items.len());
-        items.get(index).expect("a list to pick from is not empty")
+        items.get(index).copied().expect("a list to pick from is not empty")
     }
 
     /// 128 bits for an engine.

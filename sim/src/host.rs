@@ -341,7 +341,7 @@ fn route(engine: &mut Engine, now: Now, request: &Request) -> Response {
         Ok(participant) => participant,
         Err(error) => {
             let mut response = answer(Err(error.clone()));
-            response.auth_failure = Some(error.code.into_owned());
+            response.auth_failure = Some(error.code.to_string());
             return response;
         }
     };

@@ -1,1 +1,29 @@
-//! Placeholder while the crate is being laid out.
+//! A simulated world for the client core and the server engine: virtual time, a network that fails, stores that are
+//! slow, tabs that die; and checks of everything that must hold all the same.
+//!
+//! A run is a function of its seed. It has two halves: trouble, with what must never be checked after every step; then
+//! everything is mended, and within bounded time all clients must show what the server holds and every write must be
+//! accounted for. See docs/decisions/simulation.md for the list of faults and of rules.
+//!
+//! Reading order: [`plan`] (what a seed turns on), `world` (the loop), `net`, `fault`, `work`, then `oracle` and
+//! `client` (the rules), [`bugs`] (proof that they bite), [`run`] (seeds).
+
+#![expect(clippy::indexing_slicing, reason = "placeholder")]
+
+pub mod bugs;
+mod client;
+mod dice;
+mod fault;
+mod host;
+mod net;
+mod oracle;
+pub mod plan;
+pub mod run;
+mod shop;
+mod trace;
+mod views;
+mod work;
+mod world;
+
+pub use oracle::Violation;
+pub use world::{HEAL_MS, Stats};

@@ -61,8 +61,8 @@ pub(crate) struct Link {
     down: VecDeque<Down>,
     up_at: u64,
     pub(crate) down_at: u64,
-    /// Nothing gets through any more.
-    pub(crate) dead: bool,
+    /// Nothing gets through any more, in either direction.
+    dead: bool,
 }
 
 impl Link {
@@ -130,7 +130,7 @@ impl World {
     fn push_up(&mut self, number: LinkNo, item: Up) {
         let latency = self.latency();
         let now = self.now;
-        let Some(link) = self.links.get_mut(&number) else { return };
+        let Some(link) = self.links.get_mut(&number).filter(|link| !link.dead) else { return };
         link.up_at = link.up_at.max(now + latency);
         link.up.push_back(item);
         let after = link.up_at - now;
@@ -140,7 +140,7 @@ impl World {
     fn push_down(&mut self, number: LinkNo, item: Down) {
         let latency = self.latency();
         let now = self.now;
-        let Some(link) = self.links.get_mut(&number) else { return };
+        let Some(link) = self.links.get_mut(&number).filter(|link| !link.dead) else { return };
         link.down_at = link.down_at.max(now + latency);
         link.down.push_back(item);
         let after = link.down_at - now;
@@ -170,7 +170,7 @@ impl World {
     /// Frames for a client. A consumer that is too slow is given up.
     pub(crate) fn send_down(&mut self, number: LinkNo, text: &str) {
         let Some(link) = self.links.get(&number) else { return };
-        if link.down.len() > SLOW_FRAMES_MAX && !link.dead {
+        if link.down.len() > SLOW_FRAMES_MAX {
             self.drop_connection(number, 1013);
             return;
         }
@@ -212,10 +212,8 @@ impl World {
         link.up.clear();
         link.down.truncate(kept_down);
         if tell_client {
-            let code = *self.net.pick(&[1006, 1006, 1001]);
+            let code = self.net.pick(&[1006, 1006, 1001]);
             self.push_down(number, Down::Closed(code));
-        } else if let Some(link) = self.links.get_mut(&number) {
-            link.dead = true;
         }
         if tell_server {
             self.server_notices(number)?;
@@ -224,8 +222,7 @@ impl World {
             self.at(after, Event::ServerNotices(number));
         }
         // Whatever either side sends from now on is lost.
-        let Some(link) = self.links.get_mut(&number) else { return Ok(()) };
-        link.up_at = u64::MAX / 4;
+        self.links.get_mut(&number).into_iter().for_each(|link| link.dead = true);
         Ok(())
     }
 
@@ -242,9 +239,6 @@ impl World {
         let now = self.server_now();
         let Some(link) = self.links.get_mut(&number) else { return Ok(()) };
         let Some(item) = link.up.pop_front() else { return Ok(()) };
-        if link.dead {
-            return Ok(());
-        }
         match item {
             Up::Upgrade => {
                 let (token, groups) = (link.token.clone(), link.groups.clone());
@@ -276,7 +270,7 @@ impl World {
         let Some(link) = self.links.get_mut(&number) else { return Ok(()) };
         let Some(item) = link.down.pop_front() else { return Ok(()) };
         let (no, author, socket) = (link.client, link.author, link.socket);
-        if link.dead || !self.is_current(no, author) {
+        if !self.is_current(no, author) {
             return Ok(());
         }
         let late = self.plan.on.late_frames && !self.healing && self.net.percent(50);

@@ -60,8 +60,8 @@ pub(crate) struct Op {
     pub(crate) title: Option<String>,
     /// It shows at once; `commits.create` does not.
     pub(crate) optimistic: bool,
-    /// It has been given to a socket.
-    pub(crate) sent: bool,
+    /// The key that it was last sent under.
+    pub(crate) key: Option<String>,
     /// A delete that its client took back together with the create before it.
     pub(crate) cancelled: bool,
     /// Durable at the server since this id.
@@ -191,7 +191,7 @@ impl Oracle {
             }
             let numbers: Vec<u32> = known.ops.iter().flatten().copied().collect();
             for number in numbers {
-                self.op_mut(number).into_iter().for_each(|op| op.sent = true);
+                self.op_mut(number).into_iter().for_each(|op| op.key = Some(key.clone()));
             }
             return Ok(());
         }
@@ -213,7 +213,11 @@ impl Oracle {
                 return broken("second-key", format!("{name} was sent as {last}, never refused, and now as {key}"));
             }
             key.clone_into(last);
-            return Ok(numbers.clone());
+            let numbers = numbers.clone();
+            for number in &numbers {
+                self.op_mut(*number).into_iter().for_each(|op| op.key = Some(key.to_owned()));
+            }
+            return Ok(numbers);
         }
         let id = operation.id.clone().unwrap_or_default();
         let Some(model) = shop::model_of(&operation.model) else {
@@ -227,7 +231,7 @@ impl Oracle {
                     op.author == author
                         && op.kind == operation.kind
                         && op.row == row
-                        && !op.sent
+                        && op.key.is_none()
                         && !op.cancelled
                         && op.optimistic
                         && op.fate == Fate::Open
@@ -240,10 +244,10 @@ impl Oracle {
         }
         for number in &numbers {
             let Some(op) = self.op_mut(*number) else { return broken("invented", format!("write {number} was sent")) };
-            if op.author != author || op.row != row || op.sent {
+            if op.author != author || op.row != row || op.key.is_some() {
                 return broken("invented", format!("write {number} on {row:?} was sent as another operation: {op:?}"));
             }
-            op.sent = true;
+            op.key = Some(key.to_owned());
         }
         self.names.insert((author, name), (numbers.clone(), key.to_owned()));
         Ok(numbers)
@@ -398,7 +402,7 @@ impl Oracle {
                     && (base.fate == Fate::Rejected || self.refused_alone.contains(&other))
             })
         };
-        if op.optimistic && !alone && (op.sent || !built_on()) {
+        if op.optimistic && !alone && (self.is_on_its_way(&op) || !built_on()) {
             let what = format!("write {number} was rejected with {code} though the server never refused it: {op:?}");
             return broken("neighbour-rejected", what);
         }
@@ -406,13 +410,20 @@ impl Oracle {
         self.op_mut(number).into_iter().for_each(|op| op.fate = Fate::Rejected);
         if op.kind == OpKind::Create && op.optimistic {
             // Deletes of a row that never came to be have what they wanted.
-            let mine = |other: &&mut Op| other.author == op.author && other.row == op.row && other.optimistic;
-            let later = self.ops.iter_mut().skip(number as usize).filter(mine);
-            let dependants = later.take_while(|other| other.kind != OpKind::Create);
-            let deletes = dependants.filter(|other| other.kind == OpKind::Delete && !other.sent);
-            deletes.for_each(|delete| delete.cancelled = true);
+            let numbers = self.by_row.get(&(op.author, op.row.clone())).map(Vec::as_slice).unwrap_or_default();
+            let later = numbers.iter().copied().filter(|other| *other > number);
+            let later = later.filter_map(|number| Some((number, self.op(number)?)));
+            let dependants = later.take_while(|(_, other)| other.kind != OpKind::Create);
+            let deletes = dependants.filter(|(_, other)| other.kind == OpKind::Delete && !self.is_on_its_way(other));
+            let deletes: Vec<u32> = deletes.map(|(number, _)| number).collect();
+            deletes.into_iter().for_each(|delete| self.cancel(delete));
         }
         Ok(())
+    }
+
+    /// It was sent, and the server did not refuse it.
+    fn is_on_its_way(&self, op: &Op) -> bool {
+        op.key.as_ref().is_some_and(|key| self.keys.get(key).is_none_or(|known| !known.refused))
     }
 
     /// A delete was taken back together with the create before it.
@@ -431,7 +442,7 @@ impl Oracle {
 
     /// Whether a write that was never sent has become pointless by later ones of its author.
     pub(crate) fn is_superseded(&self, number: u32) -> bool {
-        let Some(op) = self.op(number).filter(|op| !op.sent && op.optimistic) else { return false };
+        let Some(op) = self.op(number).filter(|op| op.optimistic && !self.is_on_its_way(op)) else { return false };
         if op.kind == OpKind::Delete {
             return op.cancelled;
         }

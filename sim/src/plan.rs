@@ -92,14 +92,14 @@ impl Plan {
         let dice = &mut Dice::new(seed, 1);
         let on = Switches::roll(dice);
         let latency_min_ms = dice.range(0, 40);
-        let spread = *dice.pick(&[0, 5, 60, 400]);
+        let spread = dice.pick(&[0, 5, 60, 400]);
         Self {
             clients: dice.range(1, 4) as usize,
             turns: turns.unwrap_or_else(|| dice.range(40, 240)),
-            pace_ms: *dice.pick(&[20, 300, 2_000, 15_000]),
+            pace_ms: dice.pick(&[20, 300, 2_000, 15_000]),
             latency_min_ms,
             latency_max_ms: latency_min_ms + spread,
-            fault_pace_ms: *dice.pick(&[300, 2_000, 20_000]),
+            fault_pace_ms: dice.pick(&[300, 2_000, 20_000]),
             rows: dice.range(2, 12) as usize,
             on,
         }

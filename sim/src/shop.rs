@@ -93,8 +93,8 @@ pub(crate) fn fields(model: ModelIndex, number: u32, taste: Taste, tasks: usize,
     let mut title = None;
     if taste.full || dice.percent(60) {
         let text = match dice.below(4) {
-            0 => (*dice.pick(&["A", "B"])).to_owned(),
-            1 if taste.odd => (*dice.pick(&["", "\u{1f600}", "\"\\\u{8}\u{2028}", "null", "1"])).to_owned(),
+            0 => dice.pick(&["A", "B"]).to_owned(),
+            1 if taste.odd => dice.pick(&["", "\u{1f600}", "\"\\\u{8}\u{2028}", "null", "1"]).to_owned(),
             _ => format!("title {number}"),
         };
         let mut raw = String::new();

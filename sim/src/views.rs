@@ -24,21 +24,21 @@ pub(crate) struct OpenView {
 pub(crate) fn random_query(dice: &mut Dice) -> String {
     let mut parts = Vec::new();
     let condition = ["", r#""where":{"title":"A"}"#, r#""where":[["rank",">=",1]]"#, r#""where":[["title","!=","B"]]"#];
-    parts.push((*dice.pick(&condition)).to_owned());
+    parts.push(dice.pick(&condition).to_owned());
     let orders = [
         r#""orderBy":{"id":"asc"}"#,
         r#""orderBy":{"rank":"asc","id":"asc"}"#,
         r#""orderBy":{"rank":"desc","id":"desc"}"#,
         r#""orderBy":{"title":"asc","id":"asc"}"#,
     ];
-    parts.push((*dice.pick(&orders)).to_owned());
+    parts.push(dice.pick(&orders).to_owned());
     if dice.percent(50) {
         parts.push(format!("\"limit\":{}", dice.range(1, 6)));
         if dice.percent(50) {
             parts.push(format!("\"offset\":{}", dice.range(0, 3)));
         }
     }
-    parts.push((*dice.pick(&["", r#""state":"all""#, r#""state":"archived""#])).to_owned());
+    parts.push(dice.pick(&["", r#""state":"all""#, r#""state":"archived""#]).to_owned());
     parts.retain(|part| !part.is_empty());
     format!("{{{}}}", parts.join(","))
 }
@@ -50,7 +50,8 @@ impl OpenView {
         let query = query.and_then(|value| Query::parse(value).map_err(|error| error.to_string()));
         let Ok(query) = query else { return broken("query", format!("{text}: {query:?}")) };
         let id = engine.open_view(model, &query);
-        Ok(Self { id, model, query, window: Vec::new() })
+        let window = engine.query(model, &query);
+        Ok(Self { id, model, query, window })
     }
 
     /// Takes in what the engine tells.

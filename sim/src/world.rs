@@ -10,6 +10,7 @@ use ablo_wasm::core::id::TaskId;
 use ablo_wasm::core::input::{Command, Credential, Input, Ticket};
 use ablo_wasm::core::json::Value;
 use ablo_wasm::core::output::Output;
+use ablo_wasm::core::pool::{RowRef, Slot};
 use ablo_wasm::core::queue::RowKey;
 use ablo_wasm::core::time::Now;
 use ablo_wasm::core::wire::{ClientFrame, ServerFrame};
@@ -183,7 +184,7 @@ impl World {
         ];
         keys.extend(personas.iter().map(|who| host::fixed_key(&who.token(), &who.user, who.groups.clone())));
         let mut host = Host::new(seed, keys, options.tamper);
-        host.store_ms = if plan.on.slow_store { *setup.pick(&[5, 50, 300]) } else { 0 };
+        host.store_ms = if plan.on.slow_store { setup.pick(&[5, 50, 300]) } else { 0 };
         let mut world = Self {
             now: 0,
             sequence: 0,
@@ -273,7 +274,10 @@ impl World {
             return broken("busy", format!("more than {EVENTS_PER_MS_MAX} events at {at}; the next is {event:?}"));
         }
         self.stats.steps += 1;
-        self.trace.note(at, "", || format!("{at:>8} {event:?}"));
+        self.trace.note(at, "", || match &event {
+            Event::CallDone(call, _) => format!("{at:>8} CallDone({call})"),
+            _ => format!("{at:>8} {event:?}"),
+        });
         match event {
             Event::Turn(no) => self.turn(no)?,
             Event::Agent => self.agent_turn()?,
@@ -543,8 +547,8 @@ impl World {
     fn check_read(&self, no: usize, model: ablo_wasm::core::id::ModelIndex, slots: &str) -> Check {
         let Ok(list) = Value::parse(slots) else { return broken("read", slots) };
         for slot in list.elements() {
-            let slot = slot.as_u64().map(|slot| ablo_wasm::core::pool::Slot(slot as u32)).unwrap_or_default_slot();
-            let row = ablo_wasm::core::pool::RowRef { model, slot };
+            let Some(slot) = slot.as_u64() else { return broken("read", slots) };
+            let row = RowRef { model, slot: Slot(slot as u32) };
             if self.clients[no].engine.pool().text(row).is_none() {
                 return broken("read", format!("{} is told of {row:?}, which is not there", self.clients[no].name()));
             }

@@ -45,9 +45,31 @@ function key(token, participantKind, participantId, more = {}) {
   return { token, participantKind, participantId, organizationId: ORGANIZATION, ...more };
 }
 
+const endings = new WeakMap();
+
+/** Runs `work` when the test is over. What began last ends first: pages before the server that they talk to. */
+export function atEnd(t, work) {
+  if (endings.has(t)) {
+    endings.get(t).push(work);
+    return;
+  }
+  const list = [work];
+  endings.set(t, list);
+  t.after(async () => {
+    const failures = [];
+    for (let next = list.pop(); next !== undefined; next = list.pop()) {
+      try {
+        await next();
+      } catch (error) {
+        failures.push(error);
+      }
+    }
+    if (failures.length > 0) throw failures[0];
+  });
+}
+
 /** A running `ablo-server` that can be stopped and started again with the same address and data. */
 export class Server {
-  #t;
   #dir;
   #args;
   #process;
@@ -60,9 +82,8 @@ export class Server {
    */
   static async start(t, { seed, args } = {}) {
     const server = new Server();
-    server.#t = t;
     server.#dir = await mkdtemp(join(tmpdir(), 'ablo-e2e-'));
-    t.after(async () => {
+    atEnd(t, async () => {
       await server.stop('SIGKILL');
       await rm(server.#dir, { recursive: true, force: true });
     });
@@ -143,7 +164,7 @@ after(async () => (await launched)?.close());
 /** A browser of somebody: pages of one context share storage, contexts share nothing. */
 export async function openContext(t, options = {}) {
   const context = await (await browser()).newContext(options);
-  t.after(() => context.close());
+  atEnd(t, () => context.close());
   return context;
 }
 
@@ -161,7 +182,7 @@ export async function openPage(t, server, { path = '/e2e/lab.html', context, rea
   page.on('console', (message) => {
     if (['error', 'warning'].includes(message.type())) errors.push(`${message.type()}: ${message.text()}`);
   });
-  t.after(() => {
+  atEnd(t, () => {
     const unexpected = errors.filter((text) => !page.expected.some((pattern) => pattern.test(text)));
     assert.deepEqual(unexpected, [], 'the page reported errors');
   });

@@ -60,6 +60,7 @@ test('rows are frozen and keep their identity until they change', async (t) => {
   const server = await Server.start(t);
   const page = await openClient(t, server);
   const facts = await page.evaluate(async () => {
+    'use strict';
     await ablo.tasks.create({ id: 'a', data: { title: 'one', extra: { deep: [1, { two: 2 }] } }, wait: 'confirmed' });
     await ablo.tasks.create({ id: 'b', data: { title: 'two' }, wait: 'confirmed' });
     await ablo.waitForFlush(10_000);
@@ -96,6 +97,7 @@ test('two clients on one page do not meet', async (t) => {
     const ada = make();
     const grace = make({ apiKey: 'ek_test_grace' });
     await Promise.all([ada.ready(), grace.ready()]);
+    await until(() => ada.status.connection.state === 'connected');
     ada.setOffline(true);
     await until(() => ada.status.connection.state !== 'connected');
     await ada.tasks.create({ id: 'mine', data: { title: 'unsent' } });

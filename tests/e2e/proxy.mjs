@@ -3,6 +3,7 @@
 import { createHash } from 'node:crypto';
 import { createServer, request } from 'node:http';
 import { connect } from 'node:net';
+import { atEnd } from './harness.mjs';
 
 const WEBSOCKET_GUID = '258EAFA5-E914-47DA-95CA-C5AB0DC85B11';
 
@@ -23,7 +24,7 @@ export class Proxy {
     proxy.#server.on('upgrade', (incoming, socket, head) => proxy.#upgrade(target(), incoming, socket, head));
     await new Promise((resolve) => proxy.#server.listen(0, '127.0.0.1', resolve));
     proxy.url = `http://127.0.0.1:${proxy.#server.address().port}`;
-    t.after(() => {
+    atEnd(t, () => {
       proxy.cut();
       proxy.#server.closeAllConnections();
       return new Promise((resolve) => proxy.#server.close(resolve));

@@ -244,11 +244,15 @@ test('tokens', async () => {
 test('disposal refuses new work, ends what is open, and may be repeated', async () => {
   const { ablo, core } = await readyClient([task('t1')]);
   const row = ablo.tasks.get('t1');
-  const stop = ablo.tasks.onChange(() => {});
-  core.hold();
+  const seen = [];
+  const stop = ablo.tasks.onChange((rows) => seen.push(rows.length));
+  const release = core.hold();
   const open = ablo.waitForFlush();
-  core.held = undefined;
+  core.held.pop();
   const first = ablo.dispose();
+  await assert.rejects(ablo.tasks.update({ id: 't1', data: { rank: 1 } }), { code: 'client_disposed' });
+  core.remove(TASKS, 't1');
+  release();
   assert.equal(ablo.dispose(), first);
   assert.equal(ablo[Symbol.asyncDispose], ablo.dispose);
   await first;
@@ -257,6 +261,7 @@ test('disposal refuses new work, ends what is open, and may be repeated', async 
   await assert.rejects(makeDisposed(), { code: 'client_disposed' });
   assert.equal(ablo.tasks.get('t1'), undefined);
   assert.equal(row.id, 't1');
+  assert.deepEqual(seen, [1]);
   assert.ok(core.freed);
   stop();
 });

@@ -62,6 +62,7 @@ pub struct Config {
 }
 
 /// What the world is to do, in order.
+#[expect(clippy::large_enum_variant, reason = "outputs are taken one by one, never kept in numbers")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Output {
     /// Make this durable before anything that comes after it.

@@ -253,7 +253,7 @@ impl Socket {
             match next.expect("the socket is open").expect("the socket works") {
                 Message::Text(text) => return serde_json::from_str(&text).expect("frames are JSON"),
                 Message::Close(frame) => panic!("closed: {frame:?}"),
-                _ => {}
+                Message::Binary(_) | Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => {}
             }
         }
     }
