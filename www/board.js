@@ -115,6 +115,6 @@ export class Board {
   /** Moves a card to another column, and the keyboard with it. */
   #carry(card, status) {
     this.move(card.row.id, status, 0);
-    this.columns.get(status).focus(0);
+    this.columns.get(status).focusRow(card.row.id);
   }
 }

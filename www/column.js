@@ -29,6 +29,7 @@ export class Column {
   #number;
   #empty;
   #mark;
+  #composer;
   #render = oncePerFrame(() => this.#draw());
 
   constructor(ablo, writer, status) {
@@ -162,6 +163,14 @@ export class Column {
     return card !== undefined;
   }
 
+  /** Puts the keyboard on a row as soon as it is here. */
+  focusRow(id) {
+    requestAnimationFrame(() => {
+      const at = this.#rows.findIndex((row) => row.id === id);
+      if (at !== -1) this.focus(this.#offset + at);
+    });
+  }
+
   /** A rank that puts a row before the one at `index`, leaving out the row that moves. */
   rankAt(index, movingId) {
     const from = Math.max(0, index - 2);
@@ -208,12 +217,16 @@ export class Column {
     form.addEventListener('focusout', (event) => {
       if (!form.contains(event.relatedTarget) && input.value.trim() === '') this.#closeComposer();
     });
+    this.#composer = form;
     this.#scroller.before(form);
     input.focus();
   }
 
   #closeComposer() {
-    this.element.querySelector('.composer')?.remove();
+    // Taking it away takes the focus away, which closes it.
+    const form = this.#composer;
+    this.#composer = undefined;
+    form?.remove();
   }
 }
 

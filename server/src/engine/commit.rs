@@ -14,7 +14,7 @@ use ablo_wasm::core::time::{Now, WallTime};
 use ablo_wasm::core::wire::{Commit, MutationResult, OpKind, Operation};
 
 use super::catalog::{Catalog, Slot};
-use super::group::{self, Extra, View, extra_groups};
+use super::group::{self, Extra, Routing, View};
 use super::history::Change;
 use super::idempotency::{commit_digest, operation_digest, skipped};
 use super::participant::{Participant, Text, scope_denied};
@@ -269,10 +269,10 @@ impl Draft<'_> {
             row::validate(model, input, true)?;
         }
         let text = row::created(id, input, &self.author.organization, &self.author.id, &self.iso);
-        let extra = self.route(*slot, &text);
-        self.check_sight(*slot, id, &extra, OpKind::Create)?;
+        let routing = self.route(*slot, &text);
+        self.check_sight(*slot, id, &routing.extra, OpKind::Create)?;
         self.check_references(*slot, &text)?;
-        self.write(*slot, id, text, extra, Verb::Insert, None, Vec::new())
+        self.write(*slot, id, text, routing, Verb::Insert, None, Vec::new())
     }
 
     fn update(&mut self, step: &Step<'_>) -> Result<(), Error> {
@@ -285,14 +285,14 @@ impl Draft<'_> {
         }
         let (fields, emptied) = row::written(&old.text, input);
         let text = row::updated(&old.text, input, &self.iso);
-        let extra = self.route(*slot, &text);
+        let routing = self.route(*slot, &text);
         self.check_references(*slot, &text)?;
-        let now = Row::new(text.as_str().into(), extra.clone(), old.last);
+        let now = Row::new(text.as_str().into(), routing.clone(), old.last);
         if old.archived && !now.archived {
-            self.write(*slot, id, text.clone(), extra.clone(), Verb::Restore, Some(fields.clone()), Vec::new())?;
+            self.write(*slot, id, text.clone(), routing.clone(), Verb::Restore, Some(fields.clone()), Vec::new())?;
         }
         let verb = if now.archived && !old.archived { Verb::Archive } else { Verb::Update };
-        self.write(*slot, id, text, extra, verb, Some(fields), emptied)
+        self.write(*slot, id, text, routing, verb, Some(fields), emptied)
     }
 
     fn delete(&mut self, step: &Step<'_>) -> Result<(), Error> {
@@ -301,7 +301,7 @@ impl Draft<'_> {
         self.check_sight(*slot, id, &old.extra, OpKind::Delete)?;
         self.stage.remove(*slot, id);
         self.record(*slot, id, Verb::Delete, Some(old.extra.clone()), None, None, Vec::new());
-        self.reroute_children(*slot, id, Some(&old.extra), None)
+        self.reroute_children(id, Some(&old.extra), None)
     }
 
     fn archive(&mut self, step: &Step<'_>) -> Result<(), Error> {
@@ -313,13 +313,14 @@ impl Draft<'_> {
             return Ok(());
         }
         let text = row::archived(&old.text, archives, &self.iso);
+        let routing = Routing { extra: old.extra, parents: old.parents };
         let fields: Option<Vec<Text>> = Some(vec!["archivedAt".into()]);
         if archives {
-            self.write(*slot, id, text, old.extra, Verb::Archive, fields, Vec::new())
+            self.write(*slot, id, text, routing, Verb::Archive, fields, Vec::new())
         } else {
             // A client that loaded a snapshot without the row needs it whole before the update (protocol.md 4.5).
-            self.write(*slot, id, text.clone(), old.extra.clone(), Verb::Restore, fields.clone(), Vec::new())?;
-            self.write(*slot, id, text, old.extra, Verb::Update, fields, Vec::new())
+            self.write(*slot, id, text.clone(), routing.clone(), Verb::Restore, fields.clone(), Vec::new())?;
+            self.write(*slot, id, text, routing, Verb::Update, fields, Vec::new())
         }
     }
 
@@ -356,8 +357,8 @@ impl Draft<'_> {
         Ok(())
     }
 
-    fn route(&self, slot: Slot, text: &str) -> Extra {
-        extra_groups(self.catalog, slot, text, |slot, id| self.stage.get(slot, id).map(|row| row.extra.clone()))
+    fn route(&self, slot: Slot, text: &str) -> Routing {
+        group::route(self.catalog, slot, text, |slot, id| self.stage.get(slot, id).map(|row| row.extra.clone()))
     }
 
     /// Puts a row and records what happened to it.
@@ -367,16 +368,17 @@ impl Draft<'_> {
         slot: Slot,
         id: &Text,
         text: String,
-        extra: Extra,
+        routing: Routing,
         verb: Verb,
         fields: Option<Vec<Text>>,
         emptied: Vec<Text>,
     ) -> Result<(), Error> {
         let before = self.stage.get(slot, id).map(|row| row.extra.clone());
         let last = SyncId(self.next.0 + 1);
-        self.stage.put(slot, id, Row::new(text.into(), extra.clone(), last));
+        let extra = routing.extra.clone();
+        self.stage.put(slot, id, Row::new(text.into(), routing, last));
         self.record(slot, id, verb, before.clone(), Some(extra.clone()), fields, emptied);
-        self.reroute_children(slot, id, before.as_ref(), Some(&extra))
+        self.reroute_children(id, before.as_ref(), Some(&extra))
     }
 
     #[expect(clippy::too_many_arguments, reason = "the record has this many parts")]
@@ -411,59 +413,31 @@ impl Draft<'_> {
     }
 
     /// Children inherit a parent's groups: when those change, so do theirs, and who gains or loses sight is told.
-    fn reroute_children(
-        &mut self,
-        slot: Slot,
-        id: &Text,
-        before: Option<&Extra>,
-        after: Option<&Extra>,
-    ) -> Result<(), Error> {
+    fn reroute_children(&mut self, id: &Text, before: Option<&Extra>, after: Option<&Extra>) -> Result<(), Error> {
         let none: Extra = Arc::from([]);
         if before.unwrap_or(&none) == after.unwrap_or(&none) {
             return Ok(());
         }
-        let mut open: VecDeque<(Slot, Text)> = VecDeque::from([(slot, id.clone())]);
+        let mut open: VecDeque<Text> = VecDeque::from([id.clone()]);
         let mut moved = 0;
-        while let Some((parent, parent_id)) = open.pop_front() {
-            for (child, field) in self.children_of(parent) {
-                for child_id in self.stage.ids_with(child, &field, &parent_id) {
-                    let Some(row) = self.stage.get(child, &child_id).cloned() else { continue };
-                    let extra = self.route(child, &row.text);
-                    if extra == row.extra {
-                        continue;
-                    }
-                    moved += 1;
-                    if moved > REROUTES_MAX {
-                        let why = format!("more than {REROUTES_MAX} rows would change groups; move them in steps");
-                        return Err(Error::wire("constraint_violation", why));
-                    }
-                    let last = SyncId(self.next.0 + 1);
-                    self.stage.put(child, &child_id, Row { extra: extra.clone(), last, ..row.clone() });
-                    self.record(
-                        child,
-                        &child_id,
-                        Verb::Reroute,
-                        Some(row.extra),
-                        Some(extra),
-                        Some(Vec::new()),
-                        Vec::new(),
-                    );
-                    open.push_back((child, child_id));
+        while let Some(parent) = open.pop_front() {
+            for (slot, id) in self.stage.children(&parent) {
+                let Some(row) = self.stage.get(slot, &id).cloned() else { continue };
+                let routing = self.route(slot, &row.text);
+                if routing.extra == row.extra {
+                    continue;
                 }
+                moved += 1;
+                if moved > REROUTES_MAX {
+                    let why = format!("more than {REROUTES_MAX} rows would change groups; move them in steps");
+                    return Err(Error::wire("constraint_violation", why));
+                }
+                let (before, after) = (Some(row.extra), Some(routing.extra.clone()));
+                self.stage.put(slot, &id, Row::new(row.text, routing, SyncId(self.next.0 + 1)));
+                self.record(slot, &id, Verb::Reroute, before, after, Some(Vec::new()), Vec::new());
+                open.push_back(id);
             }
         }
         Ok(())
-    }
-
-    /// Models whose rows inherit from this one, with the field that names the parent.
-    fn children_of(&self, parent: Slot) -> Vec<(Slot, String)> {
-        let key = self.catalog.entry(parent).key.clone();
-        let mut found = Vec::new();
-        for (slot, _) in self.catalog.served() {
-            let Some(model) = self.catalog.model(slot) else { continue };
-            let fields = group::parents(model).filter(|(_, target)| **target == *key);
-            found.extend(fields.map(|(field, _)| (slot, field.to_owned())));
-        }
-        found
     }
 }

@@ -25,6 +25,21 @@ pub(super) const GROUP_LEN_MAX: usize = 512;
 /// A row's further groups, sorted.
 pub(super) type Extra = Arc<[Text]>;
 
+/// What a row's text says about where it belongs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Routing {
+    /// The row's further groups.
+    pub extra: Extra,
+    /// Ids of the rows that hand their groups down to it, sorted.
+    pub parents: Extra,
+}
+
+impl Default for Routing {
+    fn default() -> Self {
+        Self { extra: Arc::from([]), parents: Arc::from([]) }
+    }
+}
+
 /// The group of all rows of an organization.
 pub(super) fn anchor(organization: &str) -> String {
     format!("org:{organization}")
@@ -105,7 +120,7 @@ pub(super) fn has_extra(model: &Model) -> bool {
 }
 
 /// The relations that hand groups down: field with the parent's id, parent's schema key.
-pub(super) fn parents(model: &Model) -> impl Iterator<Item = (&str, &str)> {
+fn parents(model: &Model) -> impl Iterator<Item = (&str, &str)> {
     model
         .relations
         .iter()
@@ -113,16 +128,17 @@ pub(super) fn parents(model: &Model) -> impl Iterator<Item = (&str, &str)> {
         .map(|relation| (relation.foreign_key.as_str(), relation.target.as_str()))
 }
 
-/// A row's further groups. `parent` looks up those of another row.
-pub(super) fn extra_groups(
+/// Where a row belongs. `parent` looks up the further groups of another row.
+pub(super) fn route(
     catalog: &Catalog,
     slot: Slot,
     text: &str,
     parent: impl Fn(Slot, &str) -> Option<Extra>,
-) -> Extra {
-    let Some(model) = catalog.model(slot).filter(|model| has_extra(model)) else { return Arc::from([]) };
-    let Ok(row) = Value::parse(text) else { return Arc::from([]) };
+) -> Routing {
+    let Some(model) = catalog.model(slot).filter(|model| has_extra(model)) else { return Routing::default() };
+    let Ok(row) = Value::parse(text) else { return Routing::default() };
     let mut groups: BTreeSet<Text> = BTreeSet::new();
+    let mut ids: BTreeSet<Text> = BTreeSet::new();
     for role in &model.entity_roles {
         role_groups(role, row, &mut groups);
     }
@@ -131,8 +147,9 @@ pub(super) fn extra_groups(
         let Some(target) = catalog.of_key(target) else { continue };
         groups.insert(catalog.entry(target).group(&id).into());
         groups.extend(parent(target, &id).iter().flat_map(|extra| extra.iter().cloned()));
+        ids.insert(id.as_ref().into());
     }
-    groups.into_iter().collect()
+    Routing { extra: groups.into_iter().collect(), parents: ids.into_iter().collect() }
 }
 
 fn role_groups(role: &Role, row: Value<'_>, groups: &mut BTreeSet<Text>) {

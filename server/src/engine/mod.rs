@@ -47,6 +47,7 @@ pub use session::{ConnectionId, HOLD_BACK_MS};
 pub use storage::{StoreChange, Stored, StoredCommit, StoredDelta, StoredKey, StoredRow, StoredTransaction, Verb};
 
 use catalog::{Catalog, Slot};
+use group::Routing;
 use history::{Change, History};
 use idempotency::Remembered;
 use session::{Bootstraps, Connection};
@@ -186,7 +187,7 @@ impl Engine {
             if Value::parse(&row.data).is_ok_and(|data| data.kind == Kind::Object) {
                 let slot = self.catalog.restore(&row.model, spellings.get(&row.model));
                 let tenant = self.tenants.entry(row.organization).or_default();
-                tenant.put(slot, row.id, Row::new(row.data, Arc::from([]), row.last_sync_id));
+                tenant.put(slot, row.id, Row::new(row.data, Routing::default(), row.last_sync_id));
             } else {
                 return broken("row", &row.id);
             }

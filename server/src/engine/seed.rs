@@ -1,13 +1,12 @@
 //! Filling an empty server with rows from a file.
 
-use std::sync::Arc;
-
 use ablo_wasm::core::error::Error;
 use ablo_wasm::core::id::SyncId;
 use ablo_wasm::core::json::{JsonStr, Kind, Value, merge};
 use ablo_wasm::core::time::Now;
 
 use super::auth::read_object;
+use super::group::Routing;
 use super::participant::Text;
 use super::storage::{StoreChange, StoredRow};
 use super::tenant::Row;
@@ -51,7 +50,7 @@ impl Engine {
                 let owner = Value::parse(&stamped)?.get("organizationId").map_or("null", |owner| owner.raw);
                 let data = merge(&merge(&stamped, given.raw), &format!("{{\"organizationId\":{owner}}}"));
                 next = SyncId(next.0 + 1);
-                rows.push((slot, id.as_ref().into(), Row::new(data.into(), Arc::from([]), next)));
+                rows.push((slot, id.as_ref().into(), Row::new(data.into(), Routing::default(), next)));
             }
         }
         let mut ids: Vec<&Text> = rows.iter().map(|(_, id, _)| id).collect();

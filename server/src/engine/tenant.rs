@@ -2,14 +2,14 @@
 //!
 //! Rows are their JSON text. Nothing here knows what an operation means; that is `commit`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use ablo_wasm::core::id::SyncId;
 use ablo_wasm::core::json::Value;
 
 use super::catalog::{Catalog, Slot};
-use super::group::{self, Extra};
+use super::group::{self, Extra, Routing};
 use super::participant::Text;
 
 /// Longest chain of parents that hands groups down.
@@ -24,13 +24,15 @@ pub(super) struct Row {
     pub archived: bool,
     /// Its further groups.
     pub extra: Extra,
+    /// Ids of the rows whose groups it inherits.
+    pub parents: Extra,
     /// The last change of it.
     pub last: SyncId,
 }
 
 impl Row {
-    pub(super) fn new(text: Text, extra: Extra, last: SyncId) -> Self {
-        Self { archived: is_archived(&text), text, extra, last }
+    pub(super) fn new(text: Text, routing: Routing, last: SyncId) -> Self {
+        Self { archived: is_archived(&text), text, extra: routing.extra, parents: routing.parents, last }
     }
 
     /// The member `field`, if the row has it.
@@ -54,20 +56,41 @@ pub(super) struct Tenant {
     tables: BTreeMap<Slot, Table>,
     /// Which model an id belongs to: ids are unique across models (protocol.md section 1).
     owners: BTreeMap<Text, Slot>,
+    /// Rows by the id of a row whose groups they inherit, whether that row exists or not.
+    children: BTreeMap<Text, BTreeSet<(Slot, Text)>>,
 }
 
 impl Tenant {
     pub(super) fn put(&mut self, slot: Slot, id: Text, row: Row) {
+        for parent in row.parents.iter() {
+            self.children.entry(parent.clone()).or_default().insert((slot, id.clone()));
+        }
         self.owners.insert(id.clone(), slot);
-        self.tables.entry(slot).or_default().insert(id, row);
+        let parents = row.parents.clone();
+        if let Some(old) = self.tables.entry(slot).or_default().insert(id.clone(), row) {
+            self.orphan(slot, &id, old.parents.iter().filter(|parent| !parents.contains(parent)));
+        }
     }
 
     pub(super) fn remove(&mut self, slot: Slot, id: &str) {
-        if let Some(table) = self.tables.get_mut(&slot) {
-            table.remove(id);
+        let removed = self.tables.get_mut(&slot).and_then(|table| table.remove_entry(id));
+        if let Some((id, old)) = removed {
+            self.orphan(slot, &id, old.parents.iter());
         }
         if self.owners.get(id) == Some(&slot) {
             self.owners.remove(id);
+        }
+    }
+
+    /// Forgets that these are parents of a row.
+    fn orphan<'p>(&mut self, slot: Slot, id: &Text, parents: impl Iterator<Item = &'p Text>) {
+        for parent in parents {
+            if let Some(children) = self.children.get_mut(parent) {
+                children.remove(&(slot, id.clone()));
+                if children.is_empty() {
+                    self.children.remove(parent);
+                }
+            }
         }
     }
 
@@ -93,23 +116,21 @@ impl Tenant {
         let routed = |slot: &Slot| catalog.model(*slot).is_some_and(group::has_extra);
         let slots: Vec<Slot> = self.tables.keys().copied().filter(routed).collect();
         for _ in 0..PARENT_DEPTH_MAX {
-            let mut moved: Vec<(Slot, Text, Extra)> = Vec::new();
+            let mut moved: Vec<(Slot, Text, Row)> = Vec::new();
             for &slot in &slots {
                 for (id, row) in self.rows(slot) {
                     let parent = |slot, id: &str| self.get(slot, id).map(|row| row.extra.clone());
-                    let extra = group::extra_groups(catalog, slot, &row.text, parent);
-                    if extra != row.extra {
-                        moved.push((slot, id.clone(), extra));
+                    let routing = group::route(catalog, slot, &row.text, parent);
+                    if routing.extra != row.extra || routing.parents != row.parents {
+                        moved.push((slot, id.clone(), Row::new(row.text.clone(), routing, row.last)));
                     }
                 }
             }
             if moved.is_empty() {
                 return;
             }
-            for (slot, id, extra) in moved {
-                if let Some(row) = self.tables.get_mut(&slot).and_then(|table| table.get_mut(&id)) {
-                    row.extra = extra;
-                }
+            for (slot, id, row) in moved {
+                self.put(slot, id, row);
             }
         }
     }
@@ -151,15 +172,13 @@ impl<'a> Stage<'a> {
         }
     }
 
-    /// Ids of the rows of a model whose field has this text.
-    pub(super) fn ids_with(&self, slot: Slot, field: &str, value: &str) -> Vec<Text> {
-        let fits = |row: &Row| row.get(field).and_then(Value::as_json_str).is_some_and(|text| text.is(value));
-        let untouched = self.base.rows(slot).filter(|(id, _)| !self.rows.contains_key(&(slot, (*id).clone())));
-        let mut ids: Vec<Text> = untouched.filter(|(_, row)| fits(row)).map(|(id, _)| id.clone()).collect();
-        let staged = self.rows.iter().filter(|((staged, _), row)| *staged == slot && row.as_ref().is_some_and(fits));
-        ids.extend(staged.map(|((_, id), _)| id.clone()));
-        ids.sort();
-        ids
+    /// The rows that inherit the groups of the row with this id.
+    pub(super) fn children(&self, parent: &Text) -> BTreeSet<(Slot, Text)> {
+        let settled = self.base.children.get(parent).into_iter().flatten();
+        let mut found: BTreeSet<_> = settled.filter(|key| !self.rows.contains_key(*key)).cloned().collect();
+        let inherits = |row: &Option<Row>| row.as_ref().is_some_and(|row| row.parents.contains(parent));
+        found.extend(self.rows.iter().filter(|(_, row)| inherits(row)).map(|(key, _)| key.clone()));
+        found
     }
 
     /// The changes: rows by model and id, `None` for those that are gone.

@@ -108,6 +108,7 @@ impl Engine {
         // A group taken away, and the old form of either, brings no deltas for its rows: only a snapshot tells.
         let old_form = delta.action == Action::GroupAdded && (removes || added.len() > 1 || change_is_old(delta));
         if removes || old_form {
+            // Rows that may no longer be seen must go at once.
             self.last_repair = None;
             self.repair("the participant's groups changed");
         }

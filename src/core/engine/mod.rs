@@ -375,6 +375,11 @@ impl Engine {
         self.connection.socket().is_some()
     }
 
+    /// The open socket.
+    pub fn socket(&self) -> Option<TaskId> {
+        self.connection.socket()
+    }
+
     /// Writes not yet confirmed.
     pub fn pending_count(&self) -> usize {
         self.queue.pending_count()
@@ -429,6 +434,8 @@ impl Engine {
             Phase::Running => {}
         }
         self.phase = Phase::Draining { ticket, until: self.now.mono.after(DRAIN_MS) };
+        // What this turn has gathered goes now.
+        self.flush_due = false;
         self.pump();
     }
 
@@ -599,14 +606,16 @@ impl Engine {
         }
     }
 
-    /// Asks for a snapshot because the stream cannot be followed.
+    /// Asks for a snapshot because the stream cannot be followed: at once, unless that has just been tried.
     fn repair(&mut self, why: &str) {
+        if self.loading != Loading::Idle {
+            return;
+        }
         let now = self.now.mono;
         let due = self.last_repair.map_or(now, |last| last.after(REPAIR_PAUSE_MS).max(now));
-        if self.loading == Loading::Idle {
-            self.event("sync:repair", |payload| payload.str("reason", why));
-            self.loading = Loading::Wanted { not_before: due };
-        }
+        self.last_repair = Some(due);
+        self.event("sync:repair", |payload| payload.str("reason", why));
+        self.loading = Loading::Wanted { not_before: due };
     }
 
     fn handle_bootstrap(&mut self, task: TaskId, result: Result<Response, String>) {
@@ -620,7 +629,7 @@ impl Engine {
             }
             Ok(response) => {
                 let body = String::from_utf8(response.body).unwrap_or_default();
-                let code = "bootstrap_response_invalid";
+                let code = if response.status < 500 { "bootstrap_response_invalid" } else { "bootstrap_offline" };
                 let mut error = Error::from_response(response.status, &body, response.request_id.as_deref(), code);
                 error.retry_after_ms = response.retry_after_ms;
                 Err(error)
@@ -655,9 +664,8 @@ impl Engine {
         self.load_attempt = self.load_attempt.saturating_add(1);
         self.loading = Loading::Wanted { not_before: self.now.mono.after(pause) };
         self.report(error);
-        let hopeless =
-            error.status.is_some_and(|status| (400..500).contains(&status) && status != 401 && status != 429)
-                || error.code.starts_with("bootstrap_response");
+        let refused = |status| (400..500).contains(&status) && !matches!(status, 401 | 408 | 429);
+        let hopeless = error.status.map_or(error.code.starts_with("bootstrap_response"), refused);
         if hopeless {
             for (ticket, _) in std::mem::take(&mut self.ready) {
                 self.settle(ticket, Err(error.clone()));
@@ -681,7 +689,6 @@ impl Engine {
         {
             let task = self.task(Task::Bootstrap);
             self.loading = Loading::Fetching(task);
-            self.last_repair = Some(now);
             let request = Request {
                 method: Method::Get,
                 url: self.config.bootstrap_url(&self.groups),

@@ -174,7 +174,8 @@ impl Engine {
     /// Says what is due on the open socket.
     pub(super) fn pump_session(&mut self) {
         let wanted = self.wanted_groups();
-        let ready = self.loaded && !self.is_loading();
+        // While a snapshot is wanted there is no use in following the stream.
+        let ready = self.loaded && self.loading == super::Loading::Idle;
         let Some(session) = &mut self.session else { return };
         let socket = session.socket;
         // One change under way at a time; what changes meanwhile goes with the next.
@@ -249,7 +250,6 @@ impl Engine {
             return;
         }
         if response.requires_bootstrap() {
-            self.last_repair = None;
             self.repair("the server asks for a bootstrap");
             return;
         }

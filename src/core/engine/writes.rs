@@ -218,7 +218,7 @@ impl Engine {
         out
     }
 
-    /// Rows that the given fields refer to through `belongsTo` relations.
+    /// Rows that the given fields refer to through `belongsTo` relations and that are not here.
     fn references(&self, model: ModelIndex, input: Option<&str>) -> Vec<RowKey> {
         let Some(definition) = self.config.schema.model(model) else { return Vec::new() };
         if definition.relations.is_empty() {
@@ -229,7 +229,8 @@ impl Engine {
         let rows = belongs.filter_map(|relation| {
             let target = self.config.schema.iter().find(|(_, target)| target.key == relation.target)?.0;
             let id = input.get(&relation.foreign_key)?.as_json_str().and_then(JsonStr::decode_exact)?;
-            Some((target, RowId::from(id.as_ref())))
+            let unknown = self.find(target, &id).is_none();
+            unknown.then(|| (target, RowId::from(id.as_ref())))
         });
         rows.collect()
     }

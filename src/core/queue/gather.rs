@@ -21,7 +21,13 @@ impl Queue {
         if new.kind == OpKind::Delete && how.key.is_none() && self.cancel_unsent(&row, &how, &mut outcome) {
             return Ok(outcome);
         }
-        let waiting = (how.ticket, how.wait);
+        // Without a journal a write is as safe as it gets as soon as it is here.
+        let waiting = if how.wait == Wait::Queued && !self.durable {
+            outcome.settled.push((how.ticket, Ok(None)));
+            None
+        } else {
+            Some((how.ticket, how.wait))
+        };
         if new.kind == OpKind::Update
             && how.key.is_none()
             && let Some(seq) = self.mergeable(&new)
@@ -33,13 +39,10 @@ impl Queue {
             let seq = self.insert(new, wall, rng, true);
             if let Some(op) = self.ops.get_mut(seq.0) {
                 op.waiting = absorbed;
-                op.waiting.push(waiting);
+                op.waiting.extend(waiting);
             }
             self.rows.entry(row).or_default().push(seq);
             self.place(seq, how.key, wall, rng);
-        }
-        if !self.durable {
-            self.settle_queued(&mut outcome);
         }
         Ok(outcome)
     }
@@ -74,14 +77,15 @@ impl Queue {
         self.repeats.insert(key.clone(), Vec::new());
         let seqs: Vec<OpSeq> = ops.into_iter().map(|op| self.insert(op, wall, rng, false)).collect();
         let (queued, confirmed) = match how.wait {
+            Wait::Queued if !self.durable => {
+                outcome.settled.push((how.ticket, Ok(Some(receipt_json(&key.0, "queued", SyncId(0), None)))));
+                (None, None)
+            }
             Wait::Queued => (Some(how.ticket), None),
             Wait::Confirmed => (None, Some(how.ticket)),
         };
         let commit = self.new_commit(key, seqs, Lane::Direct { queued, confirmed }, wall);
         self.commits.push_back(Commit { reads, ..commit });
-        if !self.durable {
-            self.settle_queued(&mut outcome);
-        }
         Ok(outcome)
     }
 
@@ -144,7 +148,7 @@ impl Queue {
 
     /// Removes an unsent operation from its commit; returns who waited.
     pub(super) fn take_out(&mut self, seq: OpSeq) -> Vec<(Ticket, Wait)> {
-        if let Some(index) = self.commits.iter().position(|commit| commit.ops.contains(&seq))
+        if let Some(index) = self.commits.iter().rposition(|commit| commit.ops.contains(&seq))
             && let Some(commit) = self.commits.get_mut(index)
         {
             commit.ops.retain(|other| *other != seq);
@@ -157,8 +161,10 @@ impl Queue {
         self.ops.remove(seq.0).map(|op| op.waiting).unwrap_or_default()
     }
 
+    /// Whether no server has seen the operation: only the first commit can be on its way.
     pub(super) fn is_unsent(&self, seq: OpSeq) -> bool {
-        self.commits.iter().any(|commit| !commit.sent && commit.ops.contains(&seq))
+        let sent = self.commits.front().is_some_and(|commit| commit.sent && commit.ops.contains(&seq));
+        !sent && !self.acked.iter().any(|acked| acked.ops.contains(&seq))
     }
 
     /// The waiting update that a new one may merge into: the row's newest operation, unguarded, in the open commit.
@@ -173,7 +179,7 @@ impl Queue {
         (fits && tail.open && tail.ops.contains(&seq)).then_some(seq)
     }
 
-    pub(super) fn merge_into(&mut self, seq: OpSeq, new: NewOp, waiting: (Ticket, Wait), wall: WallTime) {
+    pub(super) fn merge_into(&mut self, seq: OpSeq, new: NewOp, waiting: Option<(Ticket, Wait)>, wall: WallTime) {
         let Some(op) = self.ops.get_mut(seq.0) else { return };
         let before = op.bytes();
         let input = new.input.unwrap_or_else(|| "{}".to_owned());
@@ -181,8 +187,9 @@ impl Queue {
         op.patch = Some(stamped(&merged, wall));
         op.input = Some(merged);
         op.stamp = wall;
+        self.refers_ahead |= !new.refers_to.is_empty();
         op.refers_to.extend(new.refers_to);
-        op.waiting.push(waiting);
+        op.waiting.extend(waiting);
         let grown = op.bytes().saturating_sub(before);
         if let Some(tail) = self.commits.back_mut() {
             tail.bytes += grown;
@@ -193,6 +200,7 @@ impl Queue {
     pub(super) fn insert(&mut self, new: NewOp, wall: WallTime, rng: &mut Rng, optimistic: bool) -> OpSeq {
         self.next_op += 1;
         let seq = OpSeq(self.next_op);
+        self.refers_ahead = !new.refers_to.is_empty() || (self.refers_ahead && !self.ops.is_empty());
         let patch = match new.kind {
             OpKind::Create | OpKind::Delete => None,
             OpKind::Update => new.input.as_deref().map(|input| stamped(input, wall)),
@@ -235,7 +243,7 @@ impl Queue {
             return;
         }
         // A create that an earlier unsent commit refers to belongs there, or the reference would come first.
-        if op.kind == OpKind::Create {
+        if op.kind == OpKind::Create && self.refers_ahead {
             let ops = &self.ops;
             let refers = |other: &OpSeq| ops.get(other.0).is_some_and(|op| op.refers_to.contains(&row));
             let fits = |commit: &&mut Commit| {

@@ -77,7 +77,7 @@ pub struct NewOp {
     pub input: Option<String>,
     /// For creates, the text of the object that the page shows meanwhile besides `input`: id, stamps, defaults.
     pub defaults: Option<String>,
-    /// Rows that `input` refers to.
+    /// Rows that `input` refers to and that nobody knows yet: their creates may come later and must go first.
     pub refers_to: Vec<RowKey>,
     /// The watermark, if it is guarded.
     pub read_at: Option<SyncId>,
@@ -249,6 +249,8 @@ pub struct Queue {
     retry_at: Option<Instant>,
     next_op: u64,
     next_order: u64,
+    /// Whether an operation here may refer to a row whose create comes later.
+    refers_ahead: bool,
     removals: Vec<u64>,
     receipts: VecDeque<(CommitKey, Result<Option<String>, Error>)>,
     /// Tickets of repeated keys, settled with the commit they repeat.
@@ -268,6 +270,7 @@ impl Queue {
             retry_at: None,
             next_op: 0,
             next_order: 0,
+            refers_ahead: false,
             removals: Vec::new(),
             receipts: VecDeque::new(),
             repeats: SmallMap::default(),
@@ -421,10 +424,9 @@ impl Queue {
         op.map(|op| op.waiting.push((ticket, Wait::Confirmed))).is_some()
     }
 
-    /// Settles tickets that wait only for their write to be safe.
+    /// Settles tickets that wait only for the journal.
     fn settle_queued(&mut self, outcome: &mut Outcome) {
-        let durable = self.durable;
-        for commit in self.commits.iter_mut().filter(|commit| !durable || commit.is_journaled()) {
+        for commit in self.commits.iter_mut().filter(|commit| commit.is_journaled()) {
             for seq in &commit.ops {
                 let Some(op) = self.ops.get_mut(seq.0) else { continue };
                 op.waiting.retain(|(ticket, wait)| {
