@@ -289,7 +289,7 @@ impl Engine {
         offer(self.connection.deadline(), Timer::Connection);
         if let Some(session) = &self.session {
             offer(Some(session.heartbeat_at()), Timer::Heartbeat);
-            offer(session.catch_up_at(self.queue.awaits_echo()), Timer::CatchUp);
+            offer(session.catch_up_at(self.queue.expects_echo()), Timer::CatchUp);
         }
         if let (Loading::Wanted { not_before }, true) = (self.loading, self.can_fetch()) {
             offer(Some(not_before), Timer::Bootstrap);

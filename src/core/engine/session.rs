@@ -49,11 +49,11 @@ impl Session {
         self.pinged_at.map_or(self.heard_at.after(PING_MS), |at| at.after(SILENCE_MS))
     }
 
-    pub(super) fn catch_up_at(&self, awaits_echo: bool) -> Option<Instant> {
+    pub(super) fn catch_up_at(&self, expects_echo: bool) -> Option<Instant> {
         if self.asked_at.is_some() || !self.streaming {
             return None;
         }
-        Some(self.caught_up_at.after(if awaits_echo { ECHO_MS } else { CATCH_UP_MS }))
+        Some(self.caught_up_at.after(if expects_echo { ECHO_MS } else { CATCH_UP_MS }))
     }
 }
 
@@ -145,7 +145,7 @@ impl Engine {
 
     pub(super) fn handle_session_timeout(&mut self) {
         let now = self.now.mono;
-        let awaits_echo = self.queue.awaits_echo();
+        let expects_echo = self.queue.expects_echo();
         let Some(session) = &mut self.session else { return };
         let socket = session.socket;
         if session.heartbeat_at() <= now {
@@ -157,7 +157,7 @@ impl Engine {
             self.send(socket, &ClientFrame::Ping);
         }
         let Some(session) = &self.session else { return };
-        if session.catch_up_at(awaits_echo).is_some_and(|at| at <= now) {
+        if session.catch_up_at(expects_echo).is_some_and(|at| at <= now) {
             self.catch_up();
         }
     }

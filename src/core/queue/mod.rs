@@ -404,6 +404,7 @@ impl Queue {
 
     /// Rows with pending operations.
     pub fn pending_rows(&self) -> impl Iterator<Item = &RowKey> {
+        // Order: callers treat each row by itself, and the hash is a fixed one.
         self.rows.keys()
     }
 
@@ -413,7 +414,7 @@ impl Queue {
     }
 
     /// Whether the server accepted something whose delta is not here yet.
-    pub fn awaits_echo(&self) -> bool {
+    pub fn expects_echo(&self) -> bool {
         !self.acked.is_empty()
     }
 
