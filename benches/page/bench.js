@@ -6,6 +6,7 @@ import makeSchema from './schema.js';
 const KEY = { small: 'ek_test_small', large: 'ek_test_large' };
 const WRITER = { small: 'ek_test_small-writer', large: 'ek_test_large-writer' };
 const PROJECTS = 20;
+const TIMEOUT_MS = 60_000;
 const schema = makeSchema(sdk);
 const now = () => performance.now();
 
@@ -47,7 +48,11 @@ async function open(set) {
 }
 
 async function until(condition) {
-  while (!condition()) await turn();
+  const end = now() + TIMEOUT_MS;
+  while (!condition()) {
+    if (now() > end) throw new Error(`never came: ${condition}`);
+    await turn();
+  }
 }
 
 function turn() {

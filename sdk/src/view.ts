@@ -62,8 +62,7 @@ class View {
       if (this.#closed) return;
       this.#id = core.viewOpen(index, text);
       this.#session.addView(this.#id, this);
-      // What is told of a view counts from its opening; if that is nothing, the window is what a query finds.
-      if (!this.#read(core)) this.#replace(core.query(index, text));
+      this.#read(core);
     };
     const core = this.#session.reader();
     if (core !== undefined) attach(core);

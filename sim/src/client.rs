@@ -103,6 +103,7 @@ pub(crate) struct Client {
     pub(crate) journal: BTreeMap<u64, String>,
     /// Changes on their way to it.
     pub(crate) journaling: BTreeMap<TaskId, Vec<JournalOp>>,
+    pub(crate) journal_at: u64,
     /// Its optimistic writes that may still be pending, by row.
     watch: BTreeMap<Row, Vec<u32>>,
     cursor: SyncId,
@@ -137,6 +138,7 @@ impl Client {
             cache: BTreeMap::new(),
             journal: BTreeMap::new(),
             journaling: BTreeMap::new(),
+            journal_at: 0,
             watch: BTreeMap::new(),
             cursor: SyncId(0),
             timer_at: None,

@@ -403,7 +403,16 @@ impl Oracle {
                     && (base.fate == Fate::Rejected || self.refused_alone.contains(&other))
             })
         };
-        if op.optimistic && !alone && (self.is_on_its_way(&op) || !built_on()) {
+        // Or when it was left out in favour of a delete that was refused.
+        let replaced = || {
+            self.ops().skip(number as usize).any(|(other, delete)| {
+                delete.author == op.author
+                    && delete.row == op.row
+                    && delete.kind == OpKind::Delete
+                    && self.refused_alone.contains(&other)
+            })
+        };
+        if op.optimistic && !alone && (self.is_on_its_way(&op) || !(built_on() || replaced())) {
             let what = format!("write {number} was rejected with {code} though the server never refused it: {op:?}");
             return broken("neighbour-rejected", what);
         }
@@ -457,7 +466,7 @@ impl Oracle {
         }
         let numbers = self.by_row.get(&(op.author, op.row.clone())).map(Vec::as_slice).unwrap_or_default();
         let later = numbers.iter().rev().take_while(|other| **other > number).filter_map(|other| self.op(*other));
-        later.into_iter().any(|other| other.kind == OpKind::Delete)
+        later.into_iter().any(|other| other.kind == OpKind::Delete && other.fate != Fate::Rejected)
     }
 
     /// The author is gone: nobody can be told what becomes of the write.

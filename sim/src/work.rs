@@ -3,7 +3,7 @@
 use ablo_wasm::core::error::Error;
 use ablo_wasm::core::id::ModelIndex;
 use ablo_wasm::core::input::{Change, Command, Response, Write};
-use ablo_wasm::core::json::{ObjectWriter, write_array, write_str};
+use ablo_wasm::core::json::{ObjectWriter, Value, write_array, write_str};
 use ablo_wasm::core::wire::OpKind;
 
 use crate::client::{Client, Use};
@@ -94,6 +94,12 @@ impl World {
                 (OpKind::Update, Change::Update(fields), title)
             }
         };
+        // A field that says what the row shows already is not written.
+        let shows = |title: &String| {
+            let row = shown.as_deref().and_then(|text| Value::parse(text).ok());
+            row.and_then(|row| row.get("title")).is_some_and(|value| value.raw == title)
+        };
+        let title = title.filter(|title| !shows(title));
         let birth = if kind == OpKind::Create { Some(number) } else { shown.as_deref().and_then(shop::birth) };
         let author = self.clients[no].author;
         let op = new_op(author, kind, &row, birth, title, true);

@@ -497,7 +497,11 @@ impl World {
                     // The change is on its way to the disk; what it says counts when the journal answers.
                     self.clients[no].journaling.insert(task, ops);
                 }
-                let after = if self.plan.on.slow_journal { self.net.below(400) } else { 0 };
+                let delay = if self.plan.on.slow_journal { self.net.below(400) } else { 0 };
+                // Transactions on one store are done in the order in which they were made.
+                let client = &mut self.clients[no];
+                client.journal_at = client.journal_at.max(now + delay);
+                let after = client.journal_at - now;
                 let good = !fails || self.options.tamper == Some(Tamper::JournalLies);
                 self.at(after, Event::Journaled(no, author, task, good));
             }

@@ -1,6 +1,7 @@
 //! Row conditions: the operators of server reads, evaluated alike on the server and in the page (protocol.md 4.7).
 
 use super::error::Error;
+use super::fold::fold_case;
 use super::json::{Kind, Value};
 
 /// Most clauses in one query.
@@ -176,11 +177,6 @@ fn like(value: Option<Value<'_>>, literal: &Literal, fold: bool) -> Option<bool>
     let Literal::Text(pattern) = literal else { return None };
     let text = value?.as_str()?;
     Some(if fold { like_match(&fold_case(&text), &fold_case(pattern)) } else { like_match(&text, pattern) })
-}
-
-/// Text for comparisons that ignore case, letter by letter.
-pub fn fold_case(text: &str) -> String {
-    text.chars().flat_map(char::to_lowercase).collect()
 }
 
 /// SQL's `LIKE` without an escape: `%` is any run, `_` any one character, the whole text must match. Linear memory,

@@ -6,6 +6,7 @@ pub mod connection;
 pub mod engine;
 pub mod error;
 pub mod filter;
+pub mod fold;
 pub mod id;
 pub mod input;
 pub mod json;

@@ -1,7 +1,7 @@
 //! The application's models, read from schema JSON (protocol.md, appendix B).
 
 use super::error::Error;
-use super::filter::fold_case;
+use super::fold::fold_case;
 use super::id::ModelIndex;
 use super::json::{Kind, Value};
 
@@ -94,6 +94,8 @@ pub struct Model {
     pub key: String,
     /// The name on the wire.
     pub typename: String,
+    /// The name in commit operations of typed writes: the typename without its first `Model`, in lower case.
+    pub commit_name: String,
     /// When its rows are loaded.
     pub load: Load,
     /// Declared fields.
@@ -134,12 +136,6 @@ impl Model {
     /// The query column of a row field (protocol.md section 1).
     pub fn column_of_field(&self, name: &str) -> String {
         self.field(name).map_or_else(|| snake_case(name), |field| field.column.clone())
-    }
-
-    /// The name in commit operations of typed writes: the typename without its first `Model`, in lower case.
-    pub fn commit_name(&self) -> String {
-        let (before, after) = split_at_word(&self.typename, "Model");
-        fold_case(before) + &fold_case(after)
     }
 }
 
@@ -208,7 +204,7 @@ impl Schema {
             let same = |text: &str| fold_case(text) == folded_name;
             self.models.iter().position(|model| same(&model.key) || same(&model.typename))
         };
-        let cut = || self.models.iter().position(|model| model.commit_name() == folded_name);
+        let cut = || self.models.iter().position(|model| model.commit_name == folded_name);
         exact.or_else(folded).or_else(cut).map(index_of)
     }
 
@@ -258,6 +254,11 @@ impl Schema {
 
 fn index_of(position: usize) -> ModelIndex {
     ModelIndex(u16::try_from(position).unwrap_or(u16::MAX))
+}
+
+fn commit_name(typename: &str) -> String {
+    let (before, after) = split_at_word(typename, "Model");
+    fold_case(before) + &fold_case(after)
 }
 
 /// What stands before and after the first `word`; everything before when there is none.
@@ -336,9 +337,11 @@ fn read_model(key: &str, value: Value<'_>) -> Result<Model, Error> {
         Some(Grants { subject: grants.get_str("subject")?.into_owned(), scope: grants.get_str("scope")?.into_owned() })
     });
     let required = value.get("requiredFields").into_iter().flat_map(Value::elements);
+    let typename = text("typename").unwrap_or_else(|| key.to_owned());
     Ok(Model {
         key: key.to_owned(),
-        typename: text("typename").unwrap_or_else(|| key.to_owned()),
+        commit_name: commit_name(&typename),
+        typename,
         load,
         fields: fields.collect(),
         relations,
@@ -387,7 +390,7 @@ mod tests {
         assert_eq!(task.column_of_field("ownerName"), "owner_name");
         assert_eq!(task.field_of_column("deck"), Some("deckId"));
         assert_eq!(task.field_of_column("created_at"), Some("createdAt"));
-        assert_eq!(schema.models[2].commit_name(), "run");
+        assert_eq!(schema.models[2].commit_name, "run");
     }
 
     #[test]

@@ -7,12 +7,13 @@ use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
 
 use gloo_timers::callback::Timeout;
+use js_sys::Promise;
 use wasm_bindgen::prelude::*;
-use wasm_bindgen_futures::{JsFuture, spawn_local};
 
 use super::dom::{self, PageEvents};
 use super::host::Host;
 use super::http::{self, Fetch};
+use super::promise::follow;
 use super::socket::{CODE_NEVER_OPENED, Socket};
 use crate::core::Engine;
 use crate::core::error::Error;
@@ -184,13 +185,9 @@ impl Driver {
     }
 
     fn ask_credential(&self, task: TaskId) {
-        let promise = self.host.credential();
+        let promise = self.host.credential().unwrap_or_else(|error| Promise::reject(&error));
         let driver = self.me.clone();
-        spawn_local(async move {
-            let answer = match promise {
-                Ok(promise) => JsFuture::from(promise).await,
-                Err(error) => Err(error),
-            };
+        let take = move |answer: Result<JsValue, JsValue>| {
             let credential = match answer {
                 Ok(value) if value.is_null() => Credential::SignedOut,
                 Ok(value) => match value.as_string().filter(|token| !token.trim().is_empty()) {
@@ -202,7 +199,8 @@ impl Driver {
             if let Some(driver) = driver.upgrade() {
                 driver.handle_input(Input::Credential(task, credential));
             }
-        });
+        };
+        follow(&promise, Box::new(take));
     }
 
     fn arm(&self) {

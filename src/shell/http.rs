@@ -3,13 +3,13 @@
 use std::rc::Weak;
 
 use gloo_timers::callback::Timeout;
-use js_sys::{ArrayBuffer, Uint8Array};
+use js_sys::{Promise, Uint8Array};
 use wasm_bindgen::prelude::*;
-use wasm_bindgen_futures::{JsFuture, spawn_local};
 use web_sys::{AbortController, Headers, RequestCache, RequestInit};
 
 use super::driver::Driver;
 use super::host::Host;
+use super::promise::follow;
 use crate::core::id::TaskId;
 use crate::core::input::{Input, Response};
 use crate::core::output::Request;
@@ -43,16 +43,8 @@ pub(super) fn start(driver: Weak<Driver>, host: &Host, task: TaskId, request: &R
         )
     };
     let promise = init(request, controller.as_ref()).and_then(|init| host.fetch(&request.url, &init));
-    spawn_local(async move {
-        let result = match promise {
-            Ok(promise) => read(promise).await,
-            Err(error) => Err(error),
-        };
-        if let Some(driver) = driver.upgrade() {
-            driver.finish_fetch(task);
-            driver.handle_input(Input::Response(task, result.map_err(|error| describe(&error))));
-        }
-    });
+    let promise = promise.unwrap_or_else(|error| Promise::reject(&error));
+    follow(&promise, Box::new(move |response| read(driver, task, response)));
     Fetch { controller, _timeout: timeout }
 }
 
@@ -76,11 +68,32 @@ fn init(request: &Request, controller: Option<&AbortController>) -> Result<Reque
     Ok(init)
 }
 
-async fn read(promise: js_sys::Promise) -> Result<Response, JsValue> {
-    let response: web_sys::Response = JsFuture::from(promise).await?.unchecked_into();
+/// The headers are here, or will never be.
+fn read(driver: Weak<Driver>, task: TaskId, response: Result<JsValue, JsValue>) {
+    let begun = response.and_then(|response| {
+        let response: web_sys::Response = response.unchecked_into();
+        Ok((head(&response), response.array_buffer()?))
+    });
+    match begun {
+        Err(error) => finish(&driver, task, Err(error)),
+        Ok((mut answer, body)) => follow(
+            body.unchecked_ref(),
+            Box::new(move |body| {
+                let result = body.map(|buffer| {
+                    answer.body = Uint8Array::new(&buffer).to_vec();
+                    answer
+                });
+                finish(&driver, task, result);
+            }),
+        ),
+    }
+}
+
+/// An answer without its body.
+fn head(response: &web_sys::Response) -> Response {
     let headers = response.headers();
     let header = |name: &str| headers.get(name).ok().flatten();
-    let mut answer = Response {
+    Response {
         status: response.status(),
         request_id: header("x-request-id"),
         auth_failure: header("X-Auth-Failure"),
@@ -88,10 +101,14 @@ async fn read(promise: js_sys::Promise) -> Result<Response, JsValue> {
             .and_then(|text| Some(text.trim().parse::<u32>().ok()?.into()))
             .map(|seconds: u64| seconds.saturating_mul(1000)),
         body: Vec::new(),
-    };
-    let buffer: ArrayBuffer = JsFuture::from(response.array_buffer()?).await?.unchecked_into();
-    answer.body = Uint8Array::new(&buffer).to_vec();
-    Ok(answer)
+    }
+}
+
+fn finish(driver: &Weak<Driver>, task: TaskId, result: Result<Response, JsValue>) {
+    if let Some(driver) = driver.upgrade() {
+        driver.finish_fetch(task);
+        driver.handle_input(Input::Response(task, result.map_err(|error| describe(&error))));
+    }
 }
 
 /// A failure's text for people. Browsers put no secrets into it.

@@ -8,7 +8,8 @@ mod dom;
 pub(crate) mod driver;
 mod host;
 mod http;
+mod promise;
 mod socket;
 
 pub(crate) use driver::Driver;
-pub use host::Host;
+pub(crate) use host::Host;

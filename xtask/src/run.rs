@@ -55,7 +55,8 @@ pub(crate) fn bench(repo: &Repo, args: &[String]) -> Result {
     browser_env(repo, Cmd::new(repo, "node"), server)?.arg(RUNNER).args(args).run()
 }
 
-/// `cargo xtask demo`: builds everything, then becomes the server.
+/// `cargo xtask demo`: builds everything, then becomes the server. The page itself fills an empty database with example
+/// rows, through the client.
 pub(crate) fn demo(repo: &Repo, args: &[String]) -> Result {
     let options = DemoOptions::parse(args)?;
     package::build(repo)?;
@@ -73,12 +74,8 @@ pub(crate) fn demo(repo: &Repo, args: &[String]) -> Result {
         .args(["--listen", &listen, "--db", &options.db])
         .args(["--static", "www", "--static", "/pkg=pkg"])
         .args(["--schema", "www/schema.json", "--keys", "www/dev-keys.json"])
-        .args(DEMO_DATA)
         .replace_this_process())
 }
-
-/// What makes the server fill an empty database with example rows.
-const DEMO_DATA: &[&str] = &["--seed-demo"];
 
 #[derive(Debug, PartialEq, Eq)]
 struct DemoOptions {

@@ -145,7 +145,6 @@ impl Engine {
 
     /// Puts a snapshot in place of the confirmed rows of the models that it lists. Pending writes stay on top.
     pub(super) fn apply_snapshot(&mut self, snapshot: Snapshot) {
-        let first = !self.loaded;
         let head = snapshot.last_sync_id;
         if let Some(deltas) = snapshot.deltas {
             for text in &deltas {
@@ -190,10 +189,8 @@ impl Engine {
         }
         self.cursor = if self.reset { head } else { self.cursor.max(head) };
         self.reset = false;
-        if !first {
-            // Rows that were read on demand may have missed changes.
-            self.refetch_on_demand();
-        }
+        // Rows that were read on demand, before the first snapshot too, may have missed changes.
+        self.refetch_on_demand();
         self.resume_after_snapshot();
         self.become_ready();
         self.after_deltas();

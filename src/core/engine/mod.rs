@@ -129,7 +129,7 @@ pub struct Engine {
     last_repair: Option<Instant>,
     tasks: SmallMap<TaskId, Task>,
     next_task: u64,
-    /// Journal changes under way, with the places they put.
+    /// Journal changes under way, with the places they change.
     journaling: SmallMap<TaskId, Vec<u64>>,
     /// Writes of this turn wait for its end.
     flush_due: bool,

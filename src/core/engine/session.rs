@@ -195,9 +195,9 @@ impl Engine {
         let ops = self.queue.take_journal_ops();
         if !ops.is_empty() {
             let task = self.task_id();
-            let orders = ops.iter().filter_map(|op| match op {
-                crate::core::output::JournalOp::Put { order, .. } => Some(*order),
-                crate::core::output::JournalOp::Remove { .. } => None,
+            let orders = ops.iter().map(|op| match op {
+                crate::core::output::JournalOp::Put { order, .. }
+                | crate::core::output::JournalOp::Remove { order } => *order,
             });
             self.journaling.insert(task, orders.collect());
             self.outputs.push_back(Output::Journal(task, ops));

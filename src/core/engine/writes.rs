@@ -2,7 +2,7 @@
 
 use super::Engine;
 use crate::core::error::Error;
-use crate::core::filter::fold_case;
+use crate::core::fold::fold_case;
 use crate::core::id::{ModelIndex, RowId, SyncId};
 use crate::core::input::{Change, Ticket, Write};
 use crate::core::json::{JsonStr, Kind, ObjectWriter, Value};
@@ -76,9 +76,9 @@ impl Engine {
         if id.is_empty() {
             return Err(Error::local("invalid_id", "a row id must be a non-empty string").param("id"));
         }
-        let typename = definition.typename.clone();
-        let name = definition.commit_name();
         let shown = self.row(model, &id);
+        let typename = definition.typename.as_str();
+        let name = definition.commit_name.clone();
         let missing = || {
             let message = format!("no {typename} with id {id:.100} here; read it first with retrieve()");
             Err(Error::local("entity_not_found", message).param("id"))
@@ -259,17 +259,20 @@ impl Engine {
     }
 
     fn tell_rejected(&mut self, rejected: &Rejected) {
-        let Some(model) = self.config.schema.model(rejected.row.0) else { return };
-        let (typename, key) = (model.typename.clone(), model.commit_name());
+        // A model unknown to the schema keeps the name that the caller gave it.
+        let model = self.config.schema.model(rejected.row.0);
+        let typename = model.map_or_else(|| rejected.model.clone(), |model| model.typename.clone());
         let kind = rejected.kind.name().to_ascii_lowercase();
         let current = self.row(rejected.row.0, rejected.row.1.as_str()).map(str::to_owned);
         let held = rejected.error.code == "stale_context" && rejected.error.details.is_some();
-        self.event("sync:rollback", |payload| {
-            payload.str("modelId", rejected.row.1.as_str());
-            payload.str("modelName", &typename);
-            payload.str("transactionType", &kind);
-            payload.str("reason", if held { "conflict_server_wins" } else { "permanent_error" });
-        });
+        if rejected.optimistic {
+            self.event("sync:rollback", |payload| {
+                payload.str("modelId", rejected.row.1.as_str());
+                payload.str("modelName", &typename);
+                payload.str("transactionType", &kind);
+                payload.str("reason", if held { "conflict_server_wins" } else { "permanent_error" });
+            });
+        }
         let mut text = String::new();
         let mut payload = ObjectWriter::new(&mut text);
         payload.object("transaction", |transaction| {
@@ -277,7 +280,7 @@ impl Engine {
             transaction.str("type", &kind);
             transaction.str("modelName", &typename);
             transaction.str("modelId", rejected.row.1.as_str());
-            transaction.str("modelKey", &key);
+            transaction.str("modelKey", &rejected.model);
             if let Some(input) = &rejected.input {
                 transaction.raw("data", input);
             }
@@ -328,7 +331,7 @@ fn changed_fields(shown: &str, data: &str) -> Result<Option<String>, Error> {
         }
     }
     let mut same = vec![false; wanted.len()];
-    for (key, member) in Value::parse(shown)?.members() {
+    for (key, member) in Value::known_object(shown).members() {
         if let Some(index) = wanted.iter().position(|(known, _)| *known == key)
             && let (Some((_, wish)), Some(mark)) = (wanted.get(index), same.get_mut(index))
         {

@@ -145,8 +145,7 @@ pub fn write_array<T>(out: &mut String, items: impl IntoIterator<Item = T>, mut 
 /// assert_eq!(merge(r#"{"id":"t1","a":1,"b":2}"#, r#"{"b":null,"c":3}"#), r#"{"id":"t1","a":1,"b":null,"c":3}"#);
 /// ```
 pub fn merge(base: &str, patch: &str) -> String {
-    let Ok(patch) = Value::parse(patch) else { return base.to_owned() };
-    let Ok(base) = Value::parse(base) else { return patch.raw.to_owned() };
+    let (base, patch) = (Value::known_object(base), Value::known_object(patch));
     let mut edits: Vec<(JsonStr<'_>, Value<'_>, bool)> = Vec::new();
     for (key, value) in patch.members() {
         match edits.iter_mut().find(|(name, ..)| *name == key) {

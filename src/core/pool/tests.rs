@@ -488,6 +488,7 @@ fn what_is_the_same_is_not_reported() {
     let text = r#"{"id":"a","n":1}"#;
     let slot = pool.put_base(M, "a", own(text), SyncId(1));
     let view = pool.open_view(M, &parse(r#"{"orderBy":{"n":"asc"}}"#));
+    assert_eq!(pool.take_view_change(view), ViewChange::Reset(vec![slot]), "the first look is the whole window");
     pool.write_rows(M, &[slot], &mut String::new());
     pool.take_changes();
 
@@ -550,6 +551,7 @@ fn windows_tell_their_changes_in_few_edits() {
     let slots: Vec<Slot> = (0..10).map(|n| put(&mut pool, &format!("r{n}"), n * 10)).collect();
     let view = pool.open_view(M, &parse(r#"{"orderBy":{"rank":"asc"},"offset":2,"limit":3}"#));
     assert_eq!(pool.view_rows(view), slots[2..5]);
+    assert_eq!(pool.take_view_change(view), ViewChange::Reset(slots[2..5].to_vec()));
     let steps: [(&str, u32, &[Edit]); 6] = [
         ("r3", 31, &[Edit::Change(1)]),
         ("r9", 95, &[]),

@@ -26,7 +26,7 @@ pub(super) struct View {
 
 impl View {
     pub(super) fn new(id: u32, plan: Plan, rows: Vec<u32>) -> Self {
-        Self { id, plan, rows, edits: Vec::new(), is_reset: false, has_news: false, hole: None }
+        Self { id, plan, rows, edits: Vec::new(), is_reset: true, has_news: false, hole: None }
     }
 
     /// Moves `slot` from the hole, if there is one, to the place `to` as counted without it, or out.

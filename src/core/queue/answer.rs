@@ -190,7 +190,12 @@ impl Queue {
             return;
         }
         self.removals.push(commit.order);
+        // Whoever waited only for the queue has had an answer: the refusal reaches the application as an event.
+        let untold = commit.lane == Lane::Direct { queued: None, confirmed: None };
         for seq in &commit.ops {
+            if let Some(op) = self.ops.get(seq.0).filter(|_| untold) {
+                outcome.rejected.push(op.rejected(commit.attempts, error));
+            }
             self.reject_op(*seq, error, commit.attempts, outcome);
         }
         if let Lane::Direct { queued, confirmed } = commit.lane {
@@ -233,42 +238,26 @@ impl Queue {
                 if let Some(seqs) = self.rows.get_mut(&op.row) {
                     seqs.retain(|seq| *seq != other);
                 }
-                let Some(dependant) = self.ops.get(other.0) else { continue };
-                let (input, id, stamp) = (dependant.input.clone(), dependant.transaction_id.clone(), dependant.stamp);
-                let waiting = self.take_out(other);
+                let Some(rejected) = self.ops.get(other.0).map(|dependant| dependant.rejected(0, error)) else {
+                    continue;
+                };
+                let waiting = self.take_out(other).into_iter().flat_map(|op| op.waiting);
                 // A delete of a row that never came to be has what it wanted.
                 let result = if kind == Some(OpKind::Delete) { Ok(None) } else { Err(error.clone()) };
-                outcome.settled.extend(waiting.into_iter().map(|(ticket, _)| (ticket, result.clone())));
-                if let Some(kind) = kind.filter(|kind| *kind != OpKind::Delete) {
-                    let row = op.row.clone();
-                    let error = error.clone();
-                    outcome.rejected.push(Rejected {
-                        kind,
-                        row,
-                        input,
-                        transaction_id: id,
-                        created: stamp,
-                        attempts: 0,
-                        error,
-                    });
+                outcome.settled.extend(waiting.map(|(ticket, _)| (ticket, result.clone())));
+                if kind != Some(OpKind::Delete) {
+                    outcome.rejected.push(rejected);
                 }
             }
             if self.rows.get(&op.row).is_some_and(Vec::is_empty) {
                 self.rows.remove(&op.row);
             }
         }
-        outcome.settled.extend(op.waiting.into_iter().map(|(ticket, _)| (ticket, Err(error.clone()))));
         if op.optimistic {
-            outcome.rejected.push(Rejected {
-                kind: op.kind,
-                row: op.row,
-                input: op.input,
-                transaction_id: op.transaction_id,
-                created: op.stamp,
-                attempts,
-                error: error.clone(),
-            });
+            outcome.rejected.extend(op.replaced.iter().rev().map(|update| update.rejected(0, error)));
+            outcome.rejected.push(op.rejected(attempts, error));
         }
+        outcome.settled.extend(op.waiting.into_iter().map(|(ticket, _)| (ticket, Err(error.clone()))));
     }
 
     pub(super) fn unlink(&mut self, row: &RowKey, seq: OpSeq, optimistic: bool, outcome: &mut Outcome) {

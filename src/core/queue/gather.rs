@@ -34,12 +34,13 @@ impl Queue {
         {
             self.merge_into(seq, new, waiting, wall);
         } else {
-            let absorbed =
+            let mut replaced =
                 if new.kind == OpKind::Delete { self.drop_unsent_updates(&row, &mut outcome) } else { Vec::new() };
             let seq = self.insert(new, wall, rng, true);
             if let Some(op) = self.ops.get_mut(seq.0) {
-                op.waiting = absorbed;
+                op.waiting = replaced.iter_mut().flat_map(|update| std::mem::take(&mut update.waiting)).collect();
                 op.waiting.extend(waiting);
+                op.replaced = replaced;
             }
             self.rows.entry(row).or_default().push(seq);
             self.place(seq, how.key, wall, rng);
@@ -111,16 +112,15 @@ impl Queue {
             return false;
         }
         for seq in self.rows.remove(row).unwrap_or_default() {
-            for (ticket, _) in self.take_out(seq) {
-                outcome.settled.push((ticket, Ok(None)));
-            }
+            let waiting = self.take_out(seq).into_iter().flat_map(|op| op.waiting);
+            outcome.settled.extend(waiting.map(|(ticket, _)| (ticket, Ok(None))));
         }
         outcome.settled.push((how.ticket, Ok(None)));
         true
     }
 
-    /// Updates that a delete makes pointless; their waiting tickets go with the delete.
-    pub(super) fn drop_unsent_updates(&mut self, row: &RowKey, outcome: &mut Outcome) -> Vec<(Ticket, Wait)> {
+    /// Takes out updates that a delete makes pointless; whoever waits for them waits for the delete.
+    pub(super) fn drop_unsent_updates(&mut self, row: &RowKey, outcome: &mut Outcome) -> Vec<Op> {
         let Some(seqs) = self.rows.get(row).cloned() else { return Vec::new() };
         let doomed: Vec<OpSeq> = seqs
             .iter()
@@ -128,26 +128,28 @@ impl Queue {
             .take_while(|seq| self.ops.get(seq.0).is_some_and(|op| op.kind == OpKind::Update) && self.is_unsent(**seq))
             .copied()
             .collect();
-        let mut waiting = Vec::new();
+        let mut updates = Vec::new();
         for seq in doomed {
             if let Some(seqs) = self.rows.get_mut(row) {
                 seqs.retain(|other| *other != seq);
             }
-            waiting.extend(self.take_out(seq));
+            updates.extend(self.take_out(seq));
         }
         // A ticket that waits only for the queue is done; the rest share the delete's fate.
-        waiting.retain(|(ticket, wait)| {
-            let queued = *wait == Wait::Queued;
-            if queued {
-                outcome.settled.push((*ticket, Ok(None)));
-            }
-            !queued
-        });
-        waiting
+        for update in &mut updates {
+            update.waiting.retain(|(ticket, wait)| {
+                let queued = *wait == Wait::Queued;
+                if queued {
+                    outcome.settled.push((*ticket, Ok(None)));
+                }
+                !queued
+            });
+        }
+        updates
     }
 
-    /// Removes an unsent operation from its commit; returns who waited.
-    pub(super) fn take_out(&mut self, seq: OpSeq) -> Vec<(Ticket, Wait)> {
+    /// Removes an unsent operation from its commit.
+    pub(super) fn take_out(&mut self, seq: OpSeq) -> Option<Op> {
         if let Some(index) = self.commits.iter().rposition(|commit| commit.ops.contains(&seq))
             && let Some(commit) = self.commits.get_mut(index)
         {
@@ -158,7 +160,7 @@ impl Queue {
                 self.commits.remove(index);
             }
         }
-        self.ops.remove(seq.0).map(|op| op.waiting).unwrap_or_default()
+        self.ops.remove(seq.0)
     }
 
     /// Whether no server has seen the operation: only the first commit can be on its way.
@@ -226,6 +228,7 @@ impl Queue {
             on_stale: new.on_stale,
             transaction_id,
             waiting: Vec::new(),
+            replaced: Vec::new(),
             stamp: wall,
             optimistic,
         };
@@ -243,7 +246,9 @@ impl Queue {
             return;
         }
         // A create that an earlier unsent commit refers to belongs there, or the reference would come first.
-        if op.kind == OpKind::Create && self.refers_ahead {
+        // Not when the row has other writes waiting: a delete before this create must stay before it.
+        let alone = self.rows.get(&row).is_some_and(|seqs| seqs.len() == 1);
+        if op.kind == OpKind::Create && self.refers_ahead && alone {
             let ops = &self.ops;
             let refers = |other: &OpSeq| ops.get(other.0).is_some_and(|op| op.refers_to.contains(&row));
             let fits = |commit: &&mut Commit| {
@@ -292,13 +297,15 @@ impl Queue {
     }
 }
 
-/// `input` with `updatedAt` set, as the page shows it until the server's stamp arrives.
+/// `input` with `updatedAt` set, as the page shows it until the server's stamp arrives. Inputs hold no base fields.
 fn stamped(input: &str, wall: WallTime) -> String {
-    let mut stamp = String::new();
-    let mut object = ObjectWriter::new(&mut stamp);
-    object.str("updatedAt", &wall.to_iso());
-    object.end();
-    merge(input, &stamp)
+    let fields = input.trim_end().strip_suffix('}').unwrap_or("{");
+    let mut out = String::with_capacity(input.len() + 44);
+    out.push_str(fields);
+    out.push_str(if fields.trim_end().ends_with('{') { "\"updatedAt\":\"" } else { ",\"updatedAt\":\"" });
+    out.push_str(&wall.to_iso());
+    out.push_str("\"}");
+    out
 }
 
 /// `tx_<ms>_<nine letters or digits>` (engine.md 2.3).

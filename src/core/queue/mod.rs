@@ -112,6 +112,8 @@ struct Op {
     on_stale: Option<OnStale>,
     transaction_id: Option<String>,
     waiting: Vec<(Ticket, Wait)>,
+    /// For a delete, the unsent updates that it made pointless: refused with it, they are told too.
+    replaced: Vec<Op>,
     stamp: WallTime,
     optimistic: bool,
 }
@@ -123,6 +125,20 @@ impl Op {
 
     fn bytes(&self) -> usize {
         self.input.as_ref().map_or(0, String::len)
+    }
+
+    fn rejected(&self, attempts: u32, error: &Error) -> Rejected {
+        Rejected {
+            kind: self.kind,
+            model: self.model.clone(),
+            row: self.row.clone(),
+            optimistic: self.optimistic,
+            input: self.input.clone(),
+            transaction_id: self.transaction_id.clone(),
+            created: self.stamp,
+            attempts,
+            error: error.clone(),
+        }
     }
 
     fn wire(&self) -> Operation {
@@ -211,8 +227,12 @@ pub struct Outcome {
 pub struct Rejected {
     /// What it was.
     pub kind: OpKind,
+    /// The model's name in the commit.
+    pub model: String,
     /// The row.
     pub row: RowKey,
+    /// Whether it showed before the server had it.
+    pub optimistic: bool,
     /// The text of what it would have written.
     pub input: Option<String>,
     /// The operation's name.
@@ -312,7 +332,7 @@ impl Queue {
         outcome
     }
 
-    /// The journal refused the records of these places: they are offered again.
+    /// The journal refused the changes of these places: they are offered again.
     pub fn handle_journal_failed(&mut self, orders: &[u64]) {
         for commit in &mut self.commits {
             if orders.contains(&commit.order) {
@@ -320,6 +340,9 @@ impl Queue {
                 commit.dirty = true;
             }
         }
+        // Places that no commit has any more were to be emptied, or are by now.
+        let gone = orders.iter().filter(|order| !self.commits.iter().any(|commit| commit.order == **order));
+        self.removals.extend(gone);
     }
 
     /// The next commit to send over an open socket, if one is due. Seals it.
@@ -458,8 +481,13 @@ impl Queue {
         while at < commit.ops.len() {
             let refers = commit.ops.get(at).and_then(|seq| self.ops.get(seq.0)).map(|op| &op.refers_to);
             let later = refers.filter(|refers| !refers.is_empty()).and_then(|refers| {
+                let mut passed: Vec<&RowKey> = Vec::new();
                 commit.ops.iter().skip(at + 1).position(|seq| {
-                    self.ops.get(seq.0).is_some_and(|op| op.kind == OpKind::Create && refers.contains(&op.row))
+                    let Some(op) = self.ops.get(seq.0) else { return false };
+                    // The first of a row's writes only: one before the create, a delete say, must stay before it.
+                    let first = !passed.contains(&&op.row);
+                    passed.push(&op.row);
+                    op.kind == OpKind::Create && first && refers.contains(&op.row)
                 })
             });
             match later {
