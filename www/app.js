@@ -50,8 +50,8 @@ function build(took) {
   const board = new Board(ablo, writer, say);
   const agent = new BusyAgent(board, { changed: oncePerFrame(() => bar.showAgent()), failed: showError });
   bar = connectionBar(ablo, agent);
-  const sidebar = new Sidebar(ablo, { open, failed: showError });
-  const title = h('h1', { title: 'Rename', onclick: rename });
+  const sidebar = new Sidebar(ablo, { open, created: rename, failed: showError });
+  const title = h('button', { type: 'button', title: 'Rename', onclick: rename });
   const share = h('div', { class: 'share' }, h('i', {}), h('span', {}));
   const tabs = h('div', { class: 'tabs', role: 'group', 'aria-label': 'Columns' }, ...[...board.columns].map(tab));
   const columns = h('div', { class: 'columns' }, ...board.elements);
@@ -60,7 +60,7 @@ function build(took) {
   page.replaceChildren(
     sidebar.element,
     shade,
-    h('main', {}, h('header', { class: 'top' }, menu, h('div', { class: 'headline' }, title, share), h('div', { class: 'tools' }, ...bar.elements)), tabs, columns),
+    h('main', {}, h('header', { class: 'top' }, menu, h('div', { class: 'headline' }, h('h1', {}, title), share), h('div', { class: 'tools' }, ...bar.elements)), tabs, columns),
     live,
   );
 
@@ -102,7 +102,7 @@ function build(took) {
     share.firstChild.style.setProperty('--share', all === 0 ? 0 : done / all);
     share.lastChild.textContent = all === 0 ? 'No tasks yet' : `${number(done)} of ${number(all)} done`;
     const total = ablo.tasks.getCount();
-    sidebar.tell(`${number(total)} tasks here, ready in ${Math.round(took)} ms`);
+    sidebar.tell(`${number(total)} tasks · ready in ${Math.round(took)} ms`);
   }
 
   function rename() {

@@ -42,7 +42,7 @@ export function connectionBar(ablo, agent) {
   };
   const showAgent = () => {
     agentButton.setAttribute('aria-pressed', String(agent.isRunning));
-    agentLabel.textContent = agent.isRunning ? `Agent: ${number(agent.changes)} changes` : 'Busy agent';
+    agentLabel.textContent = agent.isRunning ? `Agent · ${number(agent.changes)} changes` : 'Busy agent';
   };
   ablo.onStatus(show);
   show();

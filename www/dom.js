@@ -78,7 +78,7 @@ export function editText(element, text, label, keep) {
     const next = input.value.replace(/\s+/g, ' ').trim();
     const hadFocus = document.activeElement === input;
     input.replaceWith(element);
-    if (hadFocus) element.closest('[tabindex]')?.focus({ preventScroll: true });
+    if (hadFocus) (element.closest('.card') ?? element).focus({ preventScroll: true });
     if (save && next !== '' && next !== text) keep(next);
   };
   input.value = text;

@@ -1,6 +1,6 @@
 // Projects, the data sets, and who is signed in.
 
-import { editText, h, icon, number } from './dom.js';
+import { h, icon, number } from './dom.js';
 import { avatar, PEOPLE } from './people.js';
 import { addressOf, DATA_SETS, place } from './session.js';
 import { COLORS } from './schema.js';
@@ -13,8 +13,11 @@ export class Sidebar {
   #projects = [];
   #current;
 
-  /** @param open called with the project that is chosen */
-  constructor(ablo, { open, failed }) {
+  /**
+   * @param open called with the id of the project that is chosen
+   * @param created called when a new one has been opened
+   */
+  constructor(ablo, { open, created, failed }) {
     this.#ablo = ablo;
     this.#open = open;
     const data = h(
@@ -27,7 +30,7 @@ export class Sidebar {
       'nav',
       { class: 'sidebar', 'aria-label': 'Projects', id: 'sidebar' },
       h('a', { class: 'brand', href: addressOf({}) }, h('span', { class: 'mark', 'aria-hidden': 'true' }), 'Ablo', h('small', {}, 'demo')),
-      h('div', { class: 'section' }, h('h2', {}, 'Projects'), this.#adder(failed)),
+      h('div', { class: 'section' }, h('h2', {}, 'Projects'), this.#adder(created, failed)),
       this.#list,
       h(
         'div',
@@ -41,7 +44,7 @@ export class Sidebar {
     );
   }
 
-  #adder(failed) {
+  #adder(created, failed) {
     return h(
       'button',
       {
@@ -54,7 +57,7 @@ export class Sidebar {
           try {
             const project = await this.#ablo.projects.create({ data: { name: 'New project', color: COLORS[length % COLORS.length], rank } });
             this.#open(project.id);
-            this.rename(project.id, failed);
+            created();
           } catch (error) {
             failed(error);
           }
@@ -97,14 +100,6 @@ export class Sidebar {
       item.querySelector('.count')?.replaceChildren(open === 0 ? '' : number(open));
       item.firstChild.setAttribute('aria-current', String(id === this.#current));
     }
-  }
-
-  /** Lets a project be renamed where it stands. */
-  rename(id, failed) {
-    const name = this.#list.querySelector(`li[data-id="${CSS.escape(id)}"] .name`);
-    const row = this.#ablo.projects.get(id);
-    if (!name || !row) return;
-    editText(name, row.name, 'Project name', (text) => this.#ablo.projects.update({ id, data: { name: text } }).catch(failed));
   }
 
   /** A line for the curious. */

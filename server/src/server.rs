@@ -110,7 +110,7 @@ fn build_engine(args: &Args, now: Now, store: &mut Store) -> Result<Engine, Stri
     let schema = match &args.schema {
         None => None,
         Some(path) => {
-            Some(Schema::parse(&read(path, "--schema")?).map_err(|error| name("--schema", path, &error.message))?)
+            Some(Schema::parse_all(&read(path, "--schema")?).map_err(|error| name("--schema", path, &error.message))?)
         }
     };
     let keys = match &args.keys {

@@ -241,6 +241,9 @@ impl Client {
     /// Everything that must hold after every step.
     pub(crate) fn check(&mut self, universe: &[RowKey], oracle: &Oracle) -> Check {
         self.steps += 1;
+        if self.disposed {
+            return Ok(());
+        }
         let changes = self.take_changes();
         let cursor = self.engine.cursor();
         if cursor < self.cursor {

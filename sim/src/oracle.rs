@@ -481,6 +481,19 @@ impl Oracle {
         self.names.get(&(author, name.to_owned())).map(|(numbers, _)| numbers.clone()).unwrap_or_default()
     }
 
+    /// The oldest operation of a refused commit of the application's own whose refusal has not been told.
+    pub(crate) fn refused_direct(&self, author: Author, kind: OpKind, id: &str) -> Option<u32> {
+        let fits = |op: &Op| {
+            op.author == author
+                && op.kind == kind
+                && op.row.1 == id
+                && !op.optimistic
+                && op.fate == Fate::Open
+                && op.key.as_ref().is_some_and(|key| self.keys.get(key).is_some_and(|known| known.refused))
+        };
+        self.ops().find(|(_, op)| fits(op)).map(|(number, _)| number)
+    }
+
     /// The durable states of a row, oldest first.
     pub(crate) fn versions(&self, row: &Row) -> &[Version] {
         self.history.get(row).map(Vec::as_slice).unwrap_or_default()

@@ -8,12 +8,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use ablo_wasm::core::error::Error;
 use ablo_wasm::core::id::TaskId;
 use ablo_wasm::core::input::{Command, Credential, Input, Ticket};
-use ablo_wasm::core::json::Value;
+use ablo_wasm::core::json::{JsonStr, Value};
 use ablo_wasm::core::output::Output;
 use ablo_wasm::core::pool::{RowRef, Slot};
 use ablo_wasm::core::queue::RowKey;
 use ablo_wasm::core::time::Now;
-use ablo_wasm::core::wire::{ClientFrame, ServerFrame};
+use ablo_wasm::core::wire::{ClientFrame, OpKind, ServerFrame};
 
 use crate::bugs::Tamper;
 use crate::client::{Client, Persona, Source, Use};
@@ -604,6 +604,13 @@ impl World {
         let mut numbers = shop::markers(data);
         if numbers.is_empty() {
             numbers = self.oracle.named(author, &transaction.get_str("id").unwrap_or_default());
+        }
+        if numbers.is_empty() {
+            // An operation of the application's own that carries no fields and no name.
+            let kind = OpKind::parse(&transaction.get_str("type").unwrap_or_default());
+            let id = transaction.get("modelId").and_then(Value::as_json_str).and_then(JsonStr::decode_exact);
+            let found = kind.and_then(|kind| self.oracle.refused_direct(author, kind, &id?));
+            numbers.extend(found);
         }
         for number in numbers {
             self.oracle.rejected(number, &code)?;

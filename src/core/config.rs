@@ -78,7 +78,7 @@ impl Config {
         }
         let key = string("apiKey")?;
         let token = string("authToken")?;
-        let function = root.get("apiKeyFunction").and_then(Value::as_bool).unwrap_or(false);
+        let function = root.get_bool("apiKeyFunction").unwrap_or(false);
         let (source, token) = match (token, key) {
             (Some(token), _) => (Source::Token, Some(token)),
             (None, Some(key)) if ["pk_", "ek_", "rk_"].iter().any(|prefix| key.starts_with(prefix)) => {
@@ -88,8 +88,7 @@ impl Config {
             (None, None) if function => (Source::Function, None),
             (None, None) => (Source::Missing, None),
         };
-        let groups = root.get("syncGroups").into_iter().flat_map(Value::elements);
-        let sync_groups: Vec<String> = groups.filter_map(|group| group.as_str().map(Into::into)).collect();
+        let sync_groups = root.get_strings("syncGroups");
         let participant = string("participantId")?;
         let organization = string("organizationId")?;
         let identity = match (&participant, organization) {
@@ -124,7 +123,7 @@ impl Config {
             sync_groups,
             bootstrap,
             timezone: string("timezone")?,
-            durable: root.get("durable").and_then(Value::as_bool).unwrap_or(false),
+            durable: root.get_bool("durable").unwrap_or(false),
         })
     }
 

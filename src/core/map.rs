@@ -63,7 +63,7 @@ impl<K: PartialEq, V> SmallMap<K, V> {
 
 /// A map whose keys are numbers that only grow, so that the newest entry is always the last.
 #[derive(Clone, Debug)]
-pub struct Sequence<V>(VecDeque<(u64, Box<V>)>);
+pub struct Sequence<V>(VecDeque<Box<(u64, V)>>);
 
 impl<V> Default for Sequence<V> {
     fn default() -> Self {
@@ -74,30 +74,30 @@ impl<V> Default for Sequence<V> {
 impl<V> Sequence<V> {
     /// Adds an entry. Invariant: `key` is greater than all before it.
     pub fn push(&mut self, key: u64, value: V) {
-        debug_assert!(self.0.back().is_none_or(|(last, _)| *last < key), "keys only grow");
-        self.0.push_back((key, Box::new(value)));
+        debug_assert!(self.0.back().is_none_or(|last| last.0 < key), "keys only grow");
+        self.0.push_back(Box::new((key, value)));
     }
 
     /// Takes out the value of `key`.
     pub fn remove(&mut self, key: u64) -> Option<V> {
         let index = self.index(key)?;
-        self.0.remove(index).map(|(_, value)| *value)
+        self.0.remove(index).map(|entry| entry.1)
     }
 
     /// The value of `key`.
     pub fn get(&self, key: u64) -> Option<&V> {
-        self.0.get(self.index(key)?).map(|(_, value)| value.as_ref())
+        self.0.get(self.index(key)?).map(|entry| &entry.1)
     }
 
     /// The value of `key`, to change.
     pub fn get_mut(&mut self, key: u64) -> Option<&mut V> {
         let index = self.index(key)?;
-        self.0.get_mut(index).map(|(_, value)| value.as_mut())
+        self.0.get_mut(index).map(|entry| &mut entry.1)
     }
 
     /// The values, oldest first.
     pub fn values(&self) -> impl Iterator<Item = &V> {
-        self.0.iter().map(|(_, value)| value.as_ref())
+        self.0.iter().map(|entry| &entry.1)
     }
 
     /// How many there are.
@@ -111,7 +111,7 @@ impl<V> Sequence<V> {
     }
 
     fn index(&self, key: u64) -> Option<usize> {
-        self.0.binary_search_by(|(known, _)| known.cmp(&key)).ok()
+        self.0.binary_search_by(|entry| entry.0.cmp(&key)).ok()
     }
 }
 

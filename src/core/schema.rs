@@ -1,5 +1,7 @@
 //! The application's models, read from schema JSON (protocol.md, appendix B).
 
+use std::borrow::Cow;
+
 use super::error::Error;
 use super::fold::fold_case;
 use super::id::ModelIndex;
@@ -46,24 +48,24 @@ pub struct Relation {
     pub foreign_key: String,
     /// Ignored when creates are put parent-first.
     pub defer: bool,
-    /// The row inherits its parent's groups.
+    /// For the server: the row inherits its parent's groups.
     pub parent: bool,
-    /// The server refuses a foreign key that names no row.
+    /// For the server: a foreign key that names no row is refused.
     pub fk: bool,
 }
 
-/// A declared field.
+/// A declared field. What is marked so only [`Schema::parse_all`] reads.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Field {
     /// Its name in rows.
     pub name: String,
     /// Its column in queries: as declared, else the name in snake case.
     pub column: String,
-    /// Whether a row may lack it.
+    /// For the server: whether a row may lack it.
     pub optional: bool,
-    /// Its declared type: `string`, `number`, `boolean`, `date`, `enum` or `json`.
+    /// For the server: its declared type, `string`, `number`, `boolean`, `date`, `enum` or `json`.
     pub kind: String,
-    /// The values that an `enum` may have; empty means any.
+    /// For the server: the values that an `enum` may have; empty means any.
     pub enum_values: Vec<String>,
 }
 
@@ -104,13 +106,13 @@ pub struct Model {
     pub relations: Vec<Relation>,
     /// The kind of the groups that its rows form, when it is a scope root.
     pub scope: Option<String>,
-    /// Set on membership models.
+    /// For the server: set on membership models.
     pub grants: Option<Grants>,
-    /// Extra groups of a row.
+    /// For the server: extra groups of a row.
     pub entity_roles: Vec<Role>,
     /// Fields without which a row is skipped.
     pub required_fields: Vec<String>,
-    /// False for models that nobody writes through the protocol.
+    /// For the server: false for models that nobody writes through the protocol.
     pub mutable: bool,
 }
 
@@ -144,12 +146,13 @@ impl Model {
 pub struct Schema {
     /// In declaration order.
     pub models: Vec<Model>,
-    /// Which groups an identity belongs to.
+    /// For the server: which groups an identity belongs to.
     pub identity_roles: Vec<Role>,
 }
 
 impl Schema {
-    /// Reads schema JSON.
+    /// Reads of schema JSON what a client needs. The rest keeps its default: the client's package has no use for code
+    /// that reads it.
     ///
     /// # Errors
     /// `schema_definition_invalid`, naming the model and what is wrong with it.
@@ -161,8 +164,10 @@ impl Schema {
         let Some(models) = root.get("models").filter(|models| models.kind == Kind::Object) else {
             return Err(invalid("schema", "`models` must be an object"));
         };
-        let models = models.members().map(|(key, model)| read_model(&key.decode(), model)).collect::<Result<_, _>>()?;
-        let schema = Self { models, identity_roles: read_roles(root.get("identityRoles")) };
+        let mut schema = Self::default();
+        for (key, model) in models.members() {
+            schema.models.push(read_model(&key.decode(), model)?);
+        }
         if schema.models.len() > MODELS_MAX {
             return Err(invalid("schema", "more than 1000 models"));
         }
@@ -176,6 +181,20 @@ impl Schema {
                     return Err(invalid(&model.key, &format!("relation {} has an unknown target", relation.name)));
                 }
             }
+        }
+        Ok(schema)
+    }
+
+    /// Reads schema JSON with everything that is marked as the server's.
+    ///
+    /// # Errors
+    /// As [`Schema::parse`].
+    pub fn parse_all(text: &str) -> Result<Self, Error> {
+        let mut schema = Self::parse(text)?;
+        let root = Value::parse(text)?;
+        schema.identity_roles = read_roles(root.at("identityRoles"));
+        for (model, (_, value)) in schema.models.iter_mut().zip(root.at("models").members()) {
+            read_rules(model, value);
         }
         Ok(schema)
     }
@@ -288,78 +307,82 @@ fn read_model(key: &str, value: Value<'_>) -> Result<Model, Error> {
     if value.kind != Kind::Object {
         return Err(invalid(key, "a model must be an object"));
     }
-    let text = |name: &str| value.get_str(name).map(std::borrow::Cow::into_owned);
-    let load = match text("load").as_deref() {
+    let load = match value.get_str("load").as_deref() {
         None | Some("instant") => Load::Instant,
         Some("lazy" | "manual") => Load::OnDemand,
         Some(other) => return Err(invalid(key, &format!("load must be instant, lazy or manual, not {other}"))),
     };
-    let fields = value.get("fields").into_iter().flat_map(Value::members).map(|(name, field)| {
+    let mut fields = Vec::new();
+    for (name, field) in value.at("fields").members() {
         let name = name.decode().into_owned();
-        Field {
-            column: field.get_str("column").map_or_else(|| snake_case(&name), std::borrow::Cow::into_owned),
-            optional: field.get("isOptional").and_then(Value::as_bool).unwrap_or(false),
-            kind: field.get_str("type").map_or_else(|| "json".to_owned(), std::borrow::Cow::into_owned),
-            enum_values: field
-                .get("enumValues")
-                .into_iter()
-                .flat_map(Value::elements)
-                .filter_map(|value| value.as_str().map(std::borrow::Cow::into_owned))
-                .collect(),
+        fields.push(Field {
+            column: field.get_string("column").unwrap_or_else(|| snake_case(&name)),
             name,
-        }
-    });
+            optional: false,
+            kind: String::new(),
+            enum_values: Vec::new(),
+        });
+    }
     let mut relations = Vec::new();
-    for (name, relation) in value.get("relations").into_iter().flat_map(Value::members) {
+    for (name, relation) in value.at("relations").members() {
         let kind = match relation.get_str("type").as_deref() {
             Some("belongsTo") => RelationKind::BelongsTo,
             Some("hasMany") => RelationKind::HasMany,
             Some("hasOne") => RelationKind::HasOne,
             _ => return Err(invalid(key, "a relation is belongsTo, hasMany or hasOne")),
         };
-        let option = |name: &str| relation.get("options").and_then(|options| options.get(name)?.as_bool());
         relations.push(Relation {
             name: name.decode().into_owned(),
             kind,
-            target: relation.get_str("target").unwrap_or_default().into_owned(),
-            foreign_key: relation.get_str("foreignKey").unwrap_or_default().into_owned(),
-            defer: option("defer").unwrap_or(false),
-            parent: option("parent").unwrap_or(false),
-            fk: option("fk").unwrap_or(false),
+            target: relation.get_string("target").unwrap_or_default(),
+            foreign_key: relation.get_string("foreignKey").unwrap_or_default(),
+            defer: relation.at("options").get_bool("defer").unwrap_or(false),
+            parent: false,
+            fk: false,
         });
     }
-    let scope = match value.get("scope") {
-        Some(scope) if scope.as_bool() == Some(true) => Some(key.to_owned()),
-        Some(scope) => scope.as_str().map(std::borrow::Cow::into_owned),
-        None => None,
-    };
-    let grants = value.get("grants").and_then(|grants| {
-        Some(Grants { subject: grants.get_str("subject")?.into_owned(), scope: grants.get_str("scope")?.into_owned() })
-    });
-    let required = value.get("requiredFields").into_iter().flat_map(Value::elements);
-    let typename = text("typename").unwrap_or_else(|| key.to_owned());
+    let scope = value.at("scope");
+    let typename = value.get_string("typename").unwrap_or_else(|| key.to_owned());
     Ok(Model {
         key: key.to_owned(),
         commit_name: commit_name(&typename),
         typename,
         load,
-        fields: fields.collect(),
+        fields,
         relations,
-        scope,
-        grants,
-        entity_roles: read_roles(value.get("entityRoles")),
-        required_fields: required.filter_map(|field| field.as_str().map(std::borrow::Cow::into_owned)).collect(),
-        mutable: value.get("mutable").and_then(Value::as_bool).unwrap_or(true),
+        scope: if scope.as_bool() == Some(true) { Some(key.to_owned()) } else { scope.as_str().map(Cow::into_owned) },
+        grants: None,
+        entity_roles: Vec::new(),
+        required_fields: value.get_strings("requiredFields"),
+        mutable: true,
     })
 }
 
-fn read_roles(value: Option<Value<'_>>) -> Vec<Role> {
-    let roles = value.into_iter().flat_map(Value::elements).filter_map(|role| {
+/// What only the server needs of a model that [`read_model`] has read.
+fn read_rules(model: &mut Model, value: Value<'_>) {
+    for (field, (_, value)) in model.fields.iter_mut().zip(value.at("fields").members()) {
+        field.optional = value.get_bool("isOptional").unwrap_or(false);
+        field.kind = value.get_string("type").unwrap_or_else(|| "json".to_owned());
+        field.enum_values = value.get_strings("enumValues");
+    }
+    for (relation, (_, value)) in model.relations.iter_mut().zip(value.at("relations").members()) {
+        relation.parent = value.at("options").get_bool("parent").unwrap_or(false);
+        relation.fk = value.at("options").get_bool("fk").unwrap_or(false);
+    }
+    let grants = value.at("grants");
+    model.grants = (grants.get_string("subject").zip(grants.get_string("scope")))
+        .map(|(subject, scope)| Grants { subject, scope });
+    model.entity_roles = read_roles(value.at("entityRoles"));
+    model.mutable = value.get_bool("mutable").unwrap_or(true);
+}
+
+fn read_roles(list: Value<'_>) -> Vec<Role> {
+    let roles = list.elements().filter_map(|role| {
         let source = role.get("source")?;
         Some(Role {
-            kind: role.get_str("kind")?.into_owned(),
-            field: source.get_str("field")?.into_owned(),
-            multi: source.get("multi").and_then(Value::as_bool).unwrap_or(false),
+            kind: role.get_string("kind")?,
+            field: source.get_string("field")?,
+            multi: source.get_bool("multi").unwrap_or(false),
         })
     });
     roles.collect()

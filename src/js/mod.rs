@@ -15,7 +15,9 @@ use crate::core::id::ModelIndex;
 use crate::core::input::{Change, Command, Ticket, Write};
 use crate::core::json::Value;
 use crate::core::pool::{Edit, Query, Slot, ViewChange, ViewId};
-use crate::shell::{Driver, Host};
+use crate::shell::Driver;
+
+pub use crate::shell::Host;
 
 thread_local! {
     static ON_PANIC: RefCell<Option<js_sys::Function>> = const { RefCell::new(None) };

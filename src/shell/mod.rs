@@ -12,4 +12,4 @@ mod promise;
 mod socket;
 
 pub(crate) use driver::Driver;
-pub(crate) use host::Host;
+pub use host::Host;

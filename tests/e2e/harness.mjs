@@ -78,9 +78,10 @@ export class Server {
   port = 0;
 
   /**
-   * @param options `seed` puts rows into the empty database, `args` replaces the default schema, keys and pages
+   * @param options `seed` puts rows into the empty database; with `anyModel` the server has no schema; `args` replaces
+   * schema, keys and pages
    */
-  static async start(t, { seed, args } = {}) {
+  static async start(t, { seed, anyModel = false, args } = {}) {
     const server = new Server();
     server.#dir = await mkdtemp(join(tmpdir(), 'ablo-e2e-'));
     atEnd(t, async () => {
@@ -92,7 +93,7 @@ export class Server {
       return join(server.#dir, name);
     };
     server.#args = args?.slice() ?? [
-      ...['--schema', await file('schema.json', sdk.toSchemaJSON(makeSchema(sdk)))],
+      ...(anyModel ? [] : ['--schema', await file('schema.json', sdk.toSchemaJSON(makeSchema(sdk)))]),
       ...['--keys', await file('keys.json', KEYS)],
       ...['--static', `/e2e=${join(ROOT, 'tests/e2e/pages')}`],
     ];

@@ -140,3 +140,24 @@ test('one refused write of a batch fails alone', async (t) => {
   const projects = await server.rows('Project');
   assert.deepEqual(projects.map(({ id }) => id).sort(), ['p1', 'p2']);
 });
+
+test('a value that the server does not know is refused alone, one that nobody knows at once', async (t) => {
+  const server = await Server.start(t);
+  const page = await openPage(t, server);
+  const facts = await page.evaluate(async () => {
+    // This application is ahead of the server: its schema has one more status.
+    const { field, model, defineSchema } = sdk;
+    const tasks = model({ title: field.string(), status: field.enum(['todo', 'blocked']), rank: field.number().default(0) }, {}, { typename: 'Task' });
+    globalThis.ablo = make({ schema: defineSchema({ tasks }) });
+    await ablo.ready();
+    const statuses = ['todo', 'blocked', 'unheard of', 'todo'];
+    const results = await Promise.all(
+      statuses.map((status, at) => outcome(ablo.tasks.create({ id: `t${at}`, data: { title: status, status }, wait: 'confirmed' }))),
+    );
+    return { codes: results.map(({ code, param }) => [code ?? 'fine', param ?? null]), here: ablo.tasks.getAll().map((row) => row.id) };
+  });
+  assert.deepEqual(facts.codes, [['fine', null], [facts.codes[1][0], 'status'], ['invalid_body', 'status'], ['fine', null]]);
+  assert.match(facts.codes[1][0], /^(check_violation|invalid_body)$/);
+  assert.deepEqual(facts.here.sort(), ['t0', 't3']);
+  assert.deepEqual((await server.rows('Task')).map((row) => row.id).sort(), ['t0', 't3']);
+});

@@ -179,6 +179,9 @@ impl Engine {
             Err(Error::wire("internal_error", format!("the stored {what} {id:.80} cannot be read; restore a backup")))
         };
         self.head = stored.head;
+        if self.head > SyncId(0) {
+            self.bootstraps.restart();
+        }
         let spellings = stored.models;
         for spelling in &spellings {
             self.catalog.restore(spelling.0, Some(spelling.1));

@@ -172,7 +172,7 @@ mod tests {
             let result = with(operations, key).check_operation("Tasks", kind);
             assert_eq!(result.is_ok(), allowed, "{operations:?} {key:?} {kind:?}");
             if let Err(error) = result {
-                assert!(error.details.is_some_and(|details| details.contains("\"scope\":\"tasks.")));
+                assert!(error.details.as_ref().is_some_and(|details| details.contains("\"scope\":\"tasks.")));
             }
         }
     }

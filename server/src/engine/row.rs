@@ -172,7 +172,7 @@ mod tests {
 
     #[test]
     fn declared_fields_are_checked() {
-        let schema = Schema::parse(
+        let schema = Schema::parse_all(
             r#"{"v":3,"models":{"tasks":{"typename":"Task","fields":{
                 "title":{"type":"string"},"rank":{"type":"number","isOptional":true},
                 "status":{"type":"enum","isOptional":true,"enumValues":["todo","done"]},
@@ -193,7 +193,7 @@ mod tests {
             (r#"{"due":true}"#, false, "check_violation"),
             (r#"{"done":"yes"}"#, false, "check_violation"),
         ] {
-            let found = validate(model, input, is_new).err().map_or(String::new(), |error| error.code.into_owned());
+            let found = validate(model, input, is_new).err().map_or(String::new(), |error| error.code.to_string());
             assert_eq!(found, code, "{input}");
         }
     }

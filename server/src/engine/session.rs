@@ -60,7 +60,13 @@ impl Connection {
 
 /// Heads of the bootstrap answers, by organization and participant.
 #[derive(Debug, Default)]
-pub(super) struct Bootstraps(BTreeMap<(Text, Text), Vec<(Instant, SyncId)>>);
+pub(super) struct Bootstraps {
+    answers: BTreeMap<(Text, Text), Vec<(Instant, SyncId)>>,
+    /// The server ran before, and gave answers that nobody remembers.
+    restarted: bool,
+    /// When the first socket opened after that.
+    restarted_at: Option<Instant>,
+}
 
 impl Bootstraps {
     fn key(participant: &Participant) -> (Text, Text) {
@@ -68,13 +74,13 @@ impl Bootstraps {
     }
 
     pub(super) fn add(&mut self, now: Now, participant: &Participant, head: SyncId) {
-        if self.0.len() >= BOOTSTRAPS_MAX {
+        if self.answers.len() >= BOOTSTRAPS_MAX {
             let recent = |answers: &Vec<(Instant, SyncId)>| {
                 answers.last().is_some_and(|(at, _)| now.mono.since(*at) < BOOTSTRAP_RECENT_MS)
             };
-            self.0.retain(|_, answers| recent(answers));
+            self.answers.retain(|_, answers| recent(answers));
         }
-        let answers = self.0.entry(Self::key(participant)).or_default();
+        let answers = self.answers.entry(Self::key(participant)).or_default();
         // The newest answer is kept whatever its age: it tells whether the participant has loaded since history was cut.
         answers.retain(|(at, _)| now.mono.since(*at) < BOOTSTRAP_RECENT_MS);
         if answers.len() >= BOOTSTRAPS_EACH_MAX {
@@ -84,14 +90,26 @@ impl Bootstraps {
         answers.push((now.mono, head));
     }
 
-    fn lowest_recent(&self, now: Now, participant: &Participant) -> Option<SyncId> {
-        let answers = self.0.get(&Self::key(participant))?;
+    /// The server is starting with what a former life left behind.
+    pub(super) fn restart(&mut self) {
+        self.restarted = true;
+    }
+
+    /// Certainly not above the head of any snapshot that a client of this participant may just be starting from.
+    fn floor(&mut self, now: Now, participant: &Participant, head: SyncId) -> SyncId {
+        if self.restarted {
+            let since = *self.restarted_at.get_or_insert(now.mono);
+            if now.mono.since(since) < BOOTSTRAP_RECENT_MS {
+                return SyncId(0);
+            }
+        }
+        let answers = self.answers.get(&Self::key(participant)).map(Vec::as_slice).unwrap_or_default();
         let recent = answers.iter().filter(|(at, _)| now.mono.since(*at) < BOOTSTRAP_RECENT_MS);
-        recent.map(|(_, head)| *head).min()
+        recent.map(|(_, answered)| *answered).fold(head, SyncId::min)
     }
 
     fn newest(&self, participant: &Participant) -> Option<SyncId> {
-        self.0.get(&Self::key(participant))?.last().map(|(_, head)| *head)
+        self.answers.get(&Self::key(participant))?.last().map(|(_, head)| *head)
     }
 }
 
@@ -116,7 +134,7 @@ impl Engine {
         self.next_connection += 1;
         let groups = self.allowed_groups(participant, requested_groups);
         let view = View::new(groups.iter().cloned().collect(), &participant.organization, &self.catalog);
-        let floor = self.bootstraps.lowest_recent(now, participant).map_or(self.head, |head| head.min(self.head));
+        let floor = self.bootstraps.floor(now, participant, self.head);
         let expires = participant.expires_at.map(|end| now.mono.after(end.0.saturating_sub(now.wall.0)));
         let connection = Connection {
             participant: Arc::new(participant.clone()),

@@ -32,7 +32,7 @@ struct Rig {
 
 impl Rig {
     fn new(schema: Option<&str>) -> Self {
-        let config = Config { schema: schema.map(|text| Schema::parse(text).unwrap()), keys: Vec::new() };
+        let config = Config { schema: schema.map(|text| Schema::parse_all(text).unwrap()), keys: Vec::new() };
         Self {
             engine: Engine::new(config, Engine::seed_from(1)),
             disk: Stored::default(),

@@ -179,13 +179,12 @@ impl Engine {
                 self.pool.remove_base(RowRef { model, slot });
             }
         }
-        let pending: Vec<RowKey> = self.queue.pending_rows().cloned().collect();
-        for (model, id) in pending {
+        for (model, id) in self.queue.pending_rows() {
             self.refresh_overlay(model, id.as_str());
         }
         if snapshot.skipped > 0 {
             let skipped = snapshot.skipped as u64;
-            self.event("sync:rows-skipped", |payload| payload.u64("count", skipped));
+            self.event("sync:rows-skipped", &|payload| payload.u64("count", skipped));
         }
         self.cursor = if self.reset { head } else { self.cursor.max(head) };
         self.reset = false;

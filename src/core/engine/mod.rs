@@ -142,7 +142,7 @@ pub struct Engine {
     last_sync_at: Option<u64>,
     rejected: u64,
     status_told: bool,
-    outputs: VecDeque<Output>,
+    outputs: VecDeque<Box<Output>>,
 }
 
 impl Engine {
@@ -269,7 +269,7 @@ impl Engine {
 
     /// The next thing to do or to tell. Drain until `None` after every call.
     pub fn poll_output(&mut self) -> Option<Output> {
-        self.outputs.pop_front()
+        self.outputs.pop_front().map(|output| *output)
     }
 
     /// When to call with [`Input::Timeout`], and why.
@@ -456,12 +456,8 @@ impl Engine {
     fn fail_waiting(&mut self, error: &Error) {
         let outcome = self.queue.fail_all(error);
         self.take_outcome(outcome);
-        for (ticket, _) in std::mem::take(&mut self.ready) {
-            self.settle(ticket, Err(error.clone()));
-        }
-        for (ticket, _) in std::mem::take(&mut self.flushing) {
-            self.settle(ticket, Err(error.clone()));
-        }
+        self.settle_ready(&Err(error.clone()));
+        self.settle_flushing(&Err(error.clone()));
         for ticket in self.reads.fail_all() {
             self.settle(ticket, Err(error.clone()));
         }
@@ -614,7 +610,7 @@ impl Engine {
         let now = self.now.mono;
         let due = self.last_repair.map_or(now, |last| last.after(REPAIR_PAUSE_MS).max(now));
         self.last_repair = Some(due);
-        self.event("sync:repair", |payload| payload.str("reason", why));
+        self.event("sync:repair", &|payload| payload.str("reason", why));
         self.loading = Loading::Wanted { not_before: due };
     }
 
@@ -667,9 +663,7 @@ impl Engine {
         let refused = |status| (400..500).contains(&status) && !matches!(status, 401 | 408 | 429);
         let hopeless = error.status.map_or(error.code.starts_with("bootstrap_response"), refused);
         if hopeless {
-            for (ticket, _) in std::mem::take(&mut self.ready) {
-                self.settle(ticket, Err(error.clone()));
-            }
+            self.settle_ready(&Err(error.clone()));
         }
     }
 
@@ -697,14 +691,12 @@ impl Engine {
                 no_cache: true,
                 timeout_ms: BOOTSTRAP_MS,
             };
-            self.outputs.push_back(Output::Fetch(task, request));
+            self.emit(Output::Fetch(task, request));
         }
         self.pump_session();
         self.flush();
         if self.queue.pending_count() == 0 {
-            for (ticket, _) in std::mem::take(&mut self.flushing) {
-                self.settle(ticket, Ok(None));
-            }
+            self.settle_flushing(&Ok(None));
         }
         if let Phase::Draining { ticket, until } = self.phase {
             let done = self.queue.pending_count() == 0 || self.connection.socket().is_none();
@@ -718,7 +710,7 @@ impl Engine {
     fn perform_actions(&mut self) {
         while let Some(action) = self.connection.poll_action() {
             match action {
-                Action::AskCredential(task) => self.outputs.push_back(Output::AskCredential(task)),
+                Action::AskCredential(task) => self.emit(Output::AskCredential(task)),
                 Action::FetchIdentity(task) => {
                     let url = self.config.api("/auth/identity");
                     self.fetch_for_connection(task, Method::Get, url, None, IDENTITY_MS);
@@ -734,7 +726,7 @@ impl Engine {
                         no_cache: false,
                         timeout_ms: IDENTITY_MS,
                     };
-                    self.outputs.push_back(Output::Fetch(task, request));
+                    self.emit(Output::Fetch(task, request));
                 }
                 Action::Probe(task) => {
                     let url = self.config.probe_url();
@@ -744,11 +736,12 @@ impl Engine {
                     let kind = self.identity.as_ref().map_or("user", |who| who.kind.as_str());
                     let url = self.config.socket_url(self.server_cursor.as_deref(), kind, &self.acked_groups);
                     let bearer = self.token.as_ref().map(|token| format!("{}{token}", super::wire::BEARER_PREFIX));
-                    let protocols = bearer.into_iter().chain([super::wire::SUBPROTOCOL.to_owned()]).collect();
-                    self.outputs.push_back(Output::OpenSocket { socket, url, protocols });
+                    let mut protocols = Vec::from_iter(bearer);
+                    protocols.push(super::wire::SUBPROTOCOL.to_owned());
+                    self.emit(Output::OpenSocket { socket, url, protocols });
                 }
                 Action::Close(socket) => {
-                    self.outputs.push_back(Output::CloseSocket { socket, code: 1000, reason: "Manual disconnect" });
+                    self.emit(Output::CloseSocket { socket, code: 1000, reason: "Manual disconnect" });
                 }
             }
         }
@@ -784,21 +777,30 @@ impl Engine {
         self.loaded = false;
         self.loading = Loading::Idle;
         self.fail_waiting(&error);
-        self.outputs.push_back(Output::Event("session:ended", error.to_json()));
+        self.emit(Output::Event("session:ended", error.to_json()));
     }
 
     fn fail_ready(&mut self) {
-        let Some(error) = self.connection.reason().cloned() else { return };
-        for (ticket, _) in std::mem::take(&mut self.ready) {
-            self.settle(ticket, Err(error.clone()));
+        if let Some(error) = self.connection.reason().cloned() {
+            self.settle_ready(&Err(error));
         }
     }
 
     fn become_ready(&mut self) {
         self.loaded = true;
         self.last_sync_at = Some(self.now.wall.0);
+        self.settle_ready(&Ok(None));
+    }
+
+    fn settle_ready(&mut self, result: &Result<Option<String>, Error>) {
         for (ticket, _) in std::mem::take(&mut self.ready) {
-            self.settle(ticket, Ok(None));
+            self.settle(ticket, result.clone());
+        }
+    }
+
+    fn settle_flushing(&mut self, result: &Result<Option<String>, Error>) {
+        for (ticket, _) in std::mem::take(&mut self.flushing) {
+            self.settle(ticket, result.clone());
         }
     }
 
@@ -811,7 +813,7 @@ impl Engine {
         timeout_ms: u64,
     ) {
         let request = Request { method, url, bearer: self.token.clone(), body, no_cache: true, timeout_ms };
-        self.outputs.push_back(Output::Fetch(task, request));
+        self.emit(Output::Fetch(task, request));
     }
 
     /// Names a request of the engine's own. Its ids are even, the connection's odd.
@@ -826,21 +828,25 @@ impl Engine {
         TaskId(self.next_task)
     }
 
-    fn settle(&mut self, ticket: Ticket, result: Result<Option<String>, Error>) {
-        self.outputs.push_back(Output::Settle(ticket, result));
+    fn emit(&mut self, output: Output) {
+        self.outputs.push_back(Box::new(output));
     }
 
-    fn event(&mut self, name: &'static str, fill: impl FnOnce(&mut ObjectWriter<'_>)) {
+    fn settle(&mut self, ticket: Ticket, result: Result<Option<String>, Error>) {
+        self.emit(Output::Settle(ticket, result));
+    }
+
+    fn event(&mut self, name: &'static str, fill: &dyn Fn(&mut ObjectWriter<'_>)) {
         let mut text = String::new();
         let mut payload = ObjectWriter::new(&mut text);
         fill(&mut payload);
         payload.end();
-        self.outputs.push_back(Output::Event(name, text));
+        self.emit(Output::Event(name, text));
     }
 
     /// Tells listeners about trouble that no call of theirs caused.
     fn report(&mut self, error: &Error) {
-        self.outputs.push_back(Output::Event("sync:error", error.to_json()));
+        self.emit(Output::Event("sync:error", error.to_json()));
     }
 
     /// Groups to read, the granted ones and those of entered scopes, without repeats.

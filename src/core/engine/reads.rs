@@ -4,7 +4,6 @@
 //! and is never remembered as emptiness. Rows go into the pool as confirmed rows, so live views see them too.
 
 use crate::core::sort::sorted_indices;
-use std::collections::VecDeque;
 
 use super::{Engine, Task};
 use crate::core::error::Error;
@@ -60,15 +59,15 @@ pub(super) struct Reads {
     next: u64,
     /// Queries that the server answered completely on this connection.
     known: Vec<String>,
-    missed: VecDeque<Missed>,
+    missed: Vec<Missed>,
     wanted: Vec<(ModelIndex, String)>,
-    scopes: VecDeque<String>,
+    scopes: Vec<String>,
 }
 
 impl Reads {
     /// Groups of rows that were read one by one.
-    pub(super) fn scopes(&self) -> impl Iterator<Item = &String> {
-        self.scopes.iter()
+    pub(super) fn scopes(&self) -> &[String] {
+        &self.scopes
     }
 
     pub(super) fn leave_scopes(&mut self) {
@@ -90,7 +89,7 @@ impl Reads {
         let awaited = self.fetches.values().any(|fetch| fetch.model == model || !fetch.related.is_empty())
             || self.wanted.iter().any(|(wanted, _)| *wanted == model);
         if awaited && self.missed.len() < MISSED_MAX {
-            self.missed.push_back(Missed { model, id: id.to_owned(), at, data: data.map(str::to_owned) });
+            self.missed.push(Missed { model, id: id.to_owned(), at, data: data.map(str::to_owned) });
         }
     }
 
@@ -98,7 +97,11 @@ impl Reads {
         self.known.clear();
         self.wanted.clear();
         self.missed.clear();
-        self.fetches.take().into_iter().flat_map(|(_, fetch)| fetch.tickets).collect()
+        let mut tickets = Vec::new();
+        for (_, mut fetch) in self.fetches.take() {
+            tickets.append(&mut fetch.tickets);
+        }
+        tickets
     }
 
     fn enter_scope(&mut self, group: String) {
@@ -106,9 +109,9 @@ impl Reads {
             return;
         }
         if self.scopes.len() >= SCOPES_MAX {
-            self.scopes.pop_front();
+            self.scopes.remove(0);
         }
-        self.scopes.push_back(group);
+        self.scopes.push(group);
     }
 }
 
@@ -165,38 +168,47 @@ impl Engine {
     pub(super) fn fetch_wanted_rows(&mut self) {
         let mut wanted = std::mem::take(&mut self.reads.wanted);
         while let Some(model) = wanted.first().map(|(model, _)| *model) {
-            let (mine, others): (Vec<_>, Vec<_>) = wanted.into_iter().partition(|(other, _)| *other == model);
-            wanted = others;
-            let ids: Vec<String> = mine.into_iter().map(|(_, id)| id).collect();
-            for part in ids.chunks(FETCH_IDS_MAX) {
-                self.fetch_ids(model, part.to_vec());
+            let mut ids = Vec::new();
+            for (other, id) in std::mem::take(&mut wanted) {
+                if other == model {
+                    ids.push(id);
+                } else {
+                    wanted.push((other, id));
+                }
             }
+            self.fetch_ids(model, &ids);
         }
     }
 
     /// After a gap in the stream: rows that no snapshot brings are read again.
     pub(super) fn refetch_on_demand(&mut self) {
         self.reads.forget_answers();
-        let on_demand = self.config.schema.iter().filter(|(_, model)| model.load == Load::OnDemand);
-        let models: Vec<ModelIndex> = on_demand.map(|(index, _)| index).collect();
-        for model in models {
-            let slots: Vec<Slot> = self.pool.base_slots(model).collect();
-            let ids = slots.into_iter().filter_map(|slot| self.pool.id(RowRef { model, slot }).map(str::to_owned));
-            let ids: Vec<String> = ids.collect();
-            for part in ids.chunks(FETCH_IDS_MAX) {
-                self.fetch_ids(model, part.to_vec());
+        for model in (0..).map(ModelIndex) {
+            let Some(definition) = self.config.schema.model(model) else { break };
+            if definition.load != Load::OnDemand {
+                continue;
             }
+            let mut ids = Vec::new();
+            for slot in self.pool.base_slots(model) {
+                if let Some(id) = self.pool.id(RowRef { model, slot }) {
+                    ids.push(id.to_owned());
+                }
+            }
+            self.fetch_ids(model, &ids);
         }
     }
 
-    fn fetch_ids(&mut self, model: ModelIndex, ids: Vec<String>) {
-        let Some(definition) = self.config.schema.model(model) else { return };
-        let mut condition = String::from("[\"id\",\"IN\",");
-        write_array(&mut condition, &ids, |out, id| write_str(out, id));
-        condition.push(']');
-        let request = request_text(&definition.typename, &[&condition], None, None, &[]);
-        let fetch = Fetch { ids, ..self.new_fetch(model, Vec::new()) };
-        self.fetch(fetch, request);
+    /// Fetches rows on the engine's own account, as many at once as one request may name.
+    fn fetch_ids(&mut self, model: ModelIndex, ids: &[String]) {
+        for ids in ids.chunks(FETCH_IDS_MAX) {
+            let Some(definition) = self.config.schema.model(model) else { return };
+            let mut condition = String::from("[\"id\",\"IN\",");
+            write_array(&mut condition, ids, |out, id| write_str(out, id));
+            condition.push(']');
+            let request = request_text(&definition.typename, &[&condition], None, None, &[]);
+            let fetch = Fetch { ids: ids.to_vec(), ..self.new_fetch(model, Vec::new()) };
+            self.fetch(fetch, request);
+        }
     }
 
     fn new_fetch(&self, model: ModelIndex, related: Vec<Relation>) -> Fetch {
@@ -216,7 +228,7 @@ impl Engine {
             no_cache: false,
             timeout_ms: QUERY_MS,
         };
-        self.outputs.push_back(Output::Fetch(task, request));
+        self.emit(Output::Fetch(task, request));
     }
 
     pub(super) fn handle_fetched(&mut self, id: FetchId, result: Result<Response, String>) {
@@ -266,16 +278,11 @@ impl Engine {
         let results = root.get("results").filter(|results| results.kind == Kind::Array);
         let result = results.and_then(|results| results.elements().next()).ok_or_else(|| wrong("has no results"))?;
         let at = root.get("lastSyncId").and_then(Value::as_u64_lenient).map_or(fetch.since, SyncId);
-        let rows: Vec<Value<'_>> = match result.kind {
-            Kind::Array => result.elements().collect(),
-            Kind::Object => vec![result],
-            Kind::Null | Kind::Bool | Kind::Number | Kind::String => Vec::new(),
-        };
         let mut ids = Vec::new();
-        for row in rows.into_iter().filter(|row| row.kind == Kind::Object) {
-            if let Some(id) = self.take_row(fetch.model, row, &fetch.related, at) {
-                ids.push(id);
-            }
+        // A read by id may be answered with the row itself.
+        ids.extend(self.take_row(fetch.model, result, &fetch.related, at));
+        for row in result.elements() {
+            ids.extend(self.take_row(fetch.model, row, &fetch.related, at));
         }
         for id in fetch.ids.iter().filter(|id| !ids.contains(id)) {
             if let Some(slot) = self.pool.find(fetch.model, id) {
@@ -286,7 +293,11 @@ impl Engine {
                 }
             }
         }
-        Ok(ids.iter().filter_map(|id| self.find(fetch.model, id)).collect())
+        let mut slots = Vec::with_capacity(ids.len());
+        for id in &ids {
+            slots.extend(self.find(fetch.model, id));
+        }
+        Ok(slots)
     }
 
     /// Puts one row into the pool unless a newer one is there; its id.
@@ -314,16 +325,13 @@ impl Engine {
         let newer = known.is_some_and(|row| self.pool.base(row).is_some() && self.pool.stamp(row) > at);
         if !newer {
             let mut text = super::writes::object_of(&kept);
-            let missed: VecDeque<Missed> = {
-                let (mine, others): (VecDeque<Missed>, VecDeque<Missed>) = std::mem::take(&mut self.reads.missed)
-                    .into_iter()
-                    .partition(|missed: &Missed| missed.model == model && missed.id == id && missed.at > at);
-                self.reads.missed = others;
-                mine
-            };
             let mut stamp = at;
             let mut gone = false;
-            for change in missed {
+            for change in std::mem::take(&mut self.reads.missed) {
+                if change.model != model || change.id != id || change.at <= at {
+                    self.reads.missed.push(change);
+                    continue;
+                }
                 stamp = change.at;
                 gone = change.data.is_none();
                 if let Some(data) = &change.data {
@@ -437,7 +445,7 @@ fn parse_options(model: &Model, root: Value<'_>) -> Result<ReadOptions, Error> {
         Some(_) => return Err(wrong("type", "complete or unknown")),
     };
     let mut related = Vec::new();
-    for name in given("expand").into_iter().flat_map(Value::elements) {
+    for name in root.at("expand").elements() {
         let name = name.as_str().unwrap_or_default();
         let Some(relation) = model.relation(&name) else {
             let message = format!("{} has no relation {name:.60}", model.typename);

@@ -68,6 +68,11 @@ impl Engine {
         let presence =
             Presence { status: "online".to_owned(), timezone: self.config.timezone.clone(), ..Presence::default() };
         self.send(socket, &ClientFrame::PresenceUpdate(presence));
+        // A server takes a catch-up from 0 for a fresh start and may leave out what came before (protocol.md 9.7), so
+        // rows that were loaded when there was nothing yet are loaded again.
+        if self.loaded && self.cursor == SyncId(0) && self.loads_rows() {
+            self.want_rows(now);
+        }
         self.session = Some(Session {
             socket,
             heard_at: now,
@@ -200,7 +205,7 @@ impl Engine {
                 | crate::core::output::JournalOp::Remove { order } => *order,
             });
             self.journaling.insert(task, orders.collect());
-            self.outputs.push_back(Output::Journal(task, ops));
+            self.emit(Output::Journal(task, ops));
         }
         if self.flush_due {
             // Writes of this turn are still being gathered.
@@ -208,7 +213,7 @@ impl Engine {
         }
         let Some(socket) = self.session.as_ref().map(|session| session.socket) else { return };
         while let Some(frame) = self.queue.next_frame(self.now.mono) {
-            self.outputs.push_back(Output::SendFrame(socket, frame));
+            self.emit(Output::SendFrame(socket, frame));
         }
     }
 
@@ -221,7 +226,7 @@ impl Engine {
             }
             Err(error) => {
                 self.queue.handle_journal_failed(&orders);
-                self.outputs.push_back(Output::Event("storage:problem", error.to_json()));
+                self.emit(Output::Event("storage:problem", error.to_json()));
             }
         }
     }
@@ -387,6 +392,6 @@ impl Engine {
     }
 
     fn send(&mut self, socket: TaskId, frame: &ClientFrame<'_>) {
-        self.outputs.push_back(Output::SendFrame(socket, frame.write()));
+        self.emit(Output::SendFrame(socket, frame.write()));
     }
 }

@@ -79,7 +79,7 @@ impl Engine {
     pub(super) fn announce_status(&mut self) {
         if !self.status_told {
             self.status_told = true;
-            self.outputs.push_back(Output::StatusChanged);
+            self.emit(Output::StatusChanged);
         }
     }
 }

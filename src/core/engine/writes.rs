@@ -244,7 +244,7 @@ impl Engine {
             self.refresh_overlay(rejected.row.0, rejected.row.1.as_str());
         }
         if let Some((key, notifications)) = &outcome.notified {
-            self.event("conflict:notified", |payload| {
+            self.event("conflict:notified", &|payload| {
                 payload.str("clientTxId", key);
                 payload.raw("notifications", notifications);
             });
@@ -266,7 +266,7 @@ impl Engine {
         let current = self.row(rejected.row.0, rejected.row.1.as_str()).map(str::to_owned);
         let held = rejected.error.code == "stale_context" && rejected.error.details.is_some();
         if rejected.optimistic {
-            self.event("sync:rollback", |payload| {
+            self.event("sync:rollback", &|payload| {
                 payload.str("modelId", rejected.row.1.as_str());
                 payload.str("modelName", &typename);
                 payload.str("transactionType", &kind);
@@ -294,7 +294,7 @@ impl Engine {
             payload.raw("currentValues", current);
         }
         payload.end();
-        self.outputs.push_back(Output::Event("write:rejected", text));
+        self.emit(Output::Event("write:rejected", text));
     }
 }
 

@@ -181,12 +181,51 @@ impl<'a> Value<'a> {
 
     /// The member `key`, if this is an object that has it.
     pub fn get(self, key: &str) -> Option<Self> {
-        self.members().filter(|(name, _)| name.is(key)).last().map(|(_, value)| value)
+        let mut found = None;
+        for (name, value) in self.members() {
+            if name.is(key) {
+                found = Some(value);
+            }
+        }
+        found
+    }
+
+    /// The member `key`, or `null`.
+    pub fn at(self, key: &str) -> Self {
+        self.get(key).unwrap_or(Value { kind: Kind::Null, raw: "null", escaped: false })
     }
 
     /// The member `key` as a string.
     pub fn get_str(self, key: &str) -> Option<Cow<'a, str>> {
         self.get(key)?.as_str()
+    }
+
+    /// The member `key` as a string to keep.
+    pub fn get_string(self, key: &str) -> Option<String> {
+        self.get_str(key).map(Cow::into_owned)
+    }
+
+    /// The member `key` as a boolean.
+    pub fn get_bool(self, key: &str) -> Option<bool> {
+        self.get(key)?.as_bool()
+    }
+
+    /// The member `key` as an integer, from a number or a string of digits ([`Value::as_u64_lenient`]).
+    pub fn get_u64(self, key: &str) -> Option<u64> {
+        self.get(key)?.as_u64_lenient()
+    }
+
+    /// The strings in the member `key`, if that is an array.
+    pub fn get_strings(self, key: &str) -> Vec<String> {
+        let mut out = Vec::new();
+        if let Some(list) = self.get(key) {
+            for item in list.elements() {
+                if let Some(text) = item.as_str() {
+                    out.push(text.into_owned());
+                }
+            }
+        }
+        out
     }
 }
 

@@ -58,15 +58,21 @@ impl Queue {
     /// The login is over or the client is disposed: everything that waits fails.
     pub fn fail_all(&mut self, error: &Error) -> Outcome {
         let mut outcome = Outcome::default();
-        let mut tickets: Vec<Ticket> = self.ops.values().flat_map(|op| op.waiting.iter().map(|one| one.0)).collect();
-        let lanes = self.commits.iter().map(|commit| commit.lane).chain(self.acked.iter().map(|acked| acked.lane));
-        tickets.extend(lanes.filter_map(|lane| match lane {
-            Lane::Direct { queued, confirmed } => queued.or(confirmed),
-            Lane::Model => None,
-        }));
-        tickets.extend(self.repeats.take().into_iter().flat_map(|(_, tickets)| tickets));
-        outcome.settled = tickets.into_iter().map(|ticket| (ticket, Err(error.clone()))).collect();
-        outcome.rows = std::mem::take(&mut self.rows).into_keys().collect();
+        for op in self.ops.values() {
+            outcome.settle_all(&op.waiting, &Err(error.clone()));
+        }
+        for commit in &self.commits {
+            outcome.fail_direct(commit.lane, error);
+        }
+        for acked in &self.acked {
+            outcome.fail_direct(acked.lane, error);
+        }
+        for (_, tickets) in self.repeats.take() {
+            for ticket in tickets {
+                outcome.settled.push((ticket, Err(error.clone())));
+            }
+        }
+        outcome.rows = self.pending_rows();
         let durable = self.durable;
         *self = Self { next_op: self.next_op, next_order: self.next_order, ..Self::new(durable) };
         outcome
@@ -91,8 +97,14 @@ impl Queue {
         } else {
             None
         };
-        let acked =
-            Acked { key: commit.key, order: commit.order, ops: commit.ops, threshold, lane: commit.lane, receipt };
+        let acked = Box::new(Acked {
+            key: commit.key,
+            order: commit.order,
+            ops: commit.ops,
+            threshold,
+            lane: commit.lane,
+            receipt,
+        });
         if acked.threshold.is_some_and(|id| id <= cursor) {
             self.finish(acked, outcome);
         } else {
@@ -103,11 +115,14 @@ impl Queue {
     /// Takes out operations that the server held back because their row moved (protocol.md 10.6).
     pub(super) fn hold(&mut self, commit: &mut Commit, notifications: &str, outcome: &mut Outcome) {
         let Ok(list) = Value::parse(notifications) else { return };
-        let held: Vec<String> = list.elements().filter_map(|item| Some(item.get_str("id")?.into_owned())).collect();
-        let (gone, kept): (Vec<OpSeq>, Vec<OpSeq>) = commit.ops.iter().partition(|seq| {
-            self.ops.get(seq.0).is_some_and(|op| held.iter().any(|id| id == op.row.1.as_str()) && op.optimistic)
-        });
-        commit.ops = kept;
+        let is_held = |op: &Op| {
+            op.optimistic && list.elements().any(|item| item.get_str("id").is_some_and(|id| id == op.row.1.as_str()))
+        };
+        let mut gone = Vec::new();
+        for seq in std::mem::take(&mut commit.ops) {
+            let list = if self.ops.get(seq.0).is_some_and(is_held) { &mut gone } else { &mut commit.ops };
+            list.push(seq);
+        }
         let mut error = Error::wire("stale_context", "the row changed; the server held the write back");
         error.details = Some(format!("{{\"notifications\":{notifications}}}"));
         for seq in gone {
@@ -115,16 +130,18 @@ impl Queue {
         }
     }
 
-    pub(super) fn finish(&mut self, acked: Acked, outcome: &mut Outcome) {
+    pub(super) fn finish(&mut self, acked: Box<Acked>, outcome: &mut Outcome) {
         for seq in &acked.ops {
             let Some(op) = self.ops.remove(seq.0) else { continue };
             self.unlink(&op.row, *seq, op.optimistic, outcome);
-            outcome.settled.extend(op.waiting.into_iter().map(|(ticket, _)| (ticket, Ok(None))));
+            outcome.settle_all(&op.waiting, &Ok(None));
         }
         self.removals.push(acked.order);
         if let Lane::Direct { confirmed, .. } = acked.lane {
             let receipt = Ok(Some(acked.receipt));
-            outcome.settled.extend(confirmed.map(|ticket| (ticket, receipt.clone())));
+            if let Some(ticket) = confirmed {
+                outcome.settled.push((ticket, receipt.clone()));
+            }
             self.remember(&acked.key, receipt, outcome);
         }
     }
@@ -198,8 +215,8 @@ impl Queue {
             }
             self.reject_op(*seq, error, commit.attempts, outcome);
         }
-        if let Lane::Direct { queued, confirmed } = commit.lane {
-            outcome.settled.extend(queued.or(confirmed).map(|ticket| (ticket, Err(error.clone()))));
+        if matches!(commit.lane, Lane::Direct { .. }) {
+            outcome.fail_direct(commit.lane, error);
             self.remember(&commit.key, Err(error.clone()), outcome);
         }
     }
@@ -224,40 +241,31 @@ impl Queue {
         let Some(op) = self.ops.remove(seq.0) else { return };
         self.unlink(&op.row, seq, op.optimistic, outcome);
         if op.optimistic && op.kind == OpKind::Create {
-            let dependants: Vec<OpSeq> = self
-                .rows
-                .get(&op.row)
-                .into_iter()
-                .flatten()
-                .copied()
-                .filter(|other| *other > seq && self.is_unsent(*other))
-                .take_while(|other| self.ops.get(other.0).is_some_and(|op| op.kind != OpKind::Create))
-                .collect();
-            for other in dependants {
-                let kind = self.ops.get(other.0).map(|op| op.kind);
-                if let Some(seqs) = self.rows.get_mut(&op.row) {
-                    seqs.retain(|seq| *seq != other);
-                }
-                let Some(rejected) = self.ops.get(other.0).map(|dependant| dependant.rejected(0, error)) else {
+            for other in self.rows.get(&op.row).cloned().unwrap_or_default() {
+                if other <= seq || !self.is_unsent(other) {
                     continue;
-                };
-                let waiting = self.take_out(other).into_iter().flat_map(|op| op.waiting);
-                // A delete of a row that never came to be has what it wanted.
-                let result = if kind == Some(OpKind::Delete) { Ok(None) } else { Err(error.clone()) };
-                outcome.settled.extend(waiting.map(|(ticket, _)| (ticket, result.clone())));
-                if kind != Some(OpKind::Delete) {
-                    outcome.rejected.push(rejected);
                 }
-            }
-            if self.rows.get(&op.row).is_some_and(Vec::is_empty) {
-                self.rows.remove(&op.row);
+                if self.ops.get(other.0).is_none_or(|op| op.kind == OpKind::Create) {
+                    break;
+                }
+                self.unlink(&op.row, other, true, outcome);
+                let Some(dependant) = self.take_out(other) else { continue };
+                // A delete of a row that never came to be has what it wanted.
+                if dependant.kind == OpKind::Delete {
+                    outcome.settle_all(&dependant.waiting, &Ok(None));
+                } else {
+                    outcome.settle_all(&dependant.waiting, &Err(error.clone()));
+                    outcome.rejected.push(dependant.rejected(0, error));
+                }
             }
         }
         if op.optimistic {
-            outcome.rejected.extend(op.replaced.iter().rev().map(|update| update.rejected(0, error)));
+            for update in op.replaced.iter().rev() {
+                outcome.rejected.push(update.rejected(0, error));
+            }
             outcome.rejected.push(op.rejected(attempts, error));
         }
-        outcome.settled.extend(op.waiting.into_iter().map(|(ticket, _)| (ticket, Err(error.clone()))));
+        outcome.settle_all(&op.waiting, &Err(error.clone()));
     }
 
     pub(super) fn unlink(&mut self, row: &RowKey, seq: OpSeq, optimistic: bool, outcome: &mut Outcome) {
@@ -265,7 +273,7 @@ impl Queue {
             return;
         }
         if let Some(seqs) = self.rows.get_mut(row) {
-            seqs.retain(|other| *other != seq);
+            remove_seq(seqs, seq);
             if seqs.is_empty() {
                 self.rows.remove(row);
             }
@@ -279,10 +287,21 @@ impl Queue {
         }
         // A refused commit had no effect: the same key may be tried again.
         if result.is_ok() {
-            self.receipts.push_back((key.clone(), result));
+            self.receipts.push_back(Box::new((key.clone(), result)));
             if self.receipts.len() > RECEIPTS_MAX {
                 self.receipts.pop_front();
             }
+        }
+    }
+}
+
+impl Outcome {
+    /// Fails who waits for a direct commit.
+    fn fail_direct(&mut self, lane: Lane, error: &Error) {
+        if let Lane::Direct { queued, confirmed } = lane
+            && let Some(ticket) = queued.or(confirmed)
+        {
+            self.settled.push((ticket, Err(error.clone())));
         }
     }
 }

@@ -38,7 +38,9 @@ impl Queue {
                 if new.kind == OpKind::Delete { self.drop_unsent_updates(&row, &mut outcome) } else { Vec::new() };
             let seq = self.insert(new, wall, rng, true);
             if let Some(op) = self.ops.get_mut(seq.0) {
-                op.waiting = replaced.iter_mut().flat_map(|update| std::mem::take(&mut update.waiting)).collect();
+                for update in &mut replaced {
+                    op.waiting.append(&mut update.waiting);
+                }
                 op.waiting.extend(waiting);
                 op.replaced = replaced;
             }
@@ -65,18 +67,21 @@ impl Queue {
             self.check(op)?;
         }
         let key = CommitKey(Rc::from(how.key.unwrap_or_else(|| rng.uuid())));
-        if let Some((_, receipt)) = self.receipts.iter().find(|(known, _)| *known == key) {
-            outcome.settled.push((how.ticket, receipt.clone()));
-            return Ok(outcome);
-        }
-        if self.repeats.get(&key).is_some() {
-            if let Some(tickets) = self.repeats.get_mut(&key) {
-                tickets.push(how.ticket);
+        for known in &self.receipts {
+            if known.0 == key {
+                outcome.settled.push((how.ticket, known.1.clone()));
+                return Ok(outcome);
             }
+        }
+        if let Some(tickets) = self.repeats.get_mut(&key) {
+            tickets.push(how.ticket);
             return Ok(outcome);
         }
         self.repeats.insert(key.clone(), Vec::new());
-        let seqs: Vec<OpSeq> = ops.into_iter().map(|op| self.insert(op, wall, rng, false)).collect();
+        let mut seqs = Vec::with_capacity(ops.len());
+        for op in ops {
+            seqs.push(self.insert(op, wall, rng, false));
+        }
         let (queued, confirmed) = match how.wait {
             Wait::Queued if !self.durable => {
                 outcome.settled.push((how.ticket, Ok(Some(receipt_json(&key.0, "queued", SyncId(0), None)))));
@@ -85,8 +90,9 @@ impl Queue {
             Wait::Queued => (Some(how.ticket), None),
             Wait::Confirmed => (None, Some(how.ticket)),
         };
-        let commit = self.new_commit(key, seqs, Lane::Direct { queued, confirmed }, wall);
-        self.commits.push_back(Commit { reads, ..commit });
+        let mut commit = self.new_commit(key, seqs, Lane::Direct { queued, confirmed }, wall);
+        commit.reads = reads;
+        self.commits.push_back(commit);
         Ok(outcome)
     }
 
@@ -112,8 +118,9 @@ impl Queue {
             return false;
         }
         for seq in self.rows.remove(row).unwrap_or_default() {
-            let waiting = self.take_out(seq).into_iter().flat_map(|op| op.waiting);
-            outcome.settled.extend(waiting.map(|(ticket, _)| (ticket, Ok(None))));
+            if let Some(op) = self.take_out(seq) {
+                outcome.settle_all(&op.waiting, &Ok(None));
+            }
         }
         outcome.settled.push((how.ticket, Ok(None)));
         true
@@ -121,29 +128,18 @@ impl Queue {
 
     /// Takes out updates that a delete makes pointless; whoever waits for them waits for the delete.
     pub(super) fn drop_unsent_updates(&mut self, row: &RowKey, outcome: &mut Outcome) -> Vec<Op> {
-        let Some(seqs) = self.rows.get(row).cloned() else { return Vec::new() };
-        let doomed: Vec<OpSeq> = seqs
-            .iter()
-            .rev()
-            .take_while(|seq| self.ops.get(seq.0).is_some_and(|op| op.kind == OpKind::Update) && self.is_unsent(**seq))
-            .copied()
-            .collect();
         let mut updates = Vec::new();
-        for seq in doomed {
-            if let Some(seqs) = self.rows.get_mut(row) {
-                seqs.retain(|other| *other != seq);
+        while let Some(&seq) = self.rows.get(row).and_then(|seqs| seqs.last()) {
+            if self.ops.get(seq.0).is_none_or(|op| op.kind != OpKind::Update) || !self.is_unsent(seq) {
+                break;
             }
-            updates.extend(self.take_out(seq));
-        }
-        // A ticket that waits only for the queue is done; the rest share the delete's fate.
-        for update in &mut updates {
-            update.waiting.retain(|(ticket, wait)| {
-                let queued = *wait == Wait::Queued;
-                if queued {
-                    outcome.settled.push((*ticket, Ok(None)));
-                }
-                !queued
-            });
+            if let Some(seqs) = self.rows.get_mut(row) {
+                seqs.pop();
+            }
+            let Some(mut update) = self.take_out(seq) else { break };
+            // A ticket that waits only for the queue is done; the rest share the delete's fate.
+            outcome.settle_queued(&mut update.waiting);
+            updates.push(update);
         }
         updates
     }
@@ -153,7 +149,7 @@ impl Queue {
         if let Some(index) = self.commits.iter().rposition(|commit| commit.ops.contains(&seq))
             && let Some(commit) = self.commits.get_mut(index)
         {
-            commit.ops.retain(|other| *other != seq);
+            remove_seq(&mut commit.ops, seq);
             commit.dirty = true;
             if commit.ops.is_empty() {
                 self.removals.push(commit.order);
@@ -246,15 +242,20 @@ impl Queue {
             return;
         }
         // A create that an earlier unsent commit refers to belongs there, or the reference would come first.
-        // Not when the row has other writes waiting: a delete before this create must stay before it.
-        let alone = self.rows.get(&row).is_some_and(|seqs| seqs.len() == 1);
-        if op.kind == OpKind::Create && self.refers_ahead && alone {
+        if op.kind == OpKind::Create && self.refers_ahead {
             let ops = &self.ops;
             let refers = |other: &OpSeq| ops.get(other.0).is_some_and(|op| op.refers_to.contains(&row));
-            let fits = |commit: &&mut Commit| {
+            let found = self.commits.iter().position(|commit| {
                 commit.open && commit.ops.len() < 2 * COMMIT_OPS_MAX && commit.ops.iter().any(refers)
+            });
+            // It must not overtake other writes of its row: a delete, or a commit of the application's own.
+            let overtakes = |index: usize| {
+                let is_of_row = |other: &OpSeq| ops.get(other.0).is_some_and(|op| op.row == row);
+                self.commits.iter().skip(index + 1).any(|commit| commit.ops.iter().any(is_of_row))
             };
-            if let Some(commit) = self.commits.iter_mut().find(fits) {
+            if let Some(index) = found.filter(|index| !overtakes(*index))
+                && let Some(commit) = self.commits.get_mut(index)
+            {
                 commit.ops.push(seq);
                 commit.bytes += bytes;
                 commit.dirty = true;
@@ -276,10 +277,13 @@ impl Queue {
         self.commits.push_back(commit);
     }
 
-    pub(super) fn new_commit(&mut self, key: CommitKey, ops: Vec<OpSeq>, lane: Lane, created: WallTime) -> Commit {
+    pub(super) fn new_commit(&mut self, key: CommitKey, ops: Vec<OpSeq>, lane: Lane, created: WallTime) -> Box<Commit> {
         self.next_order += 1;
-        let bytes = ops.iter().filter_map(|seq| self.ops.get(seq.0)).map(Op::bytes).sum();
-        Commit {
+        let mut bytes = 0;
+        for seq in &ops {
+            bytes += self.ops.get(seq.0).map_or(0, Op::bytes);
+        }
+        Box::new(Commit {
             key,
             order: self.next_order,
             ops,
@@ -293,7 +297,7 @@ impl Queue {
             created,
             dirty: true,
             journaling: 0,
-        }
+        })
     }
 }
 

@@ -22,7 +22,7 @@ use hashbrown::HashMap;
 use super::error::Error;
 use super::id::{CommitKey, ModelIndex, RowId, SyncId};
 use super::input::Ticket;
-use super::json::{ObjectWriter, Value, merge, write_array};
+use super::json::{ObjectWriter, Value, merge};
 use super::map::{Sequence, SmallMap};
 use super::output::JournalOp;
 use super::rng::Rng;
@@ -222,6 +222,26 @@ pub struct Outcome {
     pub acknowledged: bool,
 }
 
+impl Outcome {
+    /// Settles all who wait, alike.
+    fn settle_all(&mut self, waiting: &[(Ticket, Wait)], result: &Result<Option<String>, Error>) {
+        for (ticket, _) in waiting {
+            self.settled.push((*ticket, result.clone()));
+        }
+    }
+
+    /// Settles those who wait only for the queue; the others go on waiting.
+    fn settle_queued(&mut self, waiting: &mut Vec<(Ticket, Wait)>) {
+        waiting.retain(|(ticket, wait)| {
+            let queued = *wait == Wait::Queued;
+            if queued {
+                self.settled.push((*ticket, Ok(None)));
+            }
+            !queued
+        });
+    }
+}
+
 /// A refused operation.
 #[derive(Debug)]
 pub struct Rejected {
@@ -261,8 +281,8 @@ pub struct Queue {
     ops: Sequence<Op>,
     /// Optimistic operations of each row, in order.
     rows: HashMap<RowKey, Vec<OpSeq>, BuildHasherDefault<RowHasher>>,
-    commits: VecDeque<Commit>,
-    acked: VecDeque<Acked>,
+    commits: VecDeque<Box<Commit>>,
+    acked: VecDeque<Box<Acked>>,
     /// The first commit is on its way since then.
     in_flight: Option<Instant>,
     /// The first commit is not sent before then.
@@ -272,7 +292,7 @@ pub struct Queue {
     /// Whether an operation here may refer to a row whose create comes later.
     refers_ahead: bool,
     removals: Vec<u64>,
-    receipts: VecDeque<(CommitKey, Result<Option<String>, Error>)>,
+    receipts: VecDeque<Box<(CommitKey, Result<Option<String>, Error>)>>,
     /// Tickets of repeated keys, settled with the commit they repeat.
     repeats: SmallMap<CommitKey, Vec<Ticket>>,
 }
@@ -306,15 +326,14 @@ impl Queue {
             self.removals.clear();
             return Vec::new();
         }
-        let mut out: Vec<JournalOp> = self.removals.drain(..).map(|order| JournalOp::Remove { order }).collect();
-        let dirty: Vec<usize> =
-            self.commits.iter().enumerate().filter(|(_, commit)| commit.dirty).map(|(index, _)| index).collect();
-        for index in dirty {
-            let Some(record) = self.commits.get(index).map(|commit| self.record(commit)) else { continue };
-            if let Some(commit) = self.commits.get_mut(index) {
-                commit.dirty = false;
+        let mut out = Vec::new();
+        for order in std::mem::take(&mut self.removals) {
+            out.push(JournalOp::Remove { order });
+        }
+        for commit in &mut self.commits {
+            if std::mem::take(&mut commit.dirty) {
                 commit.journaling += 1;
-                out.push(JournalOp::Put { order: commit.order, record });
+                out.push(JournalOp::Put { order: commit.order, record: record(&self.ops, commit) });
             }
         }
         out
@@ -350,7 +369,7 @@ impl Queue {
         if self.in_flight.is_some() || self.retry_at.is_some_and(|at| at > now) {
             return None;
         }
-        if !self.commits.front().is_some_and(Commit::is_journaled) {
+        if !self.commits.front().is_some_and(|commit| commit.is_journaled()) {
             return None;
         }
         self.put_referred_first();
@@ -360,7 +379,7 @@ impl Queue {
         commit.sent = true;
         commit.open = false;
         commit.attempts = commit.attempts.saturating_add(1);
-        let operations = commit.ops.iter().filter_map(|seq| self.ops.get(seq.0)).map(Op::wire).collect();
+        let operations = operations(&self.ops, commit);
         let frame = ClientFrame::Commit(wire::Commit {
             operations,
             client_tx_id: commit.key.0.as_ref().to_owned(),
@@ -394,7 +413,8 @@ impl Queue {
         let seqs = self.rows.get(row)?;
         let mut text: Option<String> = None;
         let mut present = base.is_some();
-        for op in seqs.iter().filter_map(|seq| self.ops.get(seq.0)) {
+        for seq in seqs {
+            let Some(op) = self.ops.get(seq.0) else { continue };
             let below = if present { text.as_deref().or(base) } else { None };
             match op.kind {
                 OpKind::Create => {
@@ -450,16 +470,14 @@ impl Queue {
 
     /// Settles tickets that wait only for the journal.
     fn settle_queued(&mut self, outcome: &mut Outcome) {
-        for commit in self.commits.iter_mut().filter(|commit| commit.is_journaled()) {
+        for commit in &mut self.commits {
+            if !commit.is_journaled() {
+                continue;
+            }
             for seq in &commit.ops {
-                let Some(op) = self.ops.get_mut(seq.0) else { continue };
-                op.waiting.retain(|(ticket, wait)| {
-                    let queued = *wait == Wait::Queued;
-                    if queued {
-                        outcome.settled.push((*ticket, Ok(None)));
-                    }
-                    !queued
-                });
+                if let Some(op) = self.ops.get_mut(seq.0) {
+                    outcome.settle_queued(&mut op.waiting);
+                }
             }
             if let Lane::Direct { queued, .. } = &mut commit.lane
                 && let Some(ticket) = queued.take()
@@ -500,23 +518,39 @@ impl Queue {
             }
         }
     }
+}
 
-    /// A commit as the journal keeps it.
-    fn record(&self, commit: &Commit) -> String {
-        let mut out = String::new();
-        let mut object = ObjectWriter::new(&mut out);
-        object.u64("v", 1);
-        object.str("key", &commit.key.0);
-        object.u64("createdAt", commit.created.0);
-        object.u64("attempts", u64::from(commit.attempts));
-        object.bool("atomic", commit.lane != Lane::Model);
-        let ops = commit.ops.iter().filter_map(|seq| self.ops.get(seq.0));
-        write_array(object.key("operations"), ops, |out, op| op.wire().write(out));
-        if let Some(reads) = &commit.reads {
-            object.raw("reads", reads);
+/// A commit as the journal keeps it.
+fn record(ops: &Sequence<Op>, commit: &Commit) -> String {
+    let mut out = String::new();
+    let mut object = ObjectWriter::new(&mut out);
+    object.u64("v", 1);
+    object.str("key", &commit.key.0);
+    object.u64("createdAt", commit.created.0);
+    object.u64("attempts", u64::from(commit.attempts));
+    object.bool("atomic", commit.lane != Lane::Model);
+    wire::write_operations(object.key("operations"), &operations(ops, commit));
+    if let Some(reads) = &commit.reads {
+        object.raw("reads", reads);
+    }
+    object.end();
+    out
+}
+
+fn operations(ops: &Sequence<Op>, commit: &Commit) -> Vec<Operation> {
+    let mut out = Vec::with_capacity(commit.ops.len());
+    for seq in &commit.ops {
+        if let Some(op) = ops.get(seq.0) {
+            out.push(op.wire());
         }
-        object.end();
-        out
+    }
+    out
+}
+
+/// Takes an operation out of a list that holds it at most once.
+fn remove_seq(seqs: &mut Vec<OpSeq>, seq: OpSeq) {
+    if let Some(index) = seqs.iter().position(|other| *other == seq) {
+        seqs.remove(index);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::{envelope, malformed, strings};
+use super::{envelope, malformed};
 use crate::core::error::Error;
 use crate::core::id::SyncId;
 use crate::core::json::{ObjectWriter, Value, write_array, write_str};
@@ -157,6 +157,11 @@ impl Operation {
     }
 }
 
+/// Writes operations as an array.
+pub fn write_operations(out: &mut String, operations: &[Operation]) {
+    write_array(out, operations, |out, operation| operation.write(out));
+}
+
 /// An atomic batch of operations under one idempotency key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Commit {
@@ -198,7 +203,7 @@ impl Commit {
     /// Writes the commit's payload in the socket's spelling.
     pub fn write(&self, out: &mut String) {
         let mut object = ObjectWriter::new(out);
-        write_array(object.key("operations"), &self.operations, |out, operation| operation.write(out));
+        write_operations(object.key("operations"), &self.operations);
         object.str("clientTxId", &self.client_tx_id);
         if let Some(reads) = &self.reads {
             object.raw("reads", reads);
@@ -272,7 +277,7 @@ impl<'a> ClientFrame<'a> {
         Ok(match kind.as_ref() {
             "" => return Err(malformed("frame", "no type")),
             "ping" => Self::Ping,
-            "update_subscription" => Self::UpdateSubscription { sync_groups: strings(payload.get("syncGroups")) },
+            "update_subscription" => Self::UpdateSubscription { sync_groups: payload.get_strings("syncGroups") },
             "ack" => Self::Ack { last_sync_id: sync_id(payload) },
             "sync_request" => Self::SyncRequest {
                 cursor: payload.get_str("cursor").filter(|cursor| !cursor.is_empty()).map(Cow::into_owned),
@@ -287,8 +292,8 @@ impl<'a> ClientFrame<'a> {
             },
             "presence_update" => Self::PresenceUpdate(Presence {
                 status: payload.get_str("status").unwrap_or_default().into_owned(),
-                custom_status: payload.get_str("customStatus").map(Cow::into_owned),
-                timezone: payload.get_str("timezone").map(Cow::into_owned),
+                custom_status: payload.get_string("customStatus"),
+                timezone: payload.get_string("timezone"),
                 activity: payload.get("activity").map(|activity| activity.raw.to_owned()),
             }),
             _ => Self::Other { payload: payload.raw, kind },
@@ -353,7 +358,7 @@ impl<'a> ClientFrame<'a> {
 }
 
 fn sync_id(payload: Value<'_>) -> SyncId {
-    SyncId(payload.get("lastSyncId").and_then(Value::as_u64_lenient).unwrap_or(0))
+    SyncId(payload.get_u64("lastSyncId").unwrap_or(0))
 }
 
 #[cfg(test)]

@@ -2,7 +2,6 @@
 
 use std::borrow::Cow;
 
-use super::strings;
 use crate::core::error::Error;
 use crate::core::id::SyncId;
 use crate::core::json::{JsonStr, Kind, ObjectWriter, Value};
@@ -158,9 +157,9 @@ impl<'a> Delta<'a> {
     pub fn group_change(&self) -> GroupChange {
         let Some(Ok(data)) = self.data.as_deref().map(Value::parse) else { return GroupChange::default() };
         GroupChange {
-            group: data.get_str("group").map(Cow::into_owned),
-            added: strings(data.get("addedGroups")),
-            removed: strings(data.get("removedGroups")),
+            group: data.get_string("group"),
+            added: data.get_strings("addedGroups"),
+            removed: data.get_strings("removedGroups"),
         }
     }
 }

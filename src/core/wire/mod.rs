@@ -8,7 +8,7 @@ mod client;
 mod delta;
 mod server;
 
-pub use client::{ClientFrame, Commit, OnStale, OpKind, Operation, Presence};
+pub use client::{ClientFrame, Commit, OnStale, OpKind, Operation, Presence, write_operations};
 pub use delta::{Action, Delta, GroupChange};
 pub use server::{MutationResult, ServerFrame, SubscriptionAck, SyncResponse};
 
@@ -38,8 +38,4 @@ fn envelope(text: &str) -> Result<(std::borrow::Cow<'_, str>, Value<'_>), Error>
     let frame = Value::parse(text)?;
     let kind = frame.get_str("type").unwrap_or_default();
     Ok((kind, frame.get("payload").unwrap_or(frame)))
-}
-
-fn strings(value: Option<Value<'_>>) -> Vec<String> {
-    value.map(|list| list.elements().filter_map(|item| item.as_str().map(Into::into)).collect()).unwrap_or_default()
 }

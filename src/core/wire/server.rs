@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::{envelope, strings};
+use super::envelope;
 use crate::core::error::Error;
 use crate::core::id::SyncId;
 use crate::core::json::{Kind, ObjectWriter, Value};
@@ -21,12 +21,12 @@ impl<'a> SyncResponse<'a> {
 
     /// The server's head.
     pub fn current_sync_id(&self) -> Option<SyncId> {
-        self.payload.get("currentSyncId").and_then(Value::as_u64_lenient).map(SyncId)
+        self.payload.get_u64("currentSyncId").map(SyncId)
     }
 
     /// Whether the server asks for a bootstrap instead.
     pub fn requires_bootstrap(&self) -> bool {
-        self.payload.get("requiresBootstrap").and_then(Value::as_bool).unwrap_or(false)
+        self.payload.get_bool("requiresBootstrap").unwrap_or(false)
     }
 
     /// The cursor to hand back.
@@ -59,8 +59,8 @@ impl MutationResult {
     /// Reads a receipt.
     pub fn parse(payload: Value<'_>) -> Self {
         let text = |key: &str| payload.get_str(key).unwrap_or_default().into_owned();
-        let number = |key: &str| payload.get(key).and_then(Value::as_u64_lenient).unwrap_or(0);
-        let success = payload.get("success").and_then(Value::as_bool).unwrap_or(false);
+        let number = |key: &str| payload.get_u64(key).unwrap_or(0);
+        let success = payload.get_bool("success").unwrap_or(false);
         let error = match payload.get("error") {
             Some(error) if error.kind == Kind::String => {
                 Some(Error::wire("", error.as_str().unwrap_or_default().into_owned()))
@@ -158,9 +158,8 @@ impl<'a> ServerFrame<'a> {
             "" if is_delta(payload) => Self::Deltas(vec![payload]),
             "mutation_result" => Self::MutationResult(MutationResult::parse(payload)),
             "subscription_ack" => {
-                let sync_groups = strings(payload.get("syncGroups"));
-                let success = payload.get("success").and_then(Value::as_bool).unwrap_or(false)
-                    && payload.get("syncGroups").is_some();
+                let sync_groups = payload.get_strings("syncGroups");
+                let success = payload.get_bool("success").unwrap_or(false) && payload.get("syncGroups").is_some();
                 let error = payload.get("error").and_then(Error::from_body);
                 Self::SubscriptionAck(SubscriptionAck { success, sync_groups, error })
             }

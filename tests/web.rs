@@ -1,0 +1,200 @@
+//! The exported class in a real browser: conversions, callbacks and re-entrancy, timers, sockets that fail. What needs a
+//! server is tested end to end in `tests/e2e`.
+#![cfg(target_arch = "wasm32")]
+
+use ablo_wasm::js::{Core, Host};
+use js_sys::{Array, Promise, Reflect};
+use wasm_bindgen::prelude::*;
+use wasm_bindgen_futures::JsFuture;
+use wasm_bindgen_test::{wasm_bindgen_test, wasm_bindgen_test_configure};
+
+wasm_bindgen_test_configure!(run_in_browser);
+
+#[wasm_bindgen(inline_js = r#"
+export class TestHost {
+  constructor() {
+    this.calls = []; this.settled = {}; this.waiting = {}; this.statusWaiters = []; this.during = undefined;
+  }
+  note(...call) { this.calls.push(call); const during = this.during; this.during = undefined; during?.(); }
+  changed(model, slots) { this.calls.push(['changed', model, [...slots]]); }
+  views(ids) { this.note('views', [...ids]); }
+  settle(ticket, error, value) {
+    this.settled[ticket] = error ?? value ?? 'done';
+    this.waiting[ticket]?.(this.settled[ticket]);
+    this.note('settle', ticket, error, value);
+  }
+  event(name, payload) { this.note('event', name, payload); }
+  status() { this.note('status'); for (const waiter of this.statusWaiters.splice(0)) waiter(); }
+  async credential() { return this.token ?? null; }
+  fetch(url, init) { this.note('fetch', url); return this.answer ? this.answer(url, init) : fetch(url, init); }
+  outcome(ticket) {
+    if (ticket in this.settled) return Promise.resolve(this.settled[ticket]);
+    return new Promise((resolve) => { this.waiting[ticket] = resolve; });
+  }
+  nextStatus() { return new Promise((resolve) => this.statusWaiters.push(resolve)); }
+}
+export function makeHost() { return new TestHost(); }
+export function onNext(host, callback) { host.during = callback; }
+export function answerWith(host, status, body) {
+  host.answer = async () => new Response(body, { status, headers: { 'x-request-id': 'req_7' } });
+}
+export function turn() { return new Promise((resolve) => queueMicrotask(() => queueMicrotask(resolve))); }
+"#)]
+extern "C" {
+    #[wasm_bindgen(js_name = makeHost)]
+    fn make_host() -> JsValue;
+    #[wasm_bindgen(js_name = onNext)]
+    fn on_next(host: &JsValue, callback: &js_sys::Function);
+    #[wasm_bindgen(js_name = answerWith)]
+    fn answer_with(host: &JsValue, status: u16, body: &str);
+    fn turn() -> Promise;
+
+    type TestHost;
+    #[wasm_bindgen(method)]
+    fn outcome(this: &TestHost, ticket: u32) -> Promise;
+    #[wasm_bindgen(method, js_name = nextStatus)]
+    fn next_status(this: &TestHost) -> Promise;
+}
+
+const SCHEMA: &str =
+    r#"{"v":3,"models":{"tasks":{"fields":{"title":{"type":"string"},"rank":{"type":"number"}},"typename":"Task"}}}"#;
+
+fn client(options: &str) -> (Core, JsValue) {
+    let host = make_host();
+    // Port 9 is the discard service: nothing listens there.
+    let config = format!(r#"{{"schema":{SCHEMA},"baseUrl":"http://127.0.0.1:9",{options}}}"#);
+    let core = Core::new(&config, host.clone().unchecked_into::<Host>()).expect("the configuration is fine");
+    (core, host)
+}
+
+fn calls(host: &JsValue, name: &str) -> Vec<Array> {
+    let calls: Array = Reflect::get(host, &"calls".into()).unwrap().unchecked_into();
+    calls.iter().map(|call| Array::from(&call)).filter(|call| call.get(0) == JsValue::from_str(name)).collect()
+}
+
+async fn outcome(host: &JsValue, ticket: u32) -> String {
+    let promise = host.unchecked_ref::<TestHost>().outcome(ticket);
+    JsFuture::from(promise).await.unwrap().as_string().unwrap()
+}
+
+#[wasm_bindgen_test]
+async fn rows_are_written_read_and_told_about() {
+    let (core, host) = client(r#""authToken":"ek_test_1""#);
+    assert_eq!(core.find(0, "t1"), 0);
+    core.create(1, 0, "t1".into(), r#"{"title":"A","rank":2}"#.into(), None).unwrap();
+    core.create(2, 0, "ü\u{0}😀".into(), r#"{"title":"B","rank":1}"#.into(), None).unwrap();
+    let slot = core.find(0, "t1") - 1;
+    assert!(core.rows(0, &[slot, 999]).starts_with(r#"[{"id":"t1","#));
+    assert!(core.rows(0, &[slot, 999]).ends_with(",null]"));
+    assert_eq!(core.count(0, None).unwrap(), 2);
+    let order = core.query(0, Some(r#"{"orderBy":{"rank":"asc"}}"#.into())).unwrap();
+    assert_eq!(order, [core.find(0, "ü\u{0}😀") - 1, slot]);
+    core.update(3, 0, "t1".into(), r#"{"title":"C"}"#.into(), None).unwrap();
+    let told = calls(&host, "changed").pop().unwrap();
+    assert_eq!(Array::from(&told.get(2)).get(0).as_f64(), Some(f64::from(slot * 2)), "a seen row changed");
+    core.delete(4, 0, "t1".into(), None).unwrap();
+    let told = calls(&host, "changed").pop().unwrap();
+    assert_eq!(Array::from(&told.get(2)).get(0).as_f64(), None, "nobody had seen it since");
+    assert_eq!(outcome(&host, 4).await, "done");
+}
+
+#[wasm_bindgen_test]
+async fn views_are_told_once_per_turn() {
+    let (core, host) = client(r#""authToken":"ek_test_1""#);
+    let view = core.view_open(0, Some(r#"{"orderBy":{"rank":"asc"}}"#.into())).unwrap();
+    assert_eq!(core.view_read(view), [1]);
+    for rank in 0..3 {
+        core.create(rank + 1, 0, format!("t{rank}"), format!(r#"{{"rank":{rank}}}"#), None).unwrap();
+    }
+    assert!(calls(&host, "views").is_empty(), "never inside the call that caused it");
+    JsFuture::from(turn()).await.unwrap();
+    assert_eq!(calls(&host, "views").len(), 1);
+    assert_eq!(core.view_read(view).first(), Some(&2));
+    assert_eq!(core.view_read(view), [0]);
+    core.view_close(view);
+    core.create(9, 0, "t9".into(), "{}".into(), None).unwrap();
+    JsFuture::from(turn()).await.unwrap();
+    assert_eq!(calls(&host, "views").len(), 1);
+}
+
+#[wasm_bindgen_test]
+async fn calls_from_inside_callbacks_are_ordinary() {
+    let (core, host) = client(r#""authToken":"ek_test_1""#);
+    let core = std::rc::Rc::new(core);
+    let inner = core.clone();
+    let callback = Closure::once_into_js(move || {
+        inner.create(2, 0, "inner".into(), "{}".into(), None).unwrap();
+        assert!(inner.find(0, "inner") > 0, "visible at once, even here");
+        inner.view_open(0, None).unwrap();
+        inner.status();
+    });
+    on_next(&host, callback.unchecked_ref());
+    core.create(1, 0, "outer".into(), "{}".into(), None).unwrap();
+    assert_eq!((outcome(&host, 1).await, outcome(&host, 2).await), ("done".into(), "done".into()));
+    assert_eq!(core.count(0, None).unwrap(), 2);
+}
+
+#[wasm_bindgen_test]
+async fn a_server_that_is_not_there_is_waited_for() {
+    let (core, host) = client(r#""authToken":"ek_test_1""#);
+    core.start(1).unwrap();
+    while !core.status().contains(r#""state":"waiting""#) {
+        JsFuture::from(host.unchecked_ref::<TestHost>().next_status()).await.unwrap();
+    }
+    let before = calls(&host, "fetch").len();
+    // The timer brings the next attempt.
+    while calls(&host, "fetch").len() == before {
+        JsFuture::from(host.unchecked_ref::<TestHost>().next_status()).await.unwrap();
+        core.status();
+    }
+    core.dispose(2).unwrap();
+    assert_eq!(outcome(&host, 2).await, "done");
+    assert!(outcome(&host, 1).await.contains("client_disposed"));
+}
+
+#[wasm_bindgen_test]
+async fn answers_of_the_server_become_coded_errors() {
+    let (core, host) = client(r#""authToken":"ek_test_1""#);
+    answer_with(&host, 401, r#"{"code":"apikey_revoked","message":"withdrawn"}"#);
+    core.start(1).unwrap();
+    let error = outcome(&host, 1).await;
+    for part in [r#""code":"apikey_revoked""#, r#""class":"AbloAuthenticationError""#, r#""requestId":"req_7""#] {
+        assert!(error.contains(part), "{error}");
+    }
+    assert!(!error.contains("ek_test_1"));
+}
+
+#[wasm_bindgen_test]
+async fn a_credential_function_that_says_null_is_no_login() {
+    let (core, host) = client(r#""apiKeyFunction":true"#);
+    core.start(1).unwrap();
+    assert!(outcome(&host, 1).await.contains("auth_no_credentials"));
+    core.dispose(2).unwrap();
+    assert_eq!(outcome(&host, 2).await, "done");
+}
+
+#[wasm_bindgen_test]
+fn bad_calls_throw_the_text_of_an_error() {
+    let host = make_host();
+    let thrown = Core::new("{", host.unchecked_into::<Host>()).err().unwrap().as_string().unwrap();
+    assert!(thrown.contains("invalid_options"), "{thrown}");
+    let (core, _host) = client(r#""authToken":"ek_test_1""#);
+    let code = |result: Result<(), JsValue>| result.unwrap_err().as_string().unwrap();
+    assert!(code(core.update(1, 0, "nope".into(), "{}".into(), None)).contains("entity_not_found"));
+    assert!(code(core.create(1, 7, "x".into(), "{}".into(), None)).contains("unknown_model"));
+    assert!(code(core.commit(1, "{}".into())).contains("commit_operation_required"));
+    assert!(code(core.read(1, 0, "[".into())).contains("invalid_json"));
+    assert!(core.query(0, Some(r#"{"limit":"ten"}"#.into())).unwrap_err().as_string().unwrap().contains("limit"));
+    assert_eq!(core.query(u32::MAX, None).unwrap(), Vec::<u32>::new());
+    assert_eq!(core.view_read(u32::MAX), [0]);
+}
+
+#[wasm_bindgen_test]
+fn clients_come_and_go() {
+    for _ in 0..200 {
+        let (core, _host) = client(r#""authToken":"ek_test_1""#);
+        core.create(1, 0, "t1".into(), r#"{"title":"A"}"#.into(), None).unwrap();
+        core.dispose(2).unwrap();
+        assert!(core.create(3, 0, "t2".into(), "{}".into(), None).is_err());
+    }
+}
