@@ -3,7 +3,7 @@
 // Reading order: FIGURES (what is measured, and the budgets), `measure` (one run), page/bench.js (the work in the page).
 
 import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
-import { cpus, totalmem } from 'node:os';
+import { cpus, loadavg, totalmem } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
@@ -71,7 +71,7 @@ const table = report(await measure());
 process.stdout.write(`\n${table}`);
 
 async function measure() {
-  const m = { size: [], floor: {}, ready: {}, readyCold: {}, small: {}, deltas: [], large: {}, memory: { wasm: [], ready: [], read: [] } };
+  const m = { size: [], floor: {}, ready: {}, readyCold: {}, small: {}, deltas: [], large: {}, memory: { wasm: [], ready: [], read: [] }, load: loadavg()[0] };
   if (wants('size')) m.size.push((await packageSize()) / 1024);
   if (!['ready', 'small', 'deltas', 'large', 'memory'].some(wants)) return m;
   const server = await startServer();
@@ -163,19 +163,23 @@ async function save(rows, m, text) {
   const date = new Date().toISOString().slice(0, 10);
   const machine = { cpu: cpus()[0]?.model, cores: cpus().length, memoryGB: Math.round(totalmem() / 2 ** 30), browser: m.browser };
   await mkdir(RESULTS, { recursive: true });
-  await writeFile(join(RESULTS, `${date}.json`), `${JSON.stringify({ date, rounds, machine, bytesPerRow: m.bytesPerRow, rows }, null, 2)}\n`);
+  await writeFile(join(RESULTS, `${date}.json`), `${JSON.stringify({ date, rounds, machine, load: m.load, bytesPerRow: m.bytesPerRow, rows }, null, 2)}\n`);
   await writeFile(join(RESULTS, 'latest.md'), `# Benchmarks\n\n${date}, ${machine.cores} cores (${machine.cpu}), Chromium ${m.browser}, ${rounds} rounds. \`cargo xtask bench\` makes this file.\n\n${text}`);
 }
 
 function markdown(rows, m) {
   const show = (value, unit) => (value === undefined ? '' : `${round(value)} ${unit}`);
-  const cells = rows.map((row) => [row.figure, show(row.budget, row.unit), show(row.stretch, row.unit), show(row.measured, row.unit), show(row.floor, row.unit), row.verdict]);
-  const all = [['figure', 'budget', 'stretch', 'measured', 'floor', 'verdict'], ...cells];
+  const cells = rows.map(({ figure, unit, budget, stretch, measured, spread, samples, floor, verdict }) => {
+    const range = samples === 1 ? '' : spread.map(round).join(' – ');
+    return [figure, show(budget, unit), show(stretch, unit), show(measured, unit), range, show(floor, unit), verdict];
+  });
+  const all = [['figure', 'budget', 'stretch', 'measured', '10 % – 90 %', 'floor', 'verdict'], ...cells];
   const widths = all[0].map((_, at) => Math.max(...all.map((row) => row[at].length)));
   const line = (row) => `| ${row.map((cell, at) => (at === 0 ? cell.padEnd(widths[at]) : cell.padStart(widths[at]))).join(' | ')} |`;
   const rule = `|${widths.map((width, at) => (at === 0 ? '-'.repeat(width + 2) : `${'-'.repeat(width + 1)}:`)).join('|')}|`;
+  const busy = m.load > cpus().length / 2 ? `\nOther programs were running (load ${m.load.toFixed(1)} before the start): not figures to compare with.\n` : '';
   const note = m.bytesPerRow === undefined ? '' : `\nRows of nine fields, ${m.bytesPerRow} bytes each. Medians; floors are measured in the same run.\n`;
-  return `${[line(all[0]), rule, ...all.slice(1).map(line)].join('\n')}\n${note}`;
+  return `${[line(all[0]), rule, ...all.slice(1).map(line)].join('\n')}\n${note}${busy}`;
 }
 
 function round(value) {

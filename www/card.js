@@ -7,6 +7,8 @@ import { PRIORITIES, STATUSES } from './schema.js';
 
 export const STATUS_LABELS = { todo: 'To do', doing: 'In progress', done: 'Done' };
 const SAVE = { saving: ['clock', 'Saving'], waiting: ['clock', 'Not sent yet'], saved: ['check', 'Saved'] };
+/** How a change by somebody else looks. */
+const HIGHLIGHT = { borderColor: 'var(--agent)', backgroundColor: 'color-mix(in srgb, var(--agent) 14%, var(--panel))' };
 const PRIORITY_LABELS = { low: 'Low', normal: 'Normal', high: 'High' };
 
 export class Card {
@@ -50,7 +52,6 @@ export class Card {
         h('span', { class: 'person' }, parts.face, parts.assignee),
       ),
     );
-    this.element.addEventListener('animationend', () => this.element.classList.remove('flash', 'arrive'));
     this.show(row);
   }
 
@@ -83,16 +84,14 @@ export class Card {
     }
     this.showSaving();
     const seen = ['title', 'status', 'priority', 'assignee', 'rank'];
-    if (before !== undefined && seen.some((field) => before[field] !== row[field])) this.flash('flash');
+    if (before !== undefined && seen.some((field) => before[field] !== row[field])) this.flash();
   }
 
   /** Highlights the card for a moment, unless the change is one of our own. */
-  flash(name) {
+  flash(fromOpacity = 1) {
     if (this.#writer.isOurs(this.row.id)) return;
-    this.element.classList.remove('flash', 'arrive');
-    // Reading a size makes the browser notice the removal, so that the animation starts again.
-    void this.element.offsetWidth;
-    this.element.classList.add(name);
+    const frames = [{ ...HIGHLIGHT, opacity: fromOpacity }, { ...HIGHLIGHT, opacity: 1, offset: 0.1 }, { ...HIGHLIGHT, offset: 0.3 }, {}];
+    this.element.animate(frames, { duration: 1100, easing: 'ease-out' });
   }
 
   showSaving() {

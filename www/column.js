@@ -7,9 +7,9 @@ import { h, icon, number, oncePerFrame, statusIcon } from './dom.js';
 /** Height of a card with the gap below it: the style sheet must agree. */
 const PITCH = 98;
 /** The window moves in steps, so that most scrolling asks for nothing. */
-const STEP = 12;
+const STEP = 8;
 /** Cards beyond the edges. */
-const MARGIN = 12;
+const MARGIN = 8;
 const ARRIVED_MS = 2500;
 
 export class Column {
@@ -128,14 +128,15 @@ export class Column {
       this.#cards.set(row.id, card);
       this.#list.append(card.element);
       const arrived = !this.#fresh && Math.abs(Date.now() - row.updatedAt) < ARRIVED_MS;
-      if (arrived) card.flash('arrive');
+      if (arrived) card.flash(0);
     } else card.show(row);
     const y = index * PITCH;
     if (card.y !== y) card.element.style.transform = `translateY(${y}px)`;
     card.y = y;
     if (card.index !== index) card.element.setAttribute('aria-posinset', index + 1);
     card.index = index;
-    card.element.setAttribute('aria-setsize', this.count);
+    if (card.of !== this.count) card.element.setAttribute('aria-setsize', this.count);
+    card.of = this.count;
   }
 
   card(id) {

@@ -61,6 +61,21 @@ export function oncePerFrame(work) {
   };
 }
 
+/** Runs `work` now and then: at once when it is asked to after a pause, and at most every `pause` milliseconds. */
+export function nowAndThen(pause, work) {
+  let timer;
+  let again = false;
+  const run = () => {
+    again = false;
+    work();
+    timer = setTimeout(() => {
+      timer = undefined;
+      if (again) run();
+    }, pause);
+  };
+  return () => (timer === undefined ? run() : (again = true));
+}
+
 /** 12345 as people write it. */
 export const number = (value) => value.toLocaleString('en-US');
 

@@ -55,12 +55,20 @@ const fn boundary(name: &'static str, tamper: Tamper, about: &'static str) -> Mi
 /// All of them.
 pub const ALL: &[Mistake] = &[
     core("new-key-on-retry", Bug::NewKeyOnRetry, "a commit that is sent again gets another idempotency key"),
-    core("ack-drops-pending", Bug::AckDropsPending, "an acknowledgement ends the pending write before its delta is here"),
+    core(
+        "ack-drops-pending",
+        Bug::AckDropsPending,
+        "an acknowledgement ends the pending write before its delta is here",
+    ),
     core("live-before-catch-up", Bug::LiveBeforeCatchUp, "live deltas move the cursor before the first catch-up"),
     core("cursor-before-apply", Bug::CursorBeforeApply, "the cursor moves to the end of a batch before it is applied"),
     core("held-dropped", Bug::HeldDropped, "live deltas held back during catch-up are dropped, and count as applied"),
     core("resend-forgotten", Bug::ResendForgotten, "a commit on its way when the connection breaks is not sent again"),
-    core("refusal-takes-neighbours", Bug::RefusalTakesNeighbours, "a refused batch is not split: all of it is rejected"),
+    core(
+        "refusal-takes-neighbours",
+        Bug::RefusalTakesNeighbours,
+        "a refused batch is not split: all of it is rejected",
+    ),
     core("rollback-takes-two", Bug::RollbackTakesTwo, "rejecting a write also drops another one of the same row"),
     core("overlay-not-recomputed", Bug::OverlayNotRecomputed, "the view keeps its old base under pending writes"),
     core("snapshot-over-pending", Bug::SnapshotOverPending, "a snapshot hides pending writes"),
@@ -68,7 +76,11 @@ pub const ALL: &[Mistake] = &[
     core("merged-settles-early", Bug::MergedSettlesEarly, "a write merged into another reports success at once"),
     core("echo-over-pending", Bug::EchoOverPending, "a delta shows through pending writes of its row"),
     core("journal-not-awaited", Bug::JournalNotAwaited, "writes count as journaled before the journal says so"),
-    core("create-after-reference", Bug::CreateAfterReference, "the queue drops the oldest of two pending writes of a row"),
+    core(
+        "create-after-reference",
+        Bug::CreateAfterReference,
+        "the queue drops the oldest of two pending writes of a row",
+    ),
     core("missed-changes-ignored", Bug::MissedChangesIgnored, "changes during a read on demand are forgotten"),
     boundary("acks-before-store", Tamper::AcksBeforeStore, "the server acknowledges before the store has it"),
     boundary("keys-forgotten", Tamper::KeysForgotten, "the server forgets idempotency keys when it restarts"),

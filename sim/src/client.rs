@@ -74,7 +74,10 @@ impl Persona {
 pub(crate) enum Use {
     Start,
     /// Writes that settle together, and whether when confirmed.
-    Write { numbers: Vec<u32>, confirmed: bool },
+    Write {
+        numbers: Vec<u32>,
+        confirmed: bool,
+    },
     /// A call that has nothing to do: it settles at once.
     Nothing,
     Read(ModelIndex),
@@ -247,7 +250,10 @@ impl Client {
         let changes = self.take_changes();
         let cursor = self.engine.cursor();
         if cursor < self.cursor {
-            return broken("cursor", format!("{}: the cursor went from {} to {}", self.name(), self.cursor.0, cursor.0));
+            return broken(
+                "cursor",
+                format!("{}: the cursor went from {} to {}", self.name(), self.cursor.0, cursor.0),
+            );
         }
         if cursor > oracle.head() {
             let what = format!("{}: the cursor is {}, the server's head {}", self.name(), cursor.0, oracle.head().0);
@@ -298,21 +304,30 @@ impl Client {
             for (index, number) in numbers.iter().enumerate() {
                 let Some(op) = oracle.op(*number) else { continue };
                 let later = numbers.get(index + 1..).unwrap_or_default();
-                let undone = |kind: OpKind| {
-                    later.iter().filter_map(|later| oracle.op(*later)).any(|later| later.kind == kind)
-                };
+                let undone =
+                    |kind: OpKind| later.iter().filter_map(|later| oracle.op(*later)).any(|later| later.kind == kind);
                 let pending = op.applied.is_none();
                 let wrong = match (op.kind, shown) {
                     (OpKind::Create, None) if pending && !undone(OpKind::Delete) => "a pending create is hidden",
-                    (OpKind::Create, Some(text)) if pending && !shop::carries(text, 'b', *number)
-                        && !undone(OpKind::Delete) => "a pending create does not show",
-                    (OpKind::Update, Some(text)) if op.birth.is_none_or(|birth| shop::carries(text, 'b', birth))
-                        && !shop::carries(text, 'm', *number) => "an own update does not show",
-                    (OpKind::Delete, Some(_)) if pending && !undone(OpKind::Create) => "a row that is being deleted shows",
+                    (OpKind::Create, Some(text))
+                        if pending && !shop::carries(text, 'b', *number) && !undone(OpKind::Delete) =>
+                    {
+                        "a pending create does not show"
+                    }
+                    (OpKind::Update, Some(text))
+                        if op.birth.is_none_or(|birth| shop::carries(text, 'b', birth))
+                            && !shop::carries(text, 'm', *number) =>
+                    {
+                        "an own update does not show"
+                    }
+                    (OpKind::Delete, Some(_)) if pending && !undone(OpKind::Create) => {
+                        "a row that is being deleted shows"
+                    }
                     _ => "",
                 };
                 if !wrong.is_empty() {
-                    let what = format!("{}: {wrong}: write {number} on {row:?} is {op:?}; shown: {shown:?}", self.name());
+                    let what =
+                        format!("{}: {wrong}: write {number} on {row:?} is {op:?}; shown: {shown:?}", self.name());
                     return broken("own-write-shows", what);
                 }
             }
@@ -410,7 +425,12 @@ impl Client {
     }
 
     /// After everything healed: the rows are the server's.
-    pub(crate) fn check_converged(&mut self, universe: &[RowKey], server: &BTreeMap<Row, String>, oracle: &Oracle) -> Check {
+    pub(crate) fn check_converged(
+        &mut self,
+        universe: &[RowKey],
+        server: &BTreeMap<Row, String>,
+        oracle: &Oracle,
+    ) -> Check {
         if self.disposed {
             return Ok(());
         }

@@ -109,7 +109,8 @@ impl World {
     /// Does something to one of the links that are up.
     fn on_link(&mut self, act: impl FnOnce(&mut Self, LinkNo) -> Check) -> Check {
         let up = |link: &crate::net::Link| link.connection.is_some() && link.page != Page::Closed;
-        let candidates: Vec<LinkNo> = self.links.iter().filter(|(_, link)| up(link)).map(|(number, _)| *number).collect();
+        let candidates: Vec<LinkNo> =
+            self.links.iter().filter(|(_, link)| up(link)).map(|(number, _)| *number).collect();
         if candidates.is_empty() {
             return Ok(());
         }
@@ -132,8 +133,7 @@ impl World {
             let silent = self.plan.on.half_open && self.faults.percent(30);
             self.cut(number, true, !silent)?;
         }
-        let lost: Vec<u64> =
-            self.calls.iter().filter(|(_, call)| call.at_server).map(|(number, _)| *number).collect();
+        let lost: Vec<u64> = self.calls.iter().filter(|(_, call)| call.at_server).map(|(number, _)| *number).collect();
         for call in lost {
             let after = self.faults.below(1_000);
             self.at(after, Event::CallDone(call, Err("the connection broke".to_owned())));

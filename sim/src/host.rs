@@ -148,7 +148,13 @@ impl Host {
     }
 
     /// A socket's upgrade. `None`: refused.
-    pub(crate) fn connect(&mut self, now: Now, token: Option<&str>, groups: Option<Vec<String>>, link: LinkNo) -> Option<ConnectionId> {
+    pub(crate) fn connect(
+        &mut self,
+        now: Now,
+        token: Option<&str>,
+        groups: Option<Vec<String>>,
+        link: LinkNo,
+    ) -> Option<ConnectionId> {
         let engine = self.engine.as_mut()?;
         let participant = engine.authenticate(now, token).ok()?;
         let connection = engine.connect(now, &participant, groups);
@@ -295,12 +301,8 @@ impl Host {
         if !self.is_idle() {
             return Ok(());
         }
-        let disk: BTreeMap<(Option<_>, &str), &str> = self
-            .disk
-            .rows
-            .values()
-            .map(|row| ((shop::model_of(&row.model), &*row.id), &*row.data))
-            .collect();
+        let disk: BTreeMap<(Option<_>, &str), &str> =
+            self.disk.rows.values().map(|row| ((shop::model_of(&row.model), &*row.id), &*row.data)).collect();
         let engine: BTreeMap<(Option<_>, &str), &str> =
             self.rows().map(|(model, id, text)| ((shop::model_of(model), id), text)).collect();
         if self.is_up() && disk != engine {

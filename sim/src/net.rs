@@ -242,11 +242,8 @@ impl World {
         match item {
             Up::Upgrade => {
                 let (token, groups) = (link.token.clone(), link.groups.clone());
-                let connection = if self.reachable {
-                    self.host.connect(now, token.as_deref(), Some(groups), number)
-                } else {
-                    None
-                };
+                let connection =
+                    if self.reachable { self.host.connect(now, token.as_deref(), Some(groups), number) } else { None };
                 let Some(link) = self.links.get_mut(&number) else { return Ok(()) };
                 link.connection = connection;
                 self.push_down(number, if connection.is_some() { Down::Opened } else { Down::Closed(1006) });

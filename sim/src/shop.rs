@@ -87,7 +87,13 @@ pub(crate) struct Taste {
 }
 
 /// A write's fields, as JSON text, and the text of the title in it, if there is one.
-pub(crate) fn fields(model: ModelIndex, number: u32, taste: Taste, tasks: usize, dice: &mut Dice) -> (String, Option<String>) {
+pub(crate) fn fields(
+    model: ModelIndex,
+    number: u32,
+    taste: Taste,
+    tasks: usize,
+    dice: &mut Dice,
+) -> (String, Option<String>) {
     let mut out = String::new();
     let mut object = ObjectWriter::new(&mut out);
     let mut title = None;
@@ -120,7 +126,8 @@ pub(crate) fn fields(model: ModelIndex, number: u32, taste: Taste, tasks: usize,
             object.raw("teamId", dice.pick(&["\"red\"", "\"blue\"", "null"]));
         }
         if taste.odd && dice.percent(30) {
-            object.raw("meta", dice.pick(&[r#"{"__proto__":{"x":1},"a":[]}"#, "[1,[2,{}]]", "\"text\"", "1.50", "null"]));
+            object
+                .raw("meta", dice.pick(&[r#"{"__proto__":{"x":1},"a":[]}"#, "[1,[2,{}]]", "\"text\"", "1.50", "null"]));
         }
     }
     if model == NOTES && dice.percent(50) {

@@ -91,7 +91,8 @@ impl OpenView {
             }
         }
         rows.sort_by(|a, b| {
-            let steps = self.query.order.iter().map(|(field, direction)| compare(a.1.get(field), b.1.get(field), *direction));
+            let steps =
+                self.query.order.iter().map(|(field, direction)| compare(a.1.get(field), b.1.get(field), *direction));
             steps.fold(Ordering::Equal, Ordering::then)
         });
         let limit = self.query.limit.unwrap_or(usize::MAX);
@@ -100,7 +101,8 @@ impl OpenView {
         let ids = self.window.iter().map(|slot| pool.id(RowRef { model: self.model, slot: *slot }).unwrap_or("?"));
         let window: Vec<&str> = ids.collect();
         if window != expected {
-            let what = format!("{name}: {} {:?} shows {window:?}, found {expected:?}", shop::key(self.model), self.query);
+            let what =
+                format!("{name}: {} {:?} shows {window:?}, found {expected:?}", shop::key(self.model), self.query);
             return broken("view", what);
         }
         Ok(())

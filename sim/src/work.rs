@@ -30,7 +30,8 @@ impl World {
         if self.clients[no].disposed || self.clients[no].disposing {
             return Ok(());
         }
-        let many = if self.plan.on.bursts && self.work.percent(20) { self.work.range(2, 25) } else { self.work.range(1, 2) };
+        let many =
+            if self.plan.on.bursts && self.work.percent(20) { self.work.range(2, 25) } else { self.work.range(1, 2) };
         for _ in 0..many {
             self.write(no)?;
         }
@@ -43,8 +44,7 @@ impl World {
         if self.plan.on.views && self.work.percent(15) {
             self.change_views(no)?;
         }
-        let rows: Vec<Row> =
-            (0..3).map(|_| self.some_row()).collect();
+        let rows: Vec<Row> = (0..3).map(|_| self.some_row()).collect();
         self.clients[no].look(&rows)?;
         if self.work.percent(3) {
             let ticket = self.clients[no].ticket(Use::Flush);
@@ -163,7 +163,10 @@ impl World {
         let key = format!("direct-{}", numbers.first().copied().unwrap_or(0));
         self.oracle.declare(author, &key, &numbers);
         let confirmed = self.work.percent(60);
-        body.insert_str(1, &format!("\"idempotencyKey\":\"{key}\",\"wait\":\"{}\",", if confirmed { "confirmed" } else { "queued" }));
+        body.insert_str(
+            1,
+            &format!("\"idempotencyKey\":\"{key}\",\"wait\":\"{}\",", if confirmed { "confirmed" } else { "queued" }),
+        );
         let times = if self.plan.on.own_keys && self.work.percent(20) { 2 } else { 1 };
         for _ in 0..times {
             let ticket = self.clients[no].ticket(Use::Write { numbers: numbers.clone(), confirmed });

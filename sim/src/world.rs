@@ -138,7 +138,11 @@ impl std::ops::AddAssign for Stats {
 impl std::fmt::Display for Stats {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let hours = self.virtual_ms as f64 / 3_600_000.0;
-        write!(f, "{} steps, {hours:.0} h of virtual time; {} writes in {} commits", self.steps, self.writes, self.commits)?;
+        write!(
+            f,
+            "{} steps, {hours:.0} h of virtual time; {} writes in {} commits",
+            self.steps, self.writes, self.commits
+        )?;
         write!(f, ", {} sent again, {} refused, {} writes rejected", self.repeats, self.refusals, self.rejected)?;
         write!(f, "; {} sockets, {} frames, {} snapshots", self.sockets, self.frames, self.snapshots)?;
         write!(f, ", {} requests ({} failed), {} keys minted", self.requests, self.failures, self.minted)?;
@@ -212,10 +216,8 @@ impl World {
                 Persona { user, groups, source, durable: plan.on.journal && setup.percent(60) }
             })
             .collect();
-        let mut keys = vec![
-            host::fixed_key(host::SECRET, "root", all.clone()),
-            host::fixed_key(host::AGENT_KEY, "agent", all),
-        ];
+        let mut keys =
+            vec![host::fixed_key(host::SECRET, "root", all.clone()), host::fixed_key(host::AGENT_KEY, "agent", all)];
         keys.extend(personas.iter().map(|who| host::fixed_key(&who.token(), &who.user, who.groups.clone())));
         let mut host = Host::new(seed, keys, options.tamper);
         host.store_ms = if plan.on.slow_store { setup.pick(&[5, 50, 300]) } else { 0 };
@@ -411,7 +413,8 @@ impl World {
 
     /// The author is gone: nothing more can be said about its unfinished writes.
     pub(crate) fn abandon(&mut self, author: Author) {
-        let mine: Vec<u32> = self.oracle.ops().filter(|(_, op)| op.author == author).map(|(number, _)| number).collect();
+        let mine: Vec<u32> =
+            self.oracle.ops().filter(|(_, op)| op.author == author).map(|(number, _)| number).collect();
         mine.into_iter().for_each(|number| self.oracle.abandon(number));
     }
 
@@ -472,7 +475,8 @@ impl World {
             Output::OpenSocket { socket, url, protocols } => self.open_link(no, socket, &url, &protocols),
             Output::SendFrame(socket, text) => {
                 if let Ok(ClientFrame::Commit(commit)) = ClientFrame::parse(&text) {
-                    let payload = Value::parse(&text).ok().and_then(|frame| frame.get("payload")).map(|payload| payload.raw);
+                    let payload =
+                        Value::parse(&text).ok().and_then(|frame| frame.get("payload")).map(|payload| payload.raw);
                     self.oracle.sent(author, &commit, payload.unwrap_or_default())?;
                 }
                 self.send_up(no, socket, text)?;
@@ -537,9 +541,11 @@ impl World {
         let Some(used) = client.tickets.remove(&ticket) else {
             return broken("ticket", format!("{}: {ticket:?} settles again or never was: {result:?}", client.name()));
         };
-        self.trace.note(u64::from(ticket.0), result.as_ref().map_or_else(|error| error.code.as_ref(), |_| "ok"), || {
-            format!("           settles {used:?}")
-        });
+        self.trace.note(
+            u64::from(ticket.0),
+            result.as_ref().map_or_else(|error| error.code.as_ref(), |_| "ok"),
+            || format!("           settles {used:?}"),
+        );
         match (used, result) {
             (Use::Write { numbers, confirmed }, Ok(_)) => {
                 for number in numbers {
@@ -561,7 +567,10 @@ impl World {
                 let author = self.clients[no].author;
                 self.abandon(author);
                 if let Some((ticket, used)) = self.clients[no].tickets.iter().next() {
-                    return broken("ticket", format!("{ticket:?} for {used:?} never settled before the client was gone"));
+                    return broken(
+                        "ticket",
+                        format!("{ticket:?} for {used:?} never settled before the client was gone"),
+                    );
                 }
                 self.clients[no].disposed = true;
                 let after = self.faults.below(2_000);

@@ -119,10 +119,10 @@ impl Clause {
             return Err(Error::wire("query_invalid_identifier", "a clause names its field with a string"));
         };
         let list = matches!(operator, Operator::In | Operator::NotIn);
-        let operands: Option<Vec<Literal>> = match operand.kind {
-            Kind::Array if list => operand.elements().take(LIST_MAX + 1).map(Literal::parse).collect(),
-            Kind::Array | Kind::Object => None,
-            Kind::Null | Kind::Bool | Kind::Number | Kind::String => Literal::parse(*operand).map(|one| vec![one]),
+        let operands = if list && operand.kind == Kind::Array {
+            read_list(*operand)
+        } else {
+            Literal::parse(*operand).map(|one| vec![one])
         };
         match operands {
             Some(operands) if operands.len() <= LIST_MAX => Ok(Self { field: field.into_owned(), operator, operands }),
@@ -151,6 +151,18 @@ impl Clause {
             Operator::NotILike => like(value, first, true) == Some(false),
         }
     }
+}
+
+/// The scalars of a list, one more than allowed at most. `None` when something else is among them.
+fn read_list(list: Value<'_>) -> Option<Vec<Literal>> {
+    let mut out = Vec::new();
+    for item in list.elements() {
+        if out.len() > LIST_MAX {
+            break;
+        }
+        out.push(Literal::parse(item)?);
+    }
+    Some(out)
 }
 
 fn equal(value: Option<Value<'_>>, literal: &Literal) -> bool {

@@ -209,6 +209,11 @@ impl Schema {
         self.models.iter().enumerate().map(|(index, model)| (index_of(index), model))
     }
 
+    /// The model with this schema key.
+    pub fn by_key(&self, key: &str) -> Option<ModelIndex> {
+        self.models.iter().position(|model| model.key == key).map(index_of)
+    }
+
     /// The model with exactly this typename, the name in deltas and bootstraps.
     pub fn by_typename(&self, typename: &str) -> Option<ModelIndex> {
         self.models.iter().position(|model| model.typename == typename).map(index_of)

@@ -85,11 +85,15 @@ impl Snapshot {
                     "type" => kind = reader.value()?.as_str(),
                     "lastSyncId" => head = reader.value()?.as_u64(),
                     "deltas" => {
-                        deltas = reader.value()?.elements().map(|delta| delta.raw.to_owned()).collect();
+                        for delta in reader.value()?.elements() {
+                            deltas.push(delta.raw.to_owned());
+                        }
                     }
                     "failedModels" => {
                         let names = reader.value()?;
-                        failed = names.elements().filter_map(|name| schema.by_typename(&name.as_str()?)).collect();
+                        for name in names.elements() {
+                            failed.extend(schema.by_typename(&name.as_str().unwrap_or_default()));
+                        }
                     }
                     _ => drop(reader.value()?),
                 }

@@ -13,7 +13,7 @@ use crate::core::config::Config;
 use crate::core::error::Error;
 use crate::core::id::ModelIndex;
 use crate::core::input::{Change, Command, Ticket, Write};
-use crate::core::json::Value;
+use crate::core::json::{Value, write_u64};
 use crate::core::pool::{Edit, Query, Slot, ViewChange, ViewId};
 use crate::shell::Driver;
 
@@ -36,13 +36,26 @@ extern "C" {
 pub fn on_panic(callback: js_sys::Function) {
     ON_PANIC.with(|slot| slot.borrow_mut().replace(callback));
     std::panic::set_hook(Box::new(|info| {
-        let message = info.to_string();
+        let message = crash_report(info);
         console_error(&message);
         let callback = ON_PANIC.with(|slot| slot.try_borrow().ok().and_then(|slot| slot.clone()));
         if let Some(callback) = callback {
             drop(callback.call1(&JsValue::UNDEFINED, &JsValue::from_str(&message)));
         }
     }));
+}
+
+/// What happened and where, without the machinery that formats any value.
+fn crash_report(info: &std::panic::PanicHookInfo<'_>) -> String {
+    let mut text = String::from("ablo-wasm crashed: ");
+    text.push_str(info.payload_as_str().unwrap_or("unknown reason"));
+    if let Some(place) = info.location() {
+        text.push_str(" at ");
+        text.push_str(place.file());
+        text.push(':');
+        write_u64(&mut text, u64::from(place.line()));
+    }
+    text
 }
 
 /// One client.
@@ -79,9 +92,12 @@ impl Core {
 
     /// The texts of rows, as one JSON array.
     pub fn rows(&self, model: u32, slots: &[u32]) -> String {
-        let slots: Vec<Slot> = slots.iter().map(|slot| Slot(*slot)).collect();
+        let mut wanted = Vec::with_capacity(slots.len());
+        for slot in slots {
+            wanted.push(Slot(*slot));
+        }
         let mut text = String::new();
-        self.driver.with(|engine| engine.write_rows(index(model), &slots, &mut text));
+        self.driver.with(|engine| engine.write_rows(index(model), &wanted, &mut text));
         text
     }
 
@@ -111,14 +127,24 @@ impl Core {
         let place = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
         match self.driver.with(|engine| engine.take_view_change(ViewId(view))) {
             ViewChange::None => vec![0],
-            ViewChange::Reset(slots) => std::iter::once(1).chain(slots.into_iter().map(|slot| slot.0)).collect(),
+            ViewChange::Reset(slots) => {
+                let mut window = Vec::with_capacity(slots.len() + 1);
+                window.push(1);
+                for slot in slots {
+                    window.push(slot.0);
+                }
+                window
+            }
             ViewChange::Edits(edits) => {
-                let steps = edits.into_iter().flat_map(|edit| match edit {
-                    Edit::Remove(at) => [0, place(at), 0],
-                    Edit::Insert(at, slot) => [1, place(at), slot.0],
-                    Edit::Change(at) => [2, place(at), 0],
-                });
-                std::iter::once(2).chain(steps).collect()
+                let mut steps = vec![2];
+                for edit in edits {
+                    steps.extend_from_slice(&match edit {
+                        Edit::Remove(at) => [0, place(at), 0],
+                        Edit::Insert(at, slot) => [1, place(at), slot.0],
+                        Edit::Change(at) => [2, place(at), 0],
+                    });
+                }
+                steps
             }
         }
     }

@@ -91,7 +91,7 @@ test('the busy agent moves data on the server', async (t) => {
   });
   await page.locator('.agent').click();
   await watcher.waitForFunction(() => globalThis.changes > 20);
-  await page.locator('.card.flash, .card.arrive').first().waitFor();
+  await page.waitForFunction(() => [...document.querySelectorAll('.card')].some((card) => card.getAnimations().length > 0));
   await page.locator('.agent').click();
   await page.locator('.agent[aria-pressed="false"]').waitFor();
 });

@@ -36,6 +36,15 @@ fn every_letter_does_what_it_says() {
 }
 
 #[test]
+fn values_that_became_empty_stay_empty() {
+    let mut bench = Bench::started(&tasks(&[json!({"id":"t1","tags":["a"],"meta":{"b":1}})]));
+    let mut delta = task_delta(11, "U", "t1", &json!({"id":"t1","tags":null,"meta":null}));
+    delta["emptyValues"] = json!({"tags":[],"meta":{}});
+    bench.receive(&json!({"type":"delta","payload":delta}));
+    assert_eq!(bench.row(TASKS, "t1"), Some(json!({"id":"t1","tags":[],"meta":{}})));
+}
+
+#[test]
 fn exotic_rows_survive() {
     let mut bench = Bench::started(&tasks(&[]));
     let row =

@@ -35,6 +35,8 @@ const WASM_OPT_FEATURES: &[&str] = &[
 ];
 /// Sections that no browser reads.
 const WASM_OPT_STRIP: &[&str] = &["--strip-debug", "--strip-producers", "--strip-target-features"];
+/// Repeats the passes until nothing gets smaller.
+const WASM_OPT_REPEAT: &[&str] = &["--converge"];
 /// Language level of the shipped JavaScript.
 const JS_TARGET: &str = "es2022";
 
@@ -65,7 +67,7 @@ pub(crate) fn build_wasm(repo: &Repo) -> Result {
     report("wasm-bindgen", unless_fresh(repo, "wasm-bindgen", &inputs, &outputs, || bind(repo, &linked, &out))?);
 
     let shipped = repo.path("pkg/ablo_wasm_bg.wasm");
-    let flags: Vec<&str> = [WASM_OPT_LEVEL].iter().chain(WASM_OPT_FEATURES).chain(WASM_OPT_STRIP).copied().collect();
+    let flags = [&[WASM_OPT_LEVEL], WASM_OPT_REPEAT, WASM_OPT_FEATURES, WASM_OPT_STRIP].concat();
     let inputs = Inputs::new(&flags.join(" ")).file(&bound).file(&repo.path("package-lock.json"));
     let ran = unless_fresh(repo, "wasm-opt", &inputs, std::slice::from_ref(&shipped), || {
         timed(&format!("wasm-opt {WASM_OPT_LEVEL}"), || {
@@ -86,9 +88,21 @@ fn compile(repo: &Repo) -> Result<PathBuf> {
             .args(["build", "--quiet", "--profile", PROFILE, "--target", "wasm32-unknown-unknown"])
             .args(["--package", "ablo-wasm", "--lib"])
             .envs(&compiler.env())
+            .env("CARGO_ENCODED_RUSTFLAGS", remapped(&cargo_home()))
             .run()
     })?;
     Ok(repo.cargo_target().join("wasm32-unknown-unknown").join(PROFILE).join("ablo_wasm.wasm"))
+}
+
+/// Panic messages name source files. Those of dependencies must not tell where the builder keeps them, and the same
+/// sources must give the same package everywhere.
+fn remapped(cargo_home: &Path) -> String {
+    format!("--remap-path-prefix={}=crates", cargo_home.join("registry").join("src").display())
+}
+
+fn cargo_home() -> PathBuf {
+    let home = || std::env::home_dir().unwrap_or_default().join(".cargo");
+    std::env::var_os("CARGO_HOME").map_or_else(home, PathBuf::from)
 }
 
 fn bind(repo: &Repo, linked: &Path, out: &Path) -> Result {

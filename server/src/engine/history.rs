@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ablo_wasm::core::id::SyncId;
-use ablo_wasm::core::json::{Value, merge, write_str};
+use ablo_wasm::core::json::{ObjectWriter, Value, merge};
 use ablo_wasm::core::time::WallTime;
 use ablo_wasm::core::wire::{Action, Delta};
 
@@ -83,10 +83,10 @@ impl Change {
 
     fn write_as(&self, id: SyncId, action: Action, text: Option<&str>, emptied: &[Text], catalog: &Catalog) -> String {
         let entry = catalog.entry(self.slot);
-        let data = match action {
-            Action::Delete | Action::GroupAdded | Action::GroupRemoved => None,
-            Action::Update => text.map(|text| without_empty(text, emptied)),
-            Action::Insert | Action::Cover | Action::Archive | Action::Unarchive => text.map(str::to_owned),
+        let (data, empty_values) = match (action, text) {
+            (Action::Delete | Action::GroupAdded | Action::GroupRemoved, _) | (_, None) => (None, None),
+            (Action::Update, Some(text)) => without_empty(text, emptied),
+            (_, Some(text)) => (Some(text.to_owned()), None),
         };
         let further: BTreeSet<&Text> =
             [&self.before, &self.after].into_iter().flatten().flat_map(|all| all.iter()).collect();
@@ -98,6 +98,7 @@ impl Change {
             model: (&*entry.typename).into(),
             row_id: (&*self.row).into(),
             data: data.map(Into::into),
+            empty_values: empty_values.map(Into::into),
             transaction_id: None,
         };
         let mut out = String::new();
@@ -108,24 +109,22 @@ impl Change {
 
 /// The row with `null` for fields that became `[]` or `{}`. A 0.15 client drops empty values before it merges an update,
 /// so they would not clear the field there (protocol.md 9.2). Fields that were empty before stay as they are: dropping
-/// them loses nothing.
-fn without_empty(text: &str, emptied: &[Text]) -> String {
-    if emptied.is_empty() {
-        return text.to_owned();
-    }
-    let mut patch = String::from("{");
+/// them loses nothing. Beside it the empty values themselves, for clients that keep them.
+fn without_empty(text: &str, emptied: &[Text]) -> (Option<String>, Option<String>) {
+    let (mut nulls, mut values) = (String::new(), String::new());
+    let (mut nulled, mut kept) = (ObjectWriter::new(&mut nulls), ObjectWriter::new(&mut values));
+    let mut any = false;
     for field in emptied {
-        let empty = Value::parse(text).ok().and_then(|row| row.get(field)).is_some_and(is_empty);
-        if empty {
-            if patch.len() > 1 {
-                patch.push(',');
-            }
-            write_str(&mut patch, field);
-            patch.push_str(":null");
+        let value = Value::parse(text).ok().and_then(|row| row.get(field));
+        if let Some(value) = value.filter(|value| is_empty(*value)) {
+            any = true;
+            nulled.raw(field, "null");
+            kept.raw(field, value.raw);
         }
     }
-    patch.push('}');
-    merge(text, &patch)
+    nulled.end();
+    kept.end();
+    if any { (Some(merge(text, &nulls)), Some(values)) } else { (Some(text.to_owned()), None) }
 }
 
 /// Whether a value is `[]` or `{}`.

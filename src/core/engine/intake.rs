@@ -35,7 +35,13 @@ impl Engine {
         let text = match delta.action {
             Action::Insert | Action::Cover => data.map(|data| full_row(data, id)),
             Action::Update => match (base, data) {
-                (Some(base), Some(data)) => Some(merge(base, data)),
+                (Some(base), Some(data)) => {
+                    let row = merge(base, data);
+                    Some(match &delta.empty_values {
+                        Some(values) => merge(&row, values),
+                        None => row,
+                    })
+                }
                 (Some(base), None) => Some(base.to_owned()),
                 (None, _) => {
                     self.handle_unknown_row(model, id, delta);

@@ -312,8 +312,7 @@ impl Engine {
                 kept.push((key, member));
                 continue;
             };
-            let target = self.config.schema.iter().find(|(_, target)| target.key == relation.target);
-            let Some((target, _)) = target else { continue };
+            let Some(target) = self.config.schema.by_key(&relation.target) else { continue };
             if member.kind == Kind::Object {
                 self.take_row(target, member, &[], at);
             }
@@ -358,30 +357,8 @@ fn parse_options(model: &Model, root: Value<'_>) -> Result<ReadOptions, Error> {
         Error::local("invalid_options", format!("{param} must be {expected}")).param(param)
     };
     let given = |key: &str| root.get(key).filter(|value| !value.is_null());
-    let mut clauses: Vec<Clause> = Vec::new();
-    let mut conditions: Vec<String> = Vec::new();
-    let mut add = |clause: Clause, raw: &str| -> Result<(), Error> {
-        let Some(field) = model.field_of_column(&clause.field) else {
-            let message = format!("{} has no field {:.60}", model.typename, clause.field);
-            return Err(Error::local("query_invalid_identifier", message).param("where"));
-        };
-        let mut text = String::from("[");
-        write_str(&mut text, &model.column_of_field(field));
-        text.push(',');
-        if clause.operator != Operator::Eq {
-            write_str(&mut text, clause.operator.name());
-            text.push(',');
-        }
-        text.push_str(raw);
-        text.push(']');
-        conditions.push(text);
-        clauses.push(Clause { field: field.to_owned(), ..clause });
-        Ok(())
-    };
-    let local = |mut error: Error| {
-        error.origin = crate::core::error::Origin::Local;
-        error.param("where")
-    };
+    // Every condition as the text of a clause, whatever form it was given in.
+    let mut given_clauses: Vec<String> = Vec::new();
     match given("where") {
         None => {}
         Some(object) if object.kind == Kind::Object => {
@@ -391,13 +368,12 @@ fn parse_options(model: &Model, root: Value<'_>) -> Result<ReadOptions, Error> {
                 pair.push_str(if operand.kind == Kind::Array { "\",\"IN\"," } else { "\"," });
                 pair.push_str(operand.raw);
                 pair.push(']');
-                add(Clause::parse(Value::parse(&pair)?).map_err(local)?, operand.raw)?;
+                given_clauses.push(pair);
             }
         }
         Some(list) if list.kind == Kind::Array => {
             for item in list.elements() {
-                let raw = item.elements().last().map_or("null", |operand| operand.raw);
-                add(Clause::parse(item).map_err(local)?, raw)?;
+                given_clauses.push(item.raw.to_owned());
             }
         }
         Some(_) => return Err(wrong("where", "an object or a list of clauses")),
@@ -410,12 +386,37 @@ fn parse_options(model: &Model, root: Value<'_>) -> Result<ReadOptions, Error> {
             let mut pair = String::from("[\"id\",");
             pair.push_str(id.raw);
             pair.push(']');
-            add(Clause::parse(Value::parse(&pair)?).map_err(local)?, id.raw)?;
+            given_clauses.push(pair);
             Some(text)
         }
     };
-    if conditions.len() > CLAUSES_MAX {
+    if given_clauses.len() > CLAUSES_MAX {
         return Err(wrong("where", "at most 64 clauses"));
+    }
+    let mut clauses: Vec<Clause> = Vec::new();
+    let mut conditions: Vec<String> = Vec::new();
+    for text in &given_clauses {
+        let item = Value::parse(text)?;
+        let mut clause = Clause::parse(item).map_err(|mut error| {
+            error.origin = crate::core::error::Origin::Local;
+            error.param("where")
+        })?;
+        let Some(field) = model.field_of_column(&clause.field) else {
+            let message = format!("{} has no field {:.60}", model.typename, clause.field);
+            return Err(Error::local("query_invalid_identifier", message).param("where"));
+        };
+        let mut condition = String::from("[");
+        write_str(&mut condition, &model.column_of_field(field));
+        condition.push(',');
+        if clause.operator != Operator::Eq {
+            write_str(&mut condition, clause.operator.name());
+            condition.push(',');
+        }
+        condition.push_str(item.elements().last().map_or("null", |operand| operand.raw));
+        condition.push(']');
+        conditions.push(condition);
+        clause.field = field.to_owned();
+        clauses.push(clause);
     }
     let mut order = Vec::new();
     if let Some(value) = given("orderBy") {

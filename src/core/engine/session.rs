@@ -375,6 +375,8 @@ impl Engine {
             session.streaming = false;
             return;
         }
+        // What comes after it must not be applied before it, whatever ends the wait.
+        session.streaming = false;
         session.held_bytes += text.len();
         session.held.push(text);
     }

@@ -226,13 +226,16 @@ impl Engine {
         }
         let Some(Ok(input)) = input.map(Value::parse) else { return Vec::new() };
         let belongs = definition.relations.iter().filter(|one| one.kind == RelationKind::BelongsTo && !one.defer);
-        let rows = belongs.filter_map(|relation| {
-            let target = self.config.schema.iter().find(|(_, target)| target.key == relation.target)?.0;
-            let id = input.get(&relation.foreign_key)?.as_json_str().and_then(JsonStr::decode_exact)?;
-            let unknown = self.find(target, &id).is_none();
-            unknown.then(|| (target, RowId::from(id.as_ref())))
-        });
-        rows.collect()
+        let mut rows = Vec::new();
+        for relation in belongs {
+            let id = input.at(&relation.foreign_key).as_json_str().and_then(JsonStr::decode_exact);
+            if let (Some(target), Some(id)) = (self.config.schema.by_key(&relation.target), id)
+                && self.find(target, &id).is_none()
+            {
+                rows.push((target, RowId::from(id.as_ref())));
+            }
+        }
+        rows
     }
 
     /// Carries what became of writes to rows, tickets and listeners.

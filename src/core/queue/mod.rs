@@ -446,9 +446,13 @@ impl Queue {
     }
 
     /// Rows with pending operations.
-    pub fn pending_rows(&self) -> impl Iterator<Item = &RowKey> {
+    pub fn pending_rows(&self) -> Vec<RowKey> {
         // Order: callers treat each row by itself, and the hash is a fixed one.
-        self.rows.keys()
+        let mut out = Vec::with_capacity(self.rows.len());
+        for row in self.rows.keys() {
+            out.push(row.clone());
+        }
+        out
     }
 
     /// Operations not yet confirmed.

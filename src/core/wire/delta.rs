@@ -71,6 +71,9 @@ pub struct Delta<'a> {
     pub row_id: Cow<'a, str>,
     /// The text of the object of fields, if there is one.
     pub data: Option<Cow<'a, str>>,
+    /// The text of an object of the fields that this update made `[]` or `{}`. In `data` they are null, for clients that
+    /// drop empty values (protocol.md 9.2); servers that do not know of this member leave it out.
+    pub empty_values: Option<Cow<'a, str>>,
     /// The `transactionId` of the operation that caused it, when the server tags echoes.
     pub transaction_id: Option<Cow<'a, str>>,
 }
@@ -87,6 +90,7 @@ impl<'a> Delta<'a> {
             model: Cow::Borrowed(""),
             row_id: Cow::Borrowed(""),
             data: None,
+            empty_values: None,
             transaction_id: None,
         };
         let mut letter = None;
@@ -104,6 +108,7 @@ impl<'a> Delta<'a> {
                     delta.row_id = id.unwrap_or_default();
                 }
                 "data" => data = Some(member),
+                "emptyValues" if member.kind == Kind::Object => delta.empty_values = Some(Cow::Borrowed(member.raw)),
                 "transactionId" => delta.transaction_id = member.as_str(),
                 _ => {}
             }
@@ -143,6 +148,9 @@ impl<'a> Delta<'a> {
         match &self.data {
             Some(data) => object.str("data", data),
             None => object.raw("data", "null"),
+        }
+        if let Some(values) = &self.empty_values {
+            object.raw("emptyValues", values);
         }
         object.strs("syncGroups", sync_groups);
         match &self.transaction_id {
@@ -212,7 +220,8 @@ mod tests {
             action: Action::Insert,
             model: "Task".into(),
             row_id: "t\n1".into(),
-            data: Some(r#"{"id":"t\n1","n":9007199254740993}"#.into()),
+            data: Some(r#"{"id":"t\n1","n":9007199254740993,"tags":null}"#.into()),
+            empty_values: Some(r#"{"tags":[]}"#.into()),
             transaction_id: None,
         };
         let mut text = String::new();
