@@ -194,8 +194,10 @@ async fn a_slow_reader_is_let_go_and_nobody_else_notices() {
         slow.send(&json!({"type":"sync_request","payload":{"cursor":null,"lastSyncId":1}})).await;
     }
     // Tasks take turns, so after as many round trips here the server has come to all of them.
+    let mut other = world.socket("ek_test_a", "cursor=").await;
+    other.sync(2).await;
     for _ in 0..100 {
-        ada.quiet().await;
+        other.quiet().await;
     }
     // It comes back to life: it reads what was on its way, then the end.
     let (code, _) = slow.closed().await;
