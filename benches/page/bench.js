@@ -19,7 +19,8 @@ WebAssembly.instantiateStreaming = async (...given) => {
   return result;
 };
 
-/** When the handler of the last message with at least `messageLength` characters began. */
+/** The last message with at least `messageLength` characters, and when its handler began. */
+let message = '';
 let messageAt = 0;
 let messageLength = 0;
 globalThis.WebSocket = class extends WebSocket {
@@ -27,7 +28,10 @@ globalThis.WebSocket = class extends WebSocket {
     super.onmessage =
       handler &&
       ((event) => {
-        if (event.data.length >= messageLength) messageAt = now();
+        if (event.data.length >= messageLength) {
+          message = event.data;
+          messageAt = now();
+        }
         handler.call(this, event);
       });
   }
@@ -167,7 +171,10 @@ async function deltas(count) {
   await turn();
   const us = ((told - messageAt) / count) * 1000;
   await ablo.dispose();
-  return us;
+  // What cannot be avoided: the frame is JSON, and each row in it is JSON in a string.
+  const begin = now();
+  for (const delta of JSON.parse(message).payload.deltas) JSON.parse(delta.data);
+  return { us, floor: ((now() - begin) / count) * 1000 };
 }
 
 /** Updates rows over HTTP as another user; the highest sync id of it. */

@@ -11,7 +11,7 @@ const RUBBISH = {
   'JSON of the wrong shape': { body: '{"type":"full","lastSyncId":"many","models":[]}' },
   'null': { body: 'null' },
   'an empty answer': { body: '' },
-  'a gateway error': { status: 502, headers: { 'content-type': 'text/html' }, body: '<h1>502</h1>' },
+  'not there': { status: 404, headers: { 'content-type': 'text/html' }, body: '<h1>404</h1>' },
 };
 
 for (const [name, answer] of Object.entries(RUBBISH)) {
@@ -19,7 +19,7 @@ for (const [name, answer] of Object.entries(RUBBISH)) {
     const server = await Server.start(t, { seed: { Task: [{ id: 'a', title: 'real' }] } });
     const proxy = await Proxy.start(t, () => server.port);
     proxy.answer = (path) => (path.endsWith('/sync/bootstrap') ? answer : undefined);
-    const page = await openPage(t, proxy, { expected: [...NO_SERVER, /status of 502/] });
+    const page = await openPage(t, proxy, { expected: [...NO_SERVER, /status of 404/] });
     const failed = await page.evaluate(async () => {
       globalThis.ablo = make();
       return outcome(ablo.ready());
@@ -36,6 +36,20 @@ for (const [name, answer] of Object.entries(RUBBISH)) {
     assert.equal(title, 'real');
   });
 }
+
+test('a gateway that fails for a while only delays the start', async (t) => {
+  const server = await Server.start(t, { seed: { Task: [{ id: 'a', title: 'real' }] } });
+  const proxy = await Proxy.start(t, () => server.port);
+  let failures = 0;
+  proxy.answer = (path) => {
+    if (!path.endsWith('/sync/bootstrap') || failures === 2) return undefined;
+    failures += 1;
+    return { status: 502, headers: { 'content-type': 'text/html' }, body: '<h1>502</h1>' };
+  };
+  const page = await openClient(t, proxy, { expected: [...NO_SERVER, /status of 502/] });
+  assert.equal(await page.evaluate(() => ablo.tasks.get('a').title), 'real');
+  assert.equal(failures, 2);
+});
 
 test('rubbish on the socket does not wedge the client', async (t) => {
   const server = await Server.start(t, { seed: { Task: [{ id: 'a', title: 'real' }] } });

@@ -5,7 +5,7 @@ import { test } from 'node:test';
 import { countRequests, NO_SERVER, openClient, openContext, Server } from './harness.mjs';
 
 test('confirmed writes wait for the network, queued ones do not', async (t) => {
-  const server = await Server.start(t);
+  const server = await Server.start(t, { seed: { Project: [{ id: 'p', name: 'there before' }] } });
   const page = await openClient(t, server);
   const during = await page.evaluate(async () => {
     ablo.setOffline(true);

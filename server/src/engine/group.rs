@@ -53,6 +53,9 @@ pub(super) struct View {
     all: bool,
     /// Without a schema nobody knows which word comes before the id, so any unreserved one does.
     open_ids: Option<BTreeSet<String>>,
+    /// What the credential shows, when that is not everything. A row's own group was granted because the row could be
+    /// seen; when the row leaves sight, the group must not keep it there.
+    limit: Option<Box<Self>>,
 }
 
 impl View {
@@ -62,7 +65,14 @@ impl View {
             let split = groups.iter().filter_map(|group| group.split_once(':'));
             split.filter(|(kind, _)| !RESERVED_KINDS.contains(kind)).map(|(_, id)| id.to_owned()).collect()
         });
-        Self { groups, all, open_ids }
+        Self { groups, all, open_ids, limit: None }
+    }
+
+    /// What a set of groups shows of what the credential may read.
+    pub(super) fn within(groups: BTreeSet<String>, participant: &Participant, catalog: &Catalog) -> Self {
+        let credential = Self::of(participant, catalog);
+        let limit = (!credential.all).then(|| Box::new(credential));
+        Self { limit, ..Self::new(groups, &participant.organization, catalog) }
     }
 
     /// Everything the credential itself may read.
@@ -72,16 +82,17 @@ impl View {
 
     /// Whether it shows every row of the organization.
     pub(super) fn shows_all(&self) -> bool {
-        self.all
+        self.all && self.limit.is_none()
     }
 
     /// Whether it shows this row.
     pub(super) fn shows(&self, entry: &Entry, id: &str, extra: &[Text]) -> bool {
-        self.all
+        let by_group = self.all
             || extra.iter().any(|group| self.groups.contains(&**group))
             || self.open_ids.as_ref().is_some_and(|ids| ids.contains(id))
             || self.groups.contains(&entry.group(id))
-            || (entry.scope.is_some() && self.groups.contains(&format!("{}:{id}", entry.key)))
+            || (entry.scope.is_some() && self.groups.contains(&format!("{}:{id}", entry.key)));
+        by_group && self.limit.as_ref().is_none_or(|limit| limit.shows(entry, id, extra))
     }
 }
 

@@ -133,7 +133,7 @@ impl Engine {
         let id = ConnectionId(self.next_connection);
         self.next_connection += 1;
         let groups = self.allowed_groups(participant, requested_groups);
-        let view = View::new(groups.iter().cloned().collect(), &participant.organization, &self.catalog);
+        let view = View::within(groups.iter().cloned().collect(), participant, &self.catalog);
         let floor = self.bootstraps.floor(now, participant, self.head);
         let expires = participant.expires_at.map(|end| now.mono.after(end.0.saturating_sub(now.wall.0)));
         let connection = Connection {
@@ -243,7 +243,7 @@ impl Engine {
         let error = match outcome {
             Ok(groups) => {
                 let set = groups.iter().cloned().collect();
-                connection.view = View::new(set, &participant.organization, &self.catalog);
+                connection.view = View::within(set, participant, &self.catalog);
                 connection.groups = groups;
                 None
             }

@@ -31,6 +31,11 @@ impl Engine {
         let id = delta.row_id.as_ref();
         let slot = self.pool.find(model, id);
         let base = slot.and_then(|slot| self.pool.base(RowRef { model, slot })).map(|text| text.as_str());
+        // A read through the server has brought the row in this state or a newer one: merging would mix the two.
+        let stamp = slot.map_or(SyncId(0), |slot| self.pool.stamp(RowRef { model, slot }));
+        if base.is_some() && delta.id > SyncId(0) && delta.id <= stamp {
+            return;
+        }
         let data = delta.data.as_deref();
         let text = match delta.action {
             Action::Insert | Action::Cover => data.map(|data| full_row(data, id)),
