@@ -1,6 +1,7 @@
 //! The exported class in a real browser: conversions, callbacks and re-entrancy, timers, sockets that fail. What needs a
 //! server is tested end to end in `tests/e2e`.
 #![cfg(target_arch = "wasm32")]
+#![expect(clippy::unwrap_used, reason = "a test that meets something else must fail")]
 
 use ablo_wasm::js::{Core, Host};
 use js_sys::{Array, Promise, Reflect};

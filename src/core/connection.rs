@@ -259,12 +259,14 @@ impl Connection {
 
     /// A socket closed or could not be opened. Says whether it was the current one.
     pub fn handle_closed(&mut self, now: Instant, socket: TaskId, rng: &mut Rng) -> bool {
-        match self.state {
-            State::Connected(current) if current == socket && self.attempt == 0 => self.probe(now),
-            State::Connected(current) | State::Opening(current) if current == socket => {
-                self.wait(now, rng, Error::local("ws_not_ready", "the connection was closed"));
-            }
-            _ => return false,
+        let (State::Connected(current) | State::Opening(current)) = self.state else { return false };
+        if current != socket {
+            return false;
+        }
+        if matches!(self.state, State::Connected(_)) && self.attempt == 0 {
+            self.probe(now);
+        } else {
+            self.wait(now, rng, Error::local("ws_not_ready", "the connection was closed"));
         }
         true
     }
@@ -299,13 +301,20 @@ impl Connection {
         self.online = online;
         match self.state {
             State::Idle | State::SignedOut | State::Stopped => {}
-            State::Offline if online => self.retry(now),
-            State::Waiting { .. } | State::Blocked { .. } if online => self.retry(now),
-            _ if !online => {
-                self.close_socket();
-                self.enter(now, State::Offline);
+            State::Offline | State::Waiting { .. } | State::Blocked { .. } if online => self.retry(now),
+            State::Offline
+            | State::Waiting { .. }
+            | State::Blocked { .. }
+            | State::Credential(_)
+            | State::Identity(_)
+            | State::Probing(_)
+            | State::Opening(_)
+            | State::Connected(_) => {
+                if !online {
+                    self.close_socket();
+                    self.enter(now, State::Offline);
+                }
             }
-            _ => {}
         }
     }
 
@@ -332,10 +341,12 @@ impl Connection {
             self.source = Source::Token;
         }
         self.refreshes = 0;
-        match self.state {
-            State::Credential(_) if self.has_identity => self.probe(now),
-            State::Credential(_) => self.proceed(now),
-            _ => self.handle_retry(now),
+        if !matches!(self.state, State::Credential(_)) {
+            self.handle_retry(now);
+        } else if self.has_identity {
+            self.probe(now);
+        } else {
+            self.proceed(now);
         }
     }
 

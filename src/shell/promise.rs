@@ -12,10 +12,12 @@ use wasm_bindgen::prelude::*;
 /// What to do with what a promise comes to.
 pub(super) type Done = Box<dyn FnOnce(Result<JsValue, JsValue>)>;
 
+type Callback = Closure<dyn FnMut(JsValue)>;
+
 #[derive(Default)]
 struct Waiting {
     done: Option<Done>,
-    callbacks: Option<[Closure<dyn FnMut(JsValue)>; 2]>,
+    callbacks: Option<[Callback; 2]>,
 }
 
 /// Calls `done` when `promise` settles, always in a later turn. What `done` holds stays alive until then, so it should
@@ -24,7 +26,7 @@ pub(super) fn follow(promise: &Promise, done: Done) {
     let waiting = Rc::new(RefCell::new(Waiting { done: Some(done), callbacks: None }));
     let callback = |fulfilled: bool| {
         let waiting = waiting.clone();
-        Closure::<dyn FnMut(JsValue)>::new(move |value| {
+        Callback::new(move |value| {
             // Both callbacks go at the end of this one: a promise settles once.
             let Waiting { done, callbacks: _callbacks } = waiting.take();
             if let Some(done) = done {

@@ -88,7 +88,7 @@ fn compile(repo: &Repo) -> Result<PathBuf> {
             .args(["build", "--quiet", "--profile", PROFILE, "--target", "wasm32-unknown-unknown"])
             .args(["--package", "ablo-wasm", "--lib"])
             .envs(&compiler.env())
-            .env("CARGO_ENCODED_RUSTFLAGS", remapped(&cargo_home()))
+            .env("CARGO_ENCODED_RUSTFLAGS", remapped(&crate::repo::cargo_home()))
             .run()
     })?;
     Ok(repo.cargo_target().join("wasm32-unknown-unknown").join(PROFILE).join("ablo_wasm.wasm"))
@@ -98,11 +98,6 @@ fn compile(repo: &Repo) -> Result<PathBuf> {
 /// sources must give the same package everywhere.
 fn remapped(cargo_home: &Path) -> String {
     format!("--remap-path-prefix={}=crates", cargo_home.join("registry").join("src").display())
-}
-
-fn cargo_home() -> PathBuf {
-    let home = || std::env::home_dir().unwrap_or_default().join(".cargo");
-    std::env::var_os("CARGO_HOME").map_or_else(home, PathBuf::from)
 }
 
 fn bind(repo: &Repo, linked: &Path, out: &Path) -> Result {

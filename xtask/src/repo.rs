@@ -99,7 +99,7 @@ pub(crate) fn cargo_bin() -> PathBuf {
     cargo_home().join("bin")
 }
 
-fn cargo_home() -> PathBuf {
+pub(crate) fn cargo_home() -> PathBuf {
     env::var_os("CARGO_HOME").map_or_else(|| home().join(".cargo"), PathBuf::from)
 }
 

@@ -412,13 +412,12 @@ impl Engine {
             return;
         }
         self.ready.push((ticket, self.now.mono.after(READY_MS)));
-        match self.connection.state() {
-            State::Idle => {
-                self.connection.start(self.now.mono);
-                self.want_rows(self.now.mono);
-            }
-            State::SignedOut | State::Blocked { .. } => self.fail_ready(),
-            _ => {}
+        let state = self.connection.state();
+        if *state == State::Idle {
+            self.connection.start(self.now.mono);
+            self.want_rows(self.now.mono);
+        } else if matches!(state, State::SignedOut | State::Blocked { .. }) {
+            self.fail_ready();
         }
     }
 
@@ -642,13 +641,12 @@ impl Engine {
                 self.apply_snapshot(snapshot);
             }
             Err(error) => {
-                match error.recovery() {
+                let credential = matches!(
+                    error.recovery(),
                     Recovery::AccessCredentialExpiry | Recovery::SessionExpiry | Recovery::AuthBlocked
-                        if error.status == Some(401) =>
-                    {
-                        self.connection.handle_refused(self.now.mono);
-                    }
-                    _ => {}
+                );
+                if credential && error.status == Some(401) {
+                    self.connection.handle_refused(self.now.mono);
                 }
                 self.load_failed(&error);
             }
@@ -757,10 +755,11 @@ impl Engine {
                 self.begin_session(socket);
             }
         }
-        match self.connection.state() {
-            State::SignedOut if !self.login_ended => self.end_login(),
-            State::Blocked { .. } => self.fail_ready(),
-            _ => {}
+        let state = self.connection.state();
+        if *state == State::SignedOut && !self.login_ended {
+            self.end_login();
+        } else if matches!(state, State::Blocked { .. }) {
+            self.fail_ready();
         }
         if socket.is_none() && self.offline_since.is_none() && self.loaded {
             self.offline_since = Some(self.now.wall.0);

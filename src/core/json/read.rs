@@ -672,7 +672,7 @@ fn scale(mantissa: u64, exponent: i32) -> f64 {
         let shift = 64 + mantissa.leading_zeros();
         let wide = u128::from(mantissa) << shift;
         let quotient = wide / u128::from(divisor);
-        let sticky = u128::from(wide % u128::from(divisor) != 0);
+        let sticky = u128::from(!wide.is_multiple_of(u128::from(divisor)));
         return (quotient | sticky) as f64 / 2_f64.powi(shift as i32);
     }
     let mut value = mantissa as f64;

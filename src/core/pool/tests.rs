@@ -66,7 +66,7 @@ fn sort_key(text: &str, field: &str) -> Option<SortKey> {
         serde_json::Value::Number(number) => SortKey(0, number.as_f64().unwrap(), String::new(), false),
         serde_json::Value::String(text) => SortKey(1, 0.0, text.clone(), false),
         serde_json::Value::Bool(value) => SortKey(2, 0.0, String::new(), *value),
-        _ => SortKey(3, 0.0, String::new(), false),
+        serde_json::Value::Array(_) | serde_json::Value::Object(_) => SortKey(3, 0.0, String::new(), false),
     })
 }
 

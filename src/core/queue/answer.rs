@@ -39,7 +39,7 @@ impl Queue {
         }
         for acked in std::mem::take(&mut self.acked) {
             if acked.threshold.is_some_and(|id| id <= cursor) {
-                self.finish(acked, &mut outcome);
+                self.finish(*acked, &mut outcome);
             } else {
                 self.acked.push_back(acked);
             }
@@ -106,7 +106,7 @@ impl Queue {
             receipt,
         });
         if acked.threshold.is_some_and(|id| id <= cursor) {
-            self.finish(acked, outcome);
+            self.finish(*acked, outcome);
         } else {
             self.acked.push_back(acked);
         }
@@ -130,7 +130,7 @@ impl Queue {
         }
     }
 
-    pub(super) fn finish(&mut self, acked: Box<Acked>, outcome: &mut Outcome) {
+    pub(super) fn finish(&mut self, acked: Acked, outcome: &mut Outcome) {
         for seq in &acked.ops {
             let Some(op) = self.ops.remove(seq.0) else { continue };
             self.unlink(&op.row, *seq, op.optimistic, outcome);

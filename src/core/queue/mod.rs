@@ -54,6 +54,9 @@ pub type RowKey = (ModelIndex, RowId);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct OpSeq(u64);
 
+/// What a ticket settles with.
+type Settled = Result<Option<String>, Error>;
+
 /// When a ticket settles.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Wait {
@@ -224,7 +227,7 @@ pub struct Outcome {
 
 impl Outcome {
     /// Settles all who wait, alike.
-    fn settle_all(&mut self, waiting: &[(Ticket, Wait)], result: &Result<Option<String>, Error>) {
+    fn settle_all(&mut self, waiting: &[(Ticket, Wait)], result: &Settled) {
         for (ticket, _) in waiting {
             self.settled.push((*ticket, result.clone()));
         }
@@ -292,7 +295,7 @@ pub struct Queue {
     /// Whether an operation here may refer to a row whose create comes later.
     refers_ahead: bool,
     removals: Vec<u64>,
-    receipts: VecDeque<Box<(CommitKey, Result<Option<String>, Error>)>>,
+    receipts: VecDeque<Box<(CommitKey, Settled)>>,
     /// Tickets of repeated keys, settled with the commit they repeat.
     repeats: SmallMap<CommitKey, Vec<Ticket>>,
 }
