@@ -77,15 +77,13 @@ function build(took) {
     { orderBy: { rank: 'asc' } },
   );
 
-  const count = nowAndThen(COUNT_EVERY_MS, () => {
-    sidebar.refresh();
-    showShare();
+  const countOthers = nowAndThen(COUNT_EVERY_MS, () => sidebar.count());
+  const draw = oncePerFrame(() => {
+    board.draw();
+    showCounts();
+    countOthers();
   });
-  ablo.subscribe(({ models }) => {
-    if (!models.includes('tasks')) return;
-    board.refresh();
-    count();
-  });
+  ablo.subscribe(({ models }) => models.includes('tasks') && draw());
 
   function open(id) {
     if (id !== undefined && id !== board.projectId) board.open(id);
@@ -95,16 +93,16 @@ function build(took) {
 
   function showProject() {
     sidebar.show(projects, board.projectId);
+    sidebar.count();
     const project = ablo.projects.get(board.projectId);
     if (title.isConnected) title.textContent = project?.name ?? 'No project yet';
     document.title = `${project?.name ?? 'Board'} · Ablo`;
-    showShare();
+    showCounts();
   }
 
-  function showShare() {
-    const { projectId } = board;
-    const all = projectId === undefined ? 0 : ablo.tasks.getCount({ where: { projectId } });
-    const done = all === 0 ? 0 : ablo.tasks.getCount({ where: { projectId, status: 'done' } });
+  function showCounts() {
+    const { all, done } = board.counts;
+    sidebar.showOpen(board.projectId, all - done);
     share.firstChild.style.setProperty('--share', all === 0 ? 0 : done / all);
     share.lastChild.textContent = all === 0 ? 'No tasks yet' : `${number(done)} of ${number(all)} done`;
     const total = ablo.tasks.getCount();

@@ -24,8 +24,15 @@ export class Board {
     for (const column of this.columns.values()) column.open(projectId);
   }
 
-  refresh() {
-    for (const column of this.columns.values()) column.refresh();
+  draw() {
+    for (const column of this.columns.values()) column.draw();
+  }
+
+  /** How many tasks the project has, and how many of them are done. */
+  get counts() {
+    let all = 0;
+    for (const { count } of this.columns.values()) all += count;
+    return { all, done: this.columns.get('done').count };
   }
 
   /** Where a task is on the screen, if it is. */

@@ -2,7 +2,7 @@
 // all of them, and a live view with `offset` and `limit` follows the scroll position.
 
 import { Card, STATUS_LABELS } from './card.js';
-import { h, icon, number, oncePerFrame, statusIcon } from './dom.js';
+import { h, icon, number, statusIcon } from './dom.js';
 
 /** Height of a card with the gap below it: the style sheet must agree. */
 const PITCH = 98;
@@ -30,7 +30,6 @@ export class Column {
   #empty;
   #mark;
   #composer;
-  #render = oncePerFrame(() => this.#draw());
 
   constructor(ablo, writer, status) {
     this.#ablo = ablo;
@@ -75,11 +74,6 @@ export class Column {
     this.#stop();
   }
 
-  /** To be called when tasks have changed: perhaps some outside of the window. */
-  refresh() {
-    this.#render();
-  }
-
   #follow() {
     if (this.#where === undefined) return;
     const first = Math.floor(this.#scroller.scrollTop / PITCH);
@@ -93,16 +87,14 @@ export class Column {
     this.#fresh = true;
     this.#stop();
     this.#stop = this.#ablo.tasks.onChange(
-      (rows) => {
-        this.#rows = rows;
-        this.#render();
-      },
+      (rows) => (this.#rows = rows),
       { where: this.#where, orderBy: { rank: 'asc' }, offset, limit },
     );
-    this.#draw();
+    this.draw();
   }
 
-  #draw() {
+  /** To be called when tasks have changed: those in the window, or those that are only counted. */
+  draw() {
     if (this.#where === undefined) return;
     this.count = this.#ablo.tasks.getCount({ where: this.#where });
     this.#number.textContent = number(this.count);
@@ -156,7 +148,7 @@ export class Column {
     if (top < scrollTop) this.#scroller.scrollTop = top;
     else if (top + PITCH > scrollTop + clientHeight) this.#scroller.scrollTop = top + PITCH - clientHeight;
     this.#follow();
-    this.#draw();
+    this.draw();
     const card = this.#cards.get(this.#rows[at - this.#offset]?.id);
     for (const other of this.#cards.values()) if (other !== card) other.setActive(false);
     card?.setActive(true);

@@ -73,7 +73,7 @@ export class Sidebar {
     this.#current = current;
     const known = new Map([...this.#list.children].map((item) => [item.dataset.id, item]));
     this.#list.replaceChildren(...projects.map((project) => this.#item(project, known.get(project.id))));
-    this.refresh();
+    for (const item of this.#list.children) item.firstChild.setAttribute('aria-current', String(item.dataset.id === current));
   }
 
   #item(project, item = h('li', { 'data-id': project.id })) {
@@ -92,14 +92,17 @@ export class Sidebar {
     return item;
   }
 
-  /** Counts again. */
-  refresh() {
-    for (const item of this.#list.children) {
-      const { id } = item.dataset;
-      const open = this.#ablo.tasks.getCount({ where: { projectId: id } }) - this.#ablo.tasks.getCount({ where: { projectId: id, status: 'done' } });
-      item.querySelector('.count')?.replaceChildren(open === 0 ? '' : number(open));
-      item.firstChild.setAttribute('aria-current', String(id === this.#current));
+  /** Counts the open tasks of the projects that are not on the board. */
+  count() {
+    const { tasks } = this.#ablo;
+    for (const { id } of this.#projects) {
+      if (id === this.#current) continue;
+      this.showOpen(id, tasks.getCount({ where: { projectId: id } }) - tasks.getCount({ where: { projectId: id, status: 'done' } }));
     }
+  }
+
+  showOpen(id, count) {
+    this.#list.querySelector(`li[data-id="${CSS.escape(id)}"] .count`)?.replaceChildren(count === 0 ? '' : number(count));
   }
 
   /** A line for the curious. */

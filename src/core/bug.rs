@@ -19,8 +19,14 @@ pub enum Bug {
     MergedSettlesEarly,
     EchoOverPending,
     JournalNotAwaited,
-    CreateAfterReference,
+    CreateOvertakes,
     MissedChangesIgnored,
+    OldDeltaOverRead,
+    LiveAfterHeld,
+    FirstSnapshotForgetsReads,
+    JournalRemovalsLost,
+    RefusedUnheard,
+    ResumeFromNothing,
 }
 
 #[cfg(feature = "bugs")]

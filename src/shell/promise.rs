@@ -1,7 +1,7 @@
 //! Waiting for a promise.
 //!
 //! Callbacks instead of futures: nothing here waits for more than two promises in a row, and an executor for that would
-//! be a fiftieth of the package (docs/decisions/size.md).
+//! be a hundredth of the package (docs/decisions/size.md).
 
 use std::cell::RefCell;
 use std::rc::Rc;

@@ -4,6 +4,7 @@
 //! has been applied.
 
 use super::Engine;
+use crate::core::bug::{self, Bug};
 use crate::core::error::Error;
 use crate::core::id::{ModelIndex, RowId, SyncId};
 use crate::core::json::{ObjectWriter, Value, merge};
@@ -33,7 +34,7 @@ impl Engine {
         let base = slot.and_then(|slot| self.pool.base(RowRef { model, slot })).map(|text| text.as_str());
         // A read through the server has brought the row in this state or a newer one: merging would mix the two.
         let stamp = slot.map_or(SyncId(0), |slot| self.pool.stamp(RowRef { model, slot }));
-        if base.is_some() && delta.id > SyncId(0) && delta.id <= stamp {
+        if base.is_some() && delta.id > SyncId(0) && delta.id <= stamp && !bug::on(Bug::OldDeltaOverRead) {
             return;
         }
         let data = delta.data.as_deref();
@@ -84,6 +85,13 @@ impl Engine {
                 self.repair("a delta carried no row");
                 return;
             }
+        }
+        if bug::on(Bug::OverlayNotRecomputed) {
+            return;
+        }
+        if bug::on(Bug::EchoOverPending) {
+            self.pool.set_overlay(model, id, None);
+            return;
         }
         self.refresh_overlay(model, id);
     }
@@ -139,11 +147,13 @@ impl Engine {
 
     /// Lays pending writes over a row whose confirmed text or pending writes moved.
     pub(super) fn refresh_overlay(&mut self, model: ModelIndex, id: &str) {
-        let key: RowKey = (model, RowId::from(id));
         let slot = self.pool.find(model, id);
-        let pending = self.queue.is_pending(&key);
         let laid = slot.is_some_and(|slot| self.pool.overlay(RowRef { model, slot }).is_some());
-        if !pending && !laid {
+        if !laid && self.queue.pending_count() == 0 {
+            return;
+        }
+        let key: RowKey = (model, RowId::from(id));
+        if !laid && !self.queue.is_pending(&key) {
             return;
         }
         let base = slot.and_then(|slot| self.pool.base(RowRef { model, slot })).map(|text| text.as_str());
@@ -186,11 +196,15 @@ impl Engine {
                 .base_slots(model)
                 .filter(|slot| !present.get(slot.0 as usize).copied().unwrap_or(false))
                 .collect();
-            for slot in gone {
+            for slot in gone.into_iter().filter(|_| !bug::on(Bug::GhostsStay)) {
                 self.pool.remove_base(RowRef { model, slot });
             }
         }
         for (model, id) in self.queue.pending_rows() {
+            if bug::on(Bug::SnapshotOverPending) {
+                self.pool.set_overlay(model, id.as_str(), None);
+                continue;
+            }
             self.refresh_overlay(model, id.as_str());
         }
         if snapshot.skipped > 0 {
@@ -200,7 +214,9 @@ impl Engine {
         self.cursor = if self.reset { head } else { self.cursor.max(head) };
         self.reset = false;
         // Rows that were read on demand, before the first snapshot too, may have missed changes.
-        self.refetch_on_demand();
+        if self.loaded || !bug::on(Bug::FirstSnapshotForgetsReads) {
+            self.refetch_on_demand();
+        }
         self.resume_after_snapshot();
         self.become_ready();
         self.after_deltas();

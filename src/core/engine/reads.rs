@@ -6,6 +6,7 @@
 use crate::core::sort::sorted_indices;
 
 use super::{Engine, Task};
+use crate::core::bug::{self, Bug};
 use crate::core::error::Error;
 use crate::core::filter::{CLAUSES_MAX, Clause, Operator};
 use crate::core::id::{ModelIndex, SyncId};
@@ -88,7 +89,7 @@ impl Reads {
     pub(super) fn note_missed(&mut self, model: ModelIndex, id: &str, at: SyncId, data: Option<&str>) {
         let awaited = self.fetches.values().any(|fetch| fetch.model == model || !fetch.related.is_empty())
             || self.wanted.iter().any(|(wanted, _)| *wanted == model);
-        if awaited && self.missed.len() < MISSED_MAX {
+        if awaited && self.missed.len() < MISSED_MAX && !bug::on(Bug::MissedChangesIgnored) {
             self.missed.push(Missed { model, id: id.to_owned(), at, data: data.map(str::to_owned) });
         }
     }
@@ -332,10 +333,11 @@ impl Engine {
                     continue;
                 }
                 stamp = change.at;
-                gone = change.data.is_none();
+                // After a delete the row begins anew: nothing of the answer's row is left in it.
                 if let Some(data) = &change.data {
-                    text = merge(&text, data);
+                    text = if gone { data.clone() } else { merge(&text, data) };
                 }
+                gone = change.data.is_none();
             }
             if !gone {
                 self.pool.put_base(model, &id, RowText::own(text), stamp);

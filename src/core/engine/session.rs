@@ -1,6 +1,7 @@
 //! The open socket: what is said on it, in which order, and whether it is still alive (protocol.md sections 6 to 8, 14).
 
 use super::Engine;
+use crate::core::bug::{self, Bug};
 use crate::core::error::Error;
 use crate::core::id::{SyncId, TaskId};
 use crate::core::json::Value;
@@ -70,7 +71,7 @@ impl Engine {
         self.send(socket, &ClientFrame::PresenceUpdate(presence));
         // A server takes a catch-up from 0 for a fresh start and may leave out what came before (protocol.md 9.7), so
         // rows that were loaded when there was nothing yet are loaded again.
-        if self.loaded && self.cursor == SyncId(0) && self.loads_rows() {
+        if self.loaded && self.cursor == SyncId(0) && self.loads_rows() && !bug::on(Bug::ResumeFromNothing) {
             self.want_rows(now);
         }
         self.session = Some(Session {
@@ -124,6 +125,7 @@ impl Engine {
             }
             Ok(ServerFrame::Deltas(deltas)) => {
                 let streaming = session.streaming && self.loaded && !self.is_loading();
+                let streaming = streaming || bug::on(Bug::LiveBeforeCatchUp);
                 if streaming {
                     self.apply_deltas(deltas.into_iter());
                 }
@@ -243,23 +245,26 @@ impl Engine {
         self.send(socket, &frame);
     }
 
-    fn handle_sync_response(&mut self, response: SyncResponse<'_>) {
+    fn handle_sync_response(&mut self, mut response: SyncResponse<'_>) {
         let now = self.now.mono;
         let Some(session) = &mut self.session else { return };
         session.asked_at = None;
         session.caught_up_at = now;
-        if let Some(cursor) = response.cursor() {
+        if let Some(cursor) = response.cursor.take() {
             self.server_cursor = Some(cursor);
         }
         if !self.loaded || self.is_loading() {
             return;
         }
-        if response.requires_bootstrap() {
+        if response.requires_bootstrap {
             self.repair("the server asks for a bootstrap");
             return;
         }
-        let head = response.current_sync_id();
+        let head = response.current_sync_id;
         let before = self.cursor;
+        if bug::on(Bug::CursorBeforeApply) {
+            self.move_cursor(head.unwrap_or_default());
+        }
         let any = self.apply_deltas(response.deltas());
         match head {
             // The server has lost data or was set up anew: nothing here can be trusted.
@@ -289,7 +294,7 @@ impl Engine {
             }
             None => Vec::new(),
         };
-        for text in held {
+        for text in held.into_iter().filter(|_| !bug::on(Bug::HeldDropped)) {
             if let Ok(ServerFrame::Deltas(deltas)) = ServerFrame::parse(&text) {
                 self.apply_deltas(deltas.into_iter());
             }
@@ -376,7 +381,7 @@ impl Engine {
             return;
         }
         // What comes after it must not be applied before it, whatever ends the wait.
-        session.streaming = false;
+        session.streaming &= bug::on(Bug::LiveAfterHeld);
         session.held_bytes += text.len();
         session.held.push(text);
     }

@@ -568,8 +568,11 @@ fn unescape(raw: &str) -> (String, bool) {
     let mut out = String::with_capacity(raw.len());
     let mut exact = true;
     let mut rest = raw;
-    while let Some((plain, tail)) = rest.split_once('\\') {
-        out.push_str(plain);
+    loop {
+        // Nothing but escapes stops this: a checked string has no bare quotes or control characters.
+        let plain = skip_plain(rest.as_bytes(), 0);
+        out.push_str(rest.get(..plain).unwrap_or_default());
+        let Some(tail) = rest.get(plain + 1..) else { break };
         let mut chars = tail.chars();
         let code = chars.next().unwrap_or('\\');
         rest = chars.as_str();
@@ -601,7 +604,6 @@ fn unescape(raw: &str) -> (String, bool) {
             other => out.push(other),
         }
     }
-    out.push_str(rest);
     (out, exact)
 }
 

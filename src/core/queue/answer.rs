@@ -105,7 +105,7 @@ impl Queue {
             lane: commit.lane,
             receipt,
         });
-        if acked.threshold.is_some_and(|id| id <= cursor) {
+        if acked.threshold.is_some_and(|id| id <= cursor) || bug::on(Bug::AckDropsPending) {
             self.finish(*acked, outcome);
         } else {
             self.acked.push_back(acked);
@@ -193,7 +193,7 @@ impl Queue {
     pub(super) fn refuse_front(&mut self, error: &Error, rng: &mut Rng, outcome: &mut Outcome) {
         let Some(commit) = self.commits.pop_front() else { return };
         self.retry_at = None;
-        if commit.lane == Lane::Model && commit.ops.len() > 1 {
+        if commit.lane == Lane::Model && commit.ops.len() > 1 && !bug::on(Bug::RefusalTakesNeighbours) {
             let (left, right) = commit.ops.split_at(commit.ops.len() / 2);
             for half in [right, left] {
                 let key = CommitKey(Rc::from(rng.uuid()));
@@ -208,7 +208,7 @@ impl Queue {
         }
         self.removals.push(commit.order);
         // Whoever waited only for the queue has had an answer: the refusal reaches the application as an event.
-        let untold = commit.lane == Lane::Direct { queued: None, confirmed: None };
+        let untold = commit.lane == Lane::Direct { queued: None, confirmed: None } && !bug::on(Bug::RefusedUnheard);
         for seq in &commit.ops {
             if let Some(op) = self.ops.get(seq.0).filter(|_| untold) {
                 outcome.rejected.push(op.rejected(commit.attempts, error));
@@ -240,6 +240,9 @@ impl Queue {
     pub(super) fn reject_op(&mut self, seq: OpSeq, error: &Error, attempts: u32, outcome: &mut Outcome) {
         let Some(op) = self.ops.remove(seq.0) else { return };
         self.unlink(&op.row, seq, op.optimistic, outcome);
+        if bug::on(Bug::RollbackTakesTwo) {
+            self.rows.get_mut(&op.row).and_then(Vec::pop);
+        }
         if op.optimistic && op.kind == OpKind::Create {
             for other in self.rows.get(&op.row).cloned().unwrap_or_default() {
                 if other <= seq || !self.is_unsent(other) {

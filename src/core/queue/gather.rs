@@ -32,6 +32,8 @@ impl Queue {
             && how.key.is_none()
             && let Some(seq) = self.mergeable(&new)
         {
+            let (early, waiting) = if bug::on(Bug::MergedSettlesEarly) { (waiting, None) } else { (None, waiting) };
+            outcome.settled.extend(early.map(|(ticket, _)| (ticket, Ok(None))));
             self.merge_into(seq, new, waiting, wall);
         } else {
             let mut replaced =
@@ -253,7 +255,7 @@ impl Queue {
                 let is_of_row = |other: &OpSeq| ops.get(other.0).is_some_and(|op| op.row == row);
                 self.commits.iter().skip(index + 1).any(|commit| commit.ops.iter().any(is_of_row))
             };
-            if let Some(index) = found.filter(|index| !overtakes(*index))
+            if let Some(index) = found.filter(|index| !overtakes(*index) || bug::on(Bug::CreateOvertakes))
                 && let Some(commit) = self.commits.get_mut(index)
             {
                 commit.ops.push(seq);

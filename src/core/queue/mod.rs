@@ -19,6 +19,7 @@ use std::rc::Rc;
 
 use hashbrown::HashMap;
 
+use super::bug::{self, Bug};
 use super::error::Error;
 use super::id::{CommitKey, ModelIndex, RowId, SyncId};
 use super::input::Ticket;
@@ -193,7 +194,7 @@ struct Commit {
 
 impl Commit {
     fn is_journaled(&self) -> bool {
-        !self.dirty && self.journaling == 0
+        (!self.dirty && self.journaling == 0) || bug::on(Bug::JournalNotAwaited)
     }
 }
 
@@ -364,7 +365,9 @@ impl Queue {
         }
         // Places that no commit has any more were to be emptied, or are by now.
         let gone = orders.iter().filter(|order| !self.commits.iter().any(|commit| commit.order == **order));
-        self.removals.extend(gone);
+        if !bug::on(Bug::JournalRemovalsLost) {
+            self.removals.extend(gone);
+        }
     }
 
     /// The next commit to send over an open socket, if one is due. Seals it.
@@ -382,6 +385,9 @@ impl Queue {
         commit.sent = true;
         commit.open = false;
         commit.attempts = commit.attempts.saturating_add(1);
+        if bug::on(Bug::NewKeyOnRetry) && commit.attempts > 1 {
+            commit.key = CommitKey(Rc::from(format!("{}+", commit.key.0)));
+        }
         let operations = operations(&self.ops, commit);
         let frame = ClientFrame::Commit(wire::Commit {
             operations,
@@ -394,7 +400,9 @@ impl Queue {
     /// The socket closed: what was on its way is sent again over the next one, under the same key. Being offline uses
     /// up no attempt.
     pub fn handle_disconnected(&mut self) {
-        self.in_flight = None;
+        if self.in_flight.take().is_some() && bug::on(Bug::ResendForgotten) {
+            self.commits.pop_front();
+        }
         self.retry_at = None;
     }
 
@@ -450,8 +458,8 @@ impl Queue {
 
     /// Rows with pending operations.
     pub fn pending_rows(&self) -> Vec<RowKey> {
-        // Order: callers treat each row by itself, and the hash is a fixed one.
         let mut out = Vec::with_capacity(self.rows.len());
+        // Order: callers treat each row by itself, and the hash is a fixed one.
         for row in self.rows.keys() {
             out.push(row.clone());
         }

@@ -13,7 +13,7 @@ pub use delta::{Action, Delta, GroupChange};
 pub use server::{MutationResult, ServerFrame, SubscriptionAck, SyncResponse};
 
 use super::error::Error;
-use super::json::{JsonError, Value};
+use super::json::{JsonError, Reader, Value};
 
 /// The subprotocol that both sides agree on (protocol.md 6.2).
 pub const SUBPROTOCOL: &str = "ablo.sync.v1";
@@ -35,7 +35,18 @@ impl From<JsonError> for Error {
 
 /// Splits a frame into its type and payload. The payload is the whole frame where older servers put it at top level.
 fn envelope(text: &str) -> Result<(std::borrow::Cow<'_, str>, Value<'_>), Error> {
-    let frame = Value::parse(text)?;
-    let kind = frame.get_str("type").unwrap_or_default();
-    Ok((kind, frame.get("payload").unwrap_or(frame)))
+    // One pass: frames with thousands of deltas come through here.
+    let mut reader = Reader::new(text);
+    let (mut kind, mut payload, mut first) = (None, None, true);
+    reader.begin_object()?;
+    while let Some(key) = reader.next_key(&mut first)? {
+        let value = reader.value()?;
+        match key.raw() {
+            "type" => kind = value.as_str(),
+            "payload" => payload = Some(value),
+            _ => {}
+        }
+    }
+    reader.end()?;
+    Ok((kind.unwrap_or_default(), payload.unwrap_or_else(|| Value::known_object(text))))
 }

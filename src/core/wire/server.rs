@@ -8,31 +8,38 @@ use crate::core::id::SyncId;
 use crate::core::json::{Kind, ObjectWriter, Value};
 
 /// Answer to `sync_request`.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct SyncResponse<'a> {
-    payload: Value<'a>,
+    deltas: Option<Value<'a>>,
+    /// The server's head.
+    pub current_sync_id: Option<SyncId>,
+    /// Whether the server asks for a bootstrap instead.
+    pub requires_bootstrap: bool,
+    /// The cursor to hand back.
+    pub cursor: Option<String>,
 }
 
 impl<'a> SyncResponse<'a> {
+    fn parse(payload: Value<'a>) -> Self {
+        let mut response = Self::default();
+        let mut old_cursor = None;
+        for (key, value) in payload.members() {
+            match key.raw() {
+                "deltas" => response.deltas = Some(value),
+                "currentSyncId" => response.current_sync_id = value.as_u64_lenient().map(SyncId),
+                "requiresBootstrap" => response.requires_bootstrap = value.as_bool().unwrap_or(false),
+                "newCursor" => response.cursor = value.as_str().filter(|text| !text.is_empty()).map(Cow::into_owned),
+                "cursor" => old_cursor = value.as_str().filter(|text| !text.is_empty()).map(Cow::into_owned),
+                _ => {}
+            }
+        }
+        response.cursor = response.cursor.or(old_cursor);
+        response
+    }
+
     /// The deltas missed, in order, unread: read them one by one with [`super::Delta::parse`].
     pub fn deltas(&self) -> impl Iterator<Item = Value<'a>> + use<'a> {
-        self.payload.get("deltas").into_iter().flat_map(Value::elements)
-    }
-
-    /// The server's head.
-    pub fn current_sync_id(&self) -> Option<SyncId> {
-        self.payload.get_u64("currentSyncId").map(SyncId)
-    }
-
-    /// Whether the server asks for a bootstrap instead.
-    pub fn requires_bootstrap(&self) -> bool {
-        self.payload.get_bool("requiresBootstrap").unwrap_or(false)
-    }
-
-    /// The cursor to hand back.
-    pub fn cursor(&self) -> Option<String> {
-        let cursor = self.payload.get_str("newCursor").filter(|cursor| !cursor.is_empty());
-        cursor.or_else(|| self.payload.get_str("cursor")).filter(|cursor| !cursor.is_empty()).map(Cow::into_owned)
+        self.deltas.into_iter().flat_map(Value::elements)
     }
 }
 
@@ -153,7 +160,7 @@ impl<'a> ServerFrame<'a> {
         Ok(match kind.as_ref() {
             "pong" => Self::Pong,
             "ping" => Self::Ping,
-            "sync_response" => Self::SyncResponse(SyncResponse { payload }),
+            "sync_response" => Self::SyncResponse(SyncResponse::parse(payload)),
             "delta" => Self::Deltas(deltas(payload)),
             "" if is_delta(payload) => Self::Deltas(vec![payload]),
             "mutation_result" => Self::MutationResult(MutationResult::parse(payload)),
@@ -230,12 +237,14 @@ fn write_deltas<S: AsRef<str>>(out: &mut String, deltas: &[S]) {
 }
 
 fn is_delta(value: Value<'_>) -> bool {
-    value.get("actionType").is_some() || value.get("modelName").is_some()
+    value.members().any(|(key, _)| matches!(key.raw(), "actionType" | "modelName"))
 }
 
+/// The elements of `deltas`, or the payload itself when it is one. What is none of them is passed over where it is read.
 fn deltas(payload: Value<'_>) -> Vec<Value<'_>> {
-    match payload.get("deltas") {
-        Some(list) => list.elements().filter(|item| is_delta(*item)).collect(),
+    let list = payload.members().find(|(key, _)| key.is("deltas"));
+    match list {
+        Some((_, list)) => list.elements().collect(),
         None if is_delta(payload) => vec![payload],
         None => Vec::new(),
     }
@@ -286,7 +295,7 @@ mod tests {
         let text =
             ServerFrame::sync_response(&[r#"{"id":1,"actionType":"D","modelName":"T","modelId":"x"}"#], SyncId(9));
         let ServerFrame::SyncResponse(response) = ServerFrame::parse(&text).unwrap() else { panic!("{text}") };
-        assert_eq!((response.deltas().count(), response.current_sync_id()), (1, Some(SyncId(9))));
-        assert!(!response.requires_bootstrap());
+        assert_eq!((response.deltas().count(), response.current_sync_id), (1, Some(SyncId(9))));
+        assert!(!response.requires_bootstrap);
     }
 }
