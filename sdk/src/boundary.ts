@@ -16,6 +16,9 @@
 /** Where the module comes from when not from the file beside the JavaScript. */
 export type WasmSource = URL | string | BufferSource | WebAssembly.Module;
 
+/** What a request comes to: status, `x-request-id`, `X-Auth-Failure`, `Retry-After`, body. */
+export type Answer = readonly [number, string | null, string | null, string | null, Uint8Array];
+
 /** What the SDK does for the core. Given to its constructor. */
 export interface Host {
   /** Seen rows that changed since last told: `slot * 2`, plus 1 if the row is gone. */
@@ -33,8 +36,15 @@ export interface Host {
   status(): void;
   /** Asks the application's API key function. */
   credential(): Promise<string | null>;
-  /** The application's fetch. */
-  fetch(url: string, init: RequestInit): Promise<Response>;
+  /** Makes a request with the application's fetch. Rejects when there is no answer within the time. */
+  request(
+    method: string,
+    url: string,
+    bearer: string | undefined,
+    body: string | undefined,
+    noCache: boolean,
+    timeoutMs: number,
+  ): Promise<Answer>;
 }
 
 /** One client of the core. Each method that throws, throws the JSON text of an error. */

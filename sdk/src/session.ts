@@ -5,7 +5,7 @@
  * here decides anything about the protocol.
  */
 
-import type { Core, CoreConfig, CoreError, Host, WasmSource } from './boundary.js';
+import type { Answer, Core, CoreConfig, CoreError, Host, WasmSource } from './boundary.js';
 import { AbloError, AbloAuthenticationError, errorFromCore, toAbloError } from './errors.js';
 import { Listeners, reportThrown } from './report.js';
 import { RowCache } from './rows.js';
@@ -265,8 +265,32 @@ export class Session implements Host {
     });
   }
 
-  fetch(url: string, init: RequestInit): Promise<Response> {
-    return this.#environment.fetch(url, init);
+  async request(
+    method: string,
+    url: string,
+    bearer: string | undefined,
+    body: string | undefined,
+    noCache: boolean,
+    timeoutMs: number,
+  ): Promise<Answer> {
+    const headers: Record<string, string> = { Accept: 'application/json' };
+    if (bearer !== undefined) headers['Authorization'] = `Bearer ${bearer}`;
+    if (body !== undefined) headers['Content-Type'] = 'application/json';
+    const response = await this.#environment.fetch(url, {
+      method,
+      headers,
+      body: body ?? null,
+      cache: noCache ? 'no-store' : 'default',
+      signal: AbortSignal.timeout(timeoutMs),
+    });
+    const header = (name: string): string | null => response.headers.get(name);
+    return [
+      response.status,
+      header('x-request-id'),
+      header('X-Auth-Failure'),
+      header('Retry-After'),
+      new Uint8Array(await response.arrayBuffer()),
+    ];
   }
 
   /** Listeners hear of everything that happened in one turn at once, after it. */

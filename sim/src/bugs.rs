@@ -80,7 +80,11 @@ pub const ALL: &[Mistake] = &[
     core("missed-changes-ignored", Bug::MissedChangesIgnored, "changes during a read on demand are forgotten"),
     core("old-delta-over-read", Bug::OldDeltaOverRead, "a late delta goes over a newer row that a read has brought"),
     core("live-after-held", Bug::LiveAfterHeld, "live deltas overtake those held back while a snapshot loads"),
-    core("first-snapshot-forgets-reads", Bug::FirstSnapshotForgetsReads, "rows read before the first snapshot stay old"),
+    core(
+        "first-snapshot-forgets-reads",
+        Bug::FirstSnapshotForgetsReads,
+        "rows read before the first snapshot stay old",
+    ),
     core("journal-removals-lost", Bug::JournalRemovalsLost, "a refused journal write forgets what it was to remove"),
     core("refused-unheard", Bug::RefusedUnheard, "a queued batch that is refused later vanishes without a word"),
     core("resume-from-nothing", Bug::ResumeFromNothing, "a client that loaded nothing trusts a catch-up from 0"),

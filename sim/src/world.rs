@@ -34,6 +34,8 @@ const OUTPUTS_MAX: usize = 10_000;
 const EVENTS_PER_MS_MAX: u32 = 20_000;
 /// After everything healed, the world must come to rest within this time.
 pub const HEAL_MS: u64 = 600_000;
+/// And rest for so long. Longer than any pause that a client makes before it repairs something.
+const QUIET_MS: u64 = 75_000;
 
 /// What will happen.
 #[derive(Debug)]
@@ -280,22 +282,33 @@ impl World {
         }
         self.heal()?;
         let until = self.now + HEAL_MS;
+        self.settle(until)?;
+        // Clients may still be waiting to repair something: it shows when time goes by.
+        let later = self.now + QUIET_MS;
+        while self.now < later && self.step()? {}
+        self.settle(until)?;
+        self.check_converged()?;
+        self.stats.virtual_ms = self.now;
+        Ok(())
+    }
+
+    /// Goes on until everything is at rest.
+    fn settle(&mut self, until: u64) -> Check {
         let mut look_at = self.now;
-        while !(self.now >= look_at && self.is_quiet()) {
-            look_at = if self.now >= look_at { self.now + 250 } else { look_at };
+        loop {
+            if self.now >= look_at {
+                if self.is_quiet() {
+                    return Ok(());
+                }
+                look_at = self.now + 250;
+            }
             if self.now > until {
                 return broken("rest", self.unrest());
             }
             if !self.step()? {
-                break;
+                return broken("stuck", "nothing more will happen");
             }
         }
-        if !self.is_quiet() {
-            return broken("rest", self.unrest());
-        }
-        self.check_converged()?;
-        self.stats.virtual_ms = self.now;
-        Ok(())
     }
 
     /// The next event. False when there is none.

@@ -12,7 +12,7 @@ use wasm_bindgen::prelude::*;
 
 use super::dom::{self, PageEvents};
 use super::host::Host;
-use super::http::{self, Fetch};
+use super::http;
 use super::promise::follow;
 use super::socket::{CODE_NEVER_OPENED, Socket};
 use crate::core::Engine;
@@ -47,7 +47,6 @@ pub(crate) struct Driver {
     /// Views to tell about at the end of the turn.
     views: RefCell<Vec<u32>>,
     sockets: RefCell<SmallMap<TaskId, Socket>>,
-    fetches: RefCell<SmallMap<TaskId, Fetch>>,
     page: RefCell<Option<PageEvents>>,
 }
 
@@ -72,7 +71,6 @@ impl Driver {
                 microtask_due: Cell::new(false),
                 views: RefCell::new(Vec::new()),
                 sockets: RefCell::new(SmallMap::default()),
-                fetches: RefCell::new(SmallMap::default()),
                 page: RefCell::new(None),
             }
         })
@@ -101,11 +99,6 @@ impl Driver {
     /// Reads from, or does something small with, the engine.
     pub(crate) fn with<T>(&self, work: impl FnOnce(&mut Engine) -> T) -> T {
         work(&mut self.engine.borrow_mut())
-    }
-
-    pub(super) fn finish_fetch(&self, task: TaskId) {
-        let fetch = self.fetches.borrow_mut().remove(&task);
-        drop(fetch);
     }
 
     pub(super) fn drop_socket(&self, task: TaskId) {
@@ -166,10 +159,7 @@ impl Driver {
                     socket.close(code, reason);
                 }
             }
-            Output::Fetch(task, request) => {
-                let fetch = http::start(self.me.clone(), &self.host, task, &request);
-                self.fetches.borrow_mut().insert(task, fetch);
-            }
+            Output::Fetch(task, request) => http::start(self.me.clone(), &self.host, task, &request),
             Output::AskCredential(task) => self.ask_credential(task),
             Output::Journal(task, _) => {
                 // Memory mode: what is applied is as safe as it gets.

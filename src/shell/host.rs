@@ -25,7 +25,16 @@ extern "C" {
     /// Calls the application's credential function.
     #[wasm_bindgen(method, catch)]
     pub fn credential(this: &Host) -> Result<js_sys::Promise, JsValue>;
-    /// Calls the application's `fetch`.
+    /// Makes a request with the application's `fetch`: method, address, bearer, JSON to send, whether caches stay out of
+    /// it, milliseconds until it is given up. Comes to `[status, x-request-id, X-Auth-Failure, Retry-After, body]`.
     #[wasm_bindgen(method, catch)]
-    pub fn fetch(this: &Host, url: &str, init: &web_sys::RequestInit) -> Result<js_sys::Promise, JsValue>;
+    pub fn request(
+        this: &Host,
+        method: &str,
+        url: &str,
+        bearer: Option<String>,
+        body: Option<String>,
+        no_cache: bool,
+        timeout_ms: u32,
+    ) -> Result<js_sys::Promise, JsValue>;
 }

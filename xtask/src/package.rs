@@ -36,7 +36,7 @@ const WASM_OPT_FEATURES: &[&str] = &[
 /// Sections that no browser reads.
 const WASM_OPT_STRIP: &[&str] = &["--strip-debug", "--strip-producers", "--strip-target-features"];
 /// Repeats the passes until nothing gets smaller.
-const WASM_OPT_REPEAT: &[&str] = &["--converge"];
+const WASM_OPT_REPEAT: &[&str] = &["--flatten", "--rereloop", "-Oz", "--converge"];
 /// Language level of the shipped JavaScript.
 const JS_TARGET: &str = "es2022";
 

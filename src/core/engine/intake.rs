@@ -32,9 +32,12 @@ impl Engine {
         let id = delta.row_id.as_ref();
         let slot = self.pool.find(model, id);
         let base = slot.and_then(|slot| self.pool.base(RowRef { model, slot })).map(|text| text.as_str());
-        // A read through the server has brought the row in this state or a newer one: merging would mix the two.
+        // A read through the server has brought the row in this state or a newer one: merging would mix the two. Whole
+        // rows are taken all the same: in a catch-up they are newer than their id says (protocol.md 9.7).
+        let whole = matches!(delta.action, Action::Insert | Action::Cover);
         let stamp = slot.map_or(SyncId(0), |slot| self.pool.stamp(RowRef { model, slot }));
-        if base.is_some() && delta.id > SyncId(0) && delta.id <= stamp && !bug::on(Bug::OldDeltaOverRead) {
+        let past = delta.id > SyncId(0) && delta.id <= stamp && !bug::on(Bug::OldDeltaOverRead);
+        if base.is_some() && past && !whole {
             return;
         }
         let data = delta.data.as_deref();
