@@ -76,6 +76,8 @@ switches! {
     agent, 50, "Somebody else writes through the server's HTTP interface.";
     invalid, 50, "Some writes are such that the server refuses them.";
     shared_ids, 40, "An id is used by more than one model.";
+    eager, 40, "Applications write before their rows are loaded.";
+    commit_errors, 30, "Commits are refused for the moment: trouble inside, too many requests.";
     bursts, 60, "Many writes in one turn.";
     deletes, 75, "Rows are deleted, and their ids used again.";
     odd_ids, 40, "Ids that are hard to treat well.";
@@ -100,7 +102,7 @@ impl Plan {
             latency_min_ms,
             latency_max_ms: latency_min_ms + spread,
             fault_pace_ms: dice.pick(&[300, 2_000, 20_000]),
-            rows: dice.range(2, 12) as usize,
+            rows: dice.pick(&[2, 5, 12, 40]),
             on,
         }
     }
