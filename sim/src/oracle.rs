@@ -144,16 +144,6 @@ impl Oracle {
         number
     }
 
-    /// Takes back the last write: the call was refused.
-    pub(crate) fn unissue(&mut self) {
-        self.counts.writes -= 1;
-        if let Some(op) = self.ops.pop()
-            && let Some(numbers) = self.by_row.get_mut(&(op.author, op.row))
-        {
-            numbers.pop();
-        }
-    }
-
     pub(crate) fn op(&self, number: u32) -> Option<&Op> {
         self.ops.get((number as usize).checked_sub(1)?)
     }
@@ -171,11 +161,6 @@ impl Oracle {
     pub(crate) fn declare(&mut self, author: Author, key: &str, ops: &[u32]) {
         let ops = ops.iter().map(|number| vec![*number]).collect();
         self.keys.insert(key.to_owned(), Key { author, payload: String::new(), ops, refused: false });
-    }
-
-    /// Whether the key is in use.
-    pub(crate) fn knows_key(&self, key: &str) -> bool {
-        self.keys.contains_key(key)
     }
 
     /// A client gives a commit to a socket.
@@ -497,11 +482,6 @@ impl Oracle {
     /// The durable states of a row, oldest first.
     pub(crate) fn versions(&self, row: &Row) -> &[Version] {
         self.history.get(row).map(Vec::as_slice).unwrap_or_default()
-    }
-
-    /// Every row that was ever there.
-    pub(crate) fn known_rows(&self) -> impl Iterator<Item = &Row> {
-        self.history.keys()
     }
 
     /// Everything durable has ids up to this.

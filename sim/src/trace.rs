@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 /// Lines kept for the report of a failure.
-pub const LINES_MAX: usize = 200;
+pub(crate) const LINES_MAX: usize = 200;
 
 /// A running hash (FNV-1a over words). Not for secrets.
 #[derive(Clone, Copy, Debug)]
