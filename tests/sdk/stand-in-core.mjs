@@ -132,7 +132,7 @@ export class Core {
 
   viewOpen(model, text) {
     const id = this.views.size + 1;
-    this.views.set(id, { model, text, edits: this.tellsWindowOnOpening ? undefined : [0] });
+    this.views.set(id, { model, text, edits: undefined });
     return id;
   }
 

@@ -21,12 +21,6 @@ test('onChange calls back at once, then on every change of its window', async ()
   assert.equal(core.calls.filter((call) => call === 'viewClose').length, 1);
 });
 
-test('a core may also tell the window on opening', async () => {
-  const { ablo, core } = await readyClient([task('t1')]);
-  core.tellsWindowOnOpening = true;
-  ablo.tasks.onChange((rows) => assert.deepEqual(ids(rows), ['t1']));
-});
-
 test('edits are applied in order to a copy', async () => {
   const { ablo, core } = await readyClient([task('a'), task('b'), task('c'), task('d')]);
   const seen = [];
