@@ -7,10 +7,11 @@
 use std::collections::VecDeque;
 
 use ablo_server::engine::ConnectionId;
-use ablo_wasm::core::id::TaskId;
+use ablo_wasm::core::error::Error;
+use ablo_wasm::core::id::{SyncId, TaskId};
 use ablo_wasm::core::input::{Credential, Input, Response};
 use ablo_wasm::core::json::Value;
-use ablo_wasm::core::wire::{BEARER_PREFIX, ServerFrame};
+use ablo_wasm::core::wire::{BEARER_PREFIX, ClientFrame, MutationResult, ServerFrame};
 
 use crate::bugs::Tamper;
 use crate::host::{self, Call, LinkNo};
@@ -175,6 +176,10 @@ impl World {
             return;
         }
         let mut text = text.to_owned();
+        if self.plan.lying && !self.healing && self.net.percent(5) {
+            let head = self.oracle.head().0;
+            text = crate::lie::instead_of(&text, head, &mut self.net);
+        }
         match self.options.tamper {
             Some(Tamper::FirstDeltaOnly) => text = Self::first_delta_only(&text).unwrap_or(text),
             Some(Tamper::FrameLost) if text.starts_with(r#"{"type":"delta""#) && self.net.percent(2) => return,
@@ -251,6 +256,11 @@ impl World {
             Up::Frame(text) => {
                 if let Some(connection) = link.connection {
                     let who = link.who.clone();
+                    let trouble = self.plan.on.commit_errors && !self.healing && self.net.percent(10);
+                    if trouble && let Some(refusal) = self.refuse_for_now(&text) {
+                        self.push_down(number, Down::Frame(refusal));
+                        return Ok(());
+                    }
                     self.host.frame(now, connection, &who, &text, &mut self.oracle);
                 }
             }
@@ -261,6 +271,22 @@ impl World {
             }
         }
         self.after_server()
+    }
+
+    /// The answer to a commit that something before the engine refuses: too many requests, trouble inside.
+    fn refuse_for_now(&mut self, text: &str) -> Option<String> {
+        let Ok(ClientFrame::Commit(commit)) = ClientFrame::parse(text) else { return None };
+        let code = self.net.pick(&["rate_limit_exceeded", "internal_error", "instance_at_capacity", "commit_failed"]);
+        self.oracle.refused(&commit.client_tx_id);
+        Some(ServerFrame::mutation_result(&MutationResult {
+            client_tx_id: commit.client_tx_id,
+            server_tx_id: String::new(),
+            success: false,
+            last_sync_id: SyncId(0),
+            ops: 0,
+            notifications: None,
+            error: Some(Error::wire(code, "not now")),
+        }))
     }
 
     pub(crate) fn arrive_down(&mut self, number: LinkNo) -> Check {

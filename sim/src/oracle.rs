@@ -174,6 +174,7 @@ impl Oracle {
             } else {
                 return broken("key-content", format!("key {key} stood for {} and now for {payload}", known.payload));
             }
+            known.refused = false;
             let numbers: Vec<u32> = known.ops.iter().flatten().copied().collect();
             for number in numbers {
                 self.op_mut(number).into_iter().for_each(|op| op.key = Some(key.clone()));

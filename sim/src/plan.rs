@@ -20,6 +20,9 @@ pub struct Plan {
     pub fault_pace_ms: u64,
     /// How many rows there are to write to, per model.
     pub rows: usize,
+    /// The server is broken or hostile: it sends garbage, and lies about where it is. Then only this is promised: no
+    /// panic, and no write is lost.
+    pub lying: bool,
     /// What may go wrong, and what the application does.
     pub on: Switches,
 }
@@ -103,6 +106,7 @@ impl Plan {
             latency_max_ms: latency_min_ms + spread,
             fault_pace_ms: dice.pick(&[300, 2_000, 20_000]),
             rows: dice.pick(&[2, 5, 12, 40]),
+            lying: dice.percent(8),
             on,
         }
     }
@@ -117,6 +121,7 @@ impl Plan {
             latency_max_ms: 5,
             fault_pace_ms: 1_000_000,
             rows: 6,
+            lying: false,
             on: Switches { deletes: true, bursts: true, views: true, ..Switches::default() },
         }
     }

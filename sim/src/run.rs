@@ -5,7 +5,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use crate::bugs::{Mistake, Place};
 use crate::oracle::Violation;
 use crate::plan::Plan;
-use crate::world::{Options, Stats, World};
+use crate::stats::Stats;
+use crate::world::{Options, World};
 
 /// What came of a seed.
 #[derive(Clone, Debug)]

@@ -30,6 +30,9 @@ impl World {
         if self.clients[no].disposed || self.clients[no].disposing {
             return Ok(());
         }
+        if !self.plan.on.eager && !self.clients[no].engine.is_ready() {
+            return Ok(());
+        }
         let many =
             if self.plan.on.bursts && self.work.percent(20) { self.work.range(2, 25) } else { self.work.range(1, 2) };
         for _ in 0..many {

@@ -1,0 +1,78 @@
+//! What a run did, so that one sees whether it exercised anything.
+
+/// What a run counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Events.
+    pub steps: u64,
+    /// Virtual time, in milliseconds.
+    pub virtual_ms: u64,
+    /// Writes issued.
+    pub writes: u64,
+    /// Commits that the server carried out.
+    pub commits: u64,
+    /// Commits sent again under their key.
+    pub repeats: u64,
+    /// Commits refused.
+    pub refusals: u64,
+    /// Writes rejected.
+    pub rejected: u64,
+    /// Sockets opened.
+    pub sockets: u64,
+    /// Snapshots loaded.
+    pub snapshots: u64,
+    /// Requests made.
+    pub requests: u64,
+    /// Requests that failed.
+    pub failures: u64,
+    /// Frames delivered to clients.
+    pub frames: u64,
+    /// Server crashes.
+    pub crashes: u64,
+    /// Clients that were replaced.
+    pub reborn: u64,
+    /// Journal writes.
+    pub journaled: u64,
+    /// Keys minted.
+    pub minted: u64,
+    /// Other faults.
+    pub faults: u64,
+}
+
+impl std::ops::AddAssign for Stats {
+    fn add_assign(&mut self, other: Self) {
+        self.steps += other.steps;
+        self.virtual_ms += other.virtual_ms;
+        self.writes += other.writes;
+        self.commits += other.commits;
+        self.repeats += other.repeats;
+        self.refusals += other.refusals;
+        self.rejected += other.rejected;
+        self.sockets += other.sockets;
+        self.snapshots += other.snapshots;
+        self.requests += other.requests;
+        self.failures += other.failures;
+        self.frames += other.frames;
+        self.crashes += other.crashes;
+        self.reborn += other.reborn;
+        self.journaled += other.journaled;
+        self.minted += other.minted;
+        self.faults += other.faults;
+    }
+}
+
+impl std::fmt::Display for Stats {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let hours = self.virtual_ms as f64 / 3_600_000.0;
+        write!(
+            f,
+            "{} steps, {hours:.0} h of virtual time; {} writes in {} commits",
+            self.steps, self.writes, self.commits
+        )?;
+        write!(f, ", {} sent again, {} refused, {} writes rejected", self.repeats, self.refusals, self.rejected)?;
+        write!(f, "; {} sockets, {} frames, {} snapshots", self.sockets, self.frames, self.snapshots)?;
+        write!(f, ", {} requests ({} failed), {} keys minted", self.requests, self.failures, self.minted)?;
+        write!(f, ", {} journal writes; {} faults, {} server crashes", self.journaled, self.faults, self.crashes)?;
+        write!(f, ", {} clients replaced", self.reborn)
+    }
+}
