@@ -62,7 +62,6 @@ pub const ALL: &[Mistake] = &[
     ),
     core("live-before-catch-up", Bug::LiveBeforeCatchUp, "live deltas move the cursor before the first catch-up"),
     core("cursor-before-apply", Bug::CursorBeforeApply, "the cursor moves to the end of a batch before it is applied"),
-    core("held-dropped", Bug::HeldDropped, "live deltas held back during catch-up are dropped, and count as applied"),
     core("resend-forgotten", Bug::ResendForgotten, "a commit on its way when the connection breaks is not sent again"),
     core(
         "refusal-takes-neighbours",

@@ -122,7 +122,7 @@ pub(crate) struct Client {
     steps: u64,
     /// The server can be believed, so rows and cursor must be right.
     pub(crate) honest: bool,
-    /// Hide one change from the page (a deliberate mistake).
+    /// Hide changes from the page (a deliberate mistake).
     pub(crate) hide_changes: bool,
 }
 

@@ -3,7 +3,7 @@
 //!
 //! A run is a function of its seed. It has two halves: trouble, with what must never be checked after every step; then
 //! everything is mended, and within bounded time all clients must show what the server holds and every write must be
-//! accounted for. See docs/decisions/simulation.md for the list of faults and of rules.
+//! accounted for. See sim/README.md for the list of faults and of rules.
 //!
 //! Reading order: [`plan`] (what a seed turns on), `world` (the loop), `net`, `fault`, `work`, then `oracle` and
 //! `client` (the rules), [`bugs`] (proof that they bite), [`run`] (seeds).

@@ -2,7 +2,7 @@
 //!
 //! A link carries what was sent in order. What it loses it loses from some point on, as a broken connection does.
 //! Frames to the server never outlive the connection by long: a commit that overtakes its own refusal would be carried
-//! out after its author was told otherwise, and no client can do anything about that (docs/decisions/simulation.md).
+//! out after its author was told otherwise, and no client can do anything about that (sim/README.md).
 
 use std::collections::VecDeque;
 

@@ -329,6 +329,7 @@ impl World {
         let now = Now::new(0, WALL_START + self.now);
         let mut client = Client::new(no, self.authors, persona, seed, self.now, now);
         client.honest = !self.plan.lying;
+        client.hide_changes = self.options.tamper == Some(Tamper::ChangeNotTold);
         match self.clients.get_mut(no) {
             Some(place) => *place = client,
             None => self.clients.push(client),

@@ -9,7 +9,6 @@ pub enum Bug {
     AckDropsPending,
     LiveBeforeCatchUp,
     CursorBeforeApply,
-    HeldDropped,
     ResendForgotten,
     RefusalTakesNeighbours,
     RollbackTakesTwo,
