@@ -70,6 +70,8 @@ export async function reads(): Promise<void> {
   ablo.decks.getAll();
   // @ts-expect-error no such field
   ablo.tasks.getAll({ where: { titel: 'x' } });
+  // @ts-expect-error no such field, in a model without computed ones
+  ablo.projects.getAll({ where: { nam: 'x' } });
   // @ts-expect-error not one of the values
   ablo.tasks.getAll({ where: { state: 'closed' } });
   // @ts-expect-error no such direction

@@ -64,6 +64,9 @@ declare const row: Task;
 row.title = 'y';
 // @ts-expect-error no such field
 export const nothing = row.titel;
+declare const project: InferModel<AppSchema, 'projects'>;
+// @ts-expect-error no such field, in a model without computed ones
+export const nameless = project.nam;
 
 // @ts-expect-error not a field builder
 model({ title: 'string' });

@@ -23,7 +23,10 @@ type Loose<T> = Flat<
     [K in keyof T as undefined extends T[K] ? K : never]?: T[K];
   }
 >;
-type Results<C> = { readonly [K in keyof C]: C[K] extends (row: never) => infer R ? R : never };
+/** Without `computed`, TypeScript infers a record of any names: such rows have none. */
+type Results<C> = string extends keyof C
+  ? {}
+  : { readonly [K in keyof C]: C[K] extends (row: never) => infer R ? R : never };
 
 type Models<S> = S extends Schema<infer M> ? M : never;
 type DefOf<S, K extends string> = K extends keyof Models<S> ? Models<S>[K] : never;
@@ -33,10 +36,27 @@ type ComputedOf<D> = D extends ModelDef<Shape, never, infer C> ? C : D extends {
 /** The keys of a schema's models. */
 export type InferModelNames<S> = keyof Models<S> & string;
 
-/** A row of a model: a frozen plain object. */
+/**
+ * A row of a model: a frozen plain object.
+ *
+ * @example
+ * import type { InferModel } from 'ablo-wasm';
+ *
+ * type Task = InferModel<typeof schema, 'tasks'>;
+ * const isUrgent = (task: Task): boolean => !task.done && task.rank > 5;
+ * ablo.tasks.getAll({ filter: isUrgent }).length; // → 0
+ */
 export type InferModel<S, K extends InferModelNames<S>> = RowOf<DefOf<S, K>>;
 
-/** What `create` takes for a model: required fields, optional and defaulted ones, and base fields if need be. */
+/**
+ * What `create` takes for a model: required fields, optional and defaulted ones, and base fields if need be.
+ *
+ * @example
+ * import type { InferCreate } from 'ablo-wasm';
+ *
+ * const draft: InferCreate<typeof schema, 'tasks'> = { title: 'Call back' };
+ * await ablo.tasks.create({ data: draft });
+ */
 export type InferCreate<S, K extends InferModelNames<S>> = Loose<Ins<ShapeOf<DefOf<S, K>>>> & {
   readonly id?: string;
   readonly createdAt?: Date;
@@ -45,7 +65,15 @@ export type InferCreate<S, K extends InferModelNames<S>> = Loose<Ins<ShapeOf<Def
   readonly createdBy?: string;
 };
 
-/** What `update` takes for a model. `null` clears an optional field. */
+/**
+ * What `update` takes for a model. `null` clears an optional field.
+ *
+ * @example
+ * import type { InferUpdate } from 'ablo-wasm';
+ *
+ * const unassign: InferUpdate<typeof schema, 'tasks'> = { projectId: null };
+ * await ablo.tasks.update({ id: task.id, data: unassign });
+ */
 export type InferUpdate<S, K extends InferModelNames<S>> = UpdateOf<ShapeOf<DefOf<S, K>>>;
 
 /** A row, from its model's definition. */
@@ -62,7 +90,9 @@ export type UpdateOf<S extends Shape> = {
  *
  * @example
  * declare module 'ablo-wasm' {
- *   interface Register { Schema: typeof schema }
+ *   interface Register {
+ *     Schema: typeof schema;
+ *   }
  * }
  */
 export interface Register {}
@@ -70,7 +100,15 @@ export interface Register {}
 /** The registered schema, or a schema of any models. */
 export type ResolveSchema = Register extends { Schema: infer S } ? S : Schema<SchemaRecord>;
 
-/** A row: `Model<typeof schema, 'tasks'>`, or `Model<'tasks'>` of the registered schema. */
+/**
+ * A row: `Model<typeof schema, 'tasks'>`, or `Model<'tasks'>` of the registered schema.
+ *
+ * @example
+ * import type { Model } from 'ablo-wasm';
+ *
+ * const label = (task: Model<typeof schema, 'tasks'>): string => (task.done ? `${task.title} ✓` : task.title);
+ * label(task); // → 'Call back'
+ */
 export type Model<A, K extends string = never> = A extends string
   ? A extends InferModelNames<ResolveSchema>
     ? InferModel<ResolveSchema, A>
