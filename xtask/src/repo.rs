@@ -46,8 +46,8 @@ impl Repo {
         }
     }
 
-    /// Our own place for stamps and intermediate files. It does not move with `CARGO_TARGET_DIR`: `sdk/tsconfig.json`
-    /// names `target/wasm-bindgen` and cannot follow a variable.
+    /// Our own place for stamps and intermediate files. It does not move with `CARGO_TARGET_DIR`: `tests/types` names
+    /// `target/wasm-bindgen` and cannot follow a variable.
     pub(crate) fn scratch(&self) -> PathBuf {
         self.root.join("target/xtask")
     }
