@@ -18,55 +18,146 @@ import { show } from './values.js';
 export interface AbloClient<S> {
   /** The schema, as given. */
   readonly schema: S;
-  /** Starts the client; resolves when rows are loaded. One shared promise; after a failure the next call tries again. */
+  /**
+   * Starts the client; resolves when rows are loaded. One shared promise; after a failure the next call tries again.
+   *
+   * @example
+   * await ablo.ready();
+   * ablo.tasks.getAll().length; // → 2
+   */
   ready(): Promise<void>;
-  /** Sends nothing more, closes everything. Never rejects. Calls after it reject with `client_disposed`. */
+  /**
+   * Sends nothing more, closes everything. Never rejects. Calls after it reject with `client_disposed`.
+   *
+   * @example
+   * await ablo.waitForFlush();
+   * await ablo.dispose();
+   */
   dispose(): Promise<void>;
-  /** As {@link AbloClient.dispose}: `await using ablo = Ablo(…)`. */
+  /**
+   * As {@link AbloClient.dispose}, at the end of a block.
+   *
+   * @example
+   * await using ablo = Ablo({ schema, baseURL: 'https://sync.example.com', apiKey: 'ek_test_ada' });
+   * await ablo.ready();
+   * await ablo.tasks.create({ data: { title: 'Call back' }, wait: 'confirmed' });
+   */
   [Symbol.asyncDispose](): Promise<void>;
-  /** Disconnects, and deletes all that this identity has stored in this browser (nothing, in memory). Ends the client. */
+  /**
+   * Disconnects, and deletes all that this identity has stored in this browser (nothing, in memory). Ends the client.
+   *
+   * @example
+   * async function signOut() {
+   *   await ablo.purge();
+   *   location.assign('/login');
+   * }
+   */
   purge(): Promise<void>;
-  /** Connection, storage and writes in one frozen snapshot: a new object only when something in it changed. */
+  /**
+   * Connection, storage and writes in one frozen snapshot: a new object only when something in it changed.
+   *
+   * @example
+   * ablo.status.connection.state; // → 'connected'
+   * ablo.status.pendingWrites; // → 0
+   */
   readonly status: Status;
-  /** Calls back after `status` changed, not at once. Returns the way to stop. */
+  /**
+   * Calls back after `status` changed, not at once. Returns the way to stop.
+   *
+   * @example
+   * const stop = ablo.onStatus(({ connection, pendingWrites }) => {
+   *   show(connection.state, `${pendingWrites} changes not saved yet`);
+   * });
+   */
   onStatus(listener: (status: Status) => void): () => void;
-  /** State of synchronisation: a new object only when something in it changed. */
+  /**
+   * State of synchronisation: a new object only when something in it changed.
+   *
+   * @example
+   * const { state, offlineSince } = ablo.syncStatus;
+   * if (state === 'offline') show('offline since', offlineSince?.toLocaleTimeString());
+   */
   readonly syncStatus: SyncStatus;
   /**
    * Listens to something that happens.
    *
-   * @example ablo.on('write:rejected', ({ error }) => toast(error.message));
+   * @example ablo.on('write:rejected', ({ error, transaction }) => show(error.message, transaction.modelId));
    * @throws AbloValidationError `invalid_options` for an unknown event
    */
   on<E extends keyof AbloEvents>(event: E, listener: (payload: AbloEvents[E]) => void): () => void;
   /**
    * Calls back once for everything that changed in a turn, with the keys of the models in which something changed. For
    * bindings to user-interface libraries; to follow rows use `onChange` of a model.
+   *
+   * @example
+   * const stop = ablo.subscribe(({ models }) => {
+   *   if (models.includes('tasks')) render(ablo.tasks.getAll());
+   * });
    */
   subscribe(listener: (change: { readonly models: readonly string[] }) => void): () => void;
-  /** Calls back when the login is over. */
+  /**
+   * Calls back when the login is over.
+   *
+   * @example ablo.onSessionError(() => location.assign('/login'));
+   */
   onSessionError(listener: (error: Error) => void): () => void;
-  /** Calls back when the server refused a write, after it was undone here. */
+  /**
+   * Calls back when the server refused a write, after it was undone here.
+   *
+   * @example ablo.onMutationFailure(({ error, transaction }) => show(`${transaction.modelName}: ${error.message}`));
+   */
   onMutationFailure(listener: (failure: MutationFailure) => void): () => void;
   /**
    * Resolves when the server has confirmed every write.
    *
    * @param timeoutMs rejects with `flush_timeout` after that many milliseconds. Default: waits for ever
+   * @example
+   * await ablo.tasks.update({ id: task.id, data: { done: true } });
+   * await ablo.waitForFlush(30_000);
+   * ablo.status.pendingWrites; // → 0
    */
   waitForFlush(timeoutMs?: number): Promise<void>;
-  /** Settles with the newest unconfirmed write of a row; at once if there is none. Takes the typename. */
+  /**
+   * Settles with the newest unconfirmed write of a row; at once if there is none. Takes the typename.
+   *
+   * @example
+   * await ablo.tasks.update({ id: task.id, data: { done: true } });
+   * await ablo.waitForConfirmation('Task', task.id);
+   */
   waitForConfirmation(typename: string, id: string): Promise<void>;
   /** Batches of writes. */
   readonly commits: CommitClient;
-  /** Replaces the token, and connects again with it. */
+  /**
+   * Replaces the token, and connects again with it.
+   *
+   * @example
+   * const response = await fetch('/api/session', { method: 'POST' });
+   * ablo.setAuthToken(await response.text());
+   */
   setAuthToken(token: string): void;
-  /** The token in use, else the configured one, else null. */
+  /**
+   * The token in use, else the configured one, else null.
+   *
+   * @example await ablo.getAuthToken(); // → 'ek_test_ada'
+   */
   getAuthToken(): Promise<string | null>;
-  /** Installs, replaces or removes the function that obtains tokens. */
+  /**
+   * Installs, replaces or removes the function that obtains tokens.
+   *
+   * @example ablo.setCredentialRefresher(async () => (await fetch('/api/session', { method: 'POST' })).text());
+   */
   setCredentialRefresher(resolver: CredentialResolver | null): void;
   /** Looks for the server now. */
   nudgeReconnect(): void;
-  /** For demonstrations and tests: behaves as if the network were gone. */
+  /**
+   * For demonstrations and tests: behaves as if the network were gone.
+   *
+   * @example
+   * ablo.setOffline(true);
+   * const draft = await ablo.tasks.create({ data: { title: 'Written on a train' } });
+   * ablo.setOffline(false);
+   * await ablo.waitForConfirmation('Task', draft.id);
+   */
   setOffline(offline: boolean): void;
   /** Null until known. */
   readonly organizationId: string | null;
@@ -87,6 +178,7 @@ if (!Symbol.asyncDispose) {
  * @example
  * const ablo = Ablo({
  *   schema,
+ *   baseURL: 'https://sync.example.com',
  *   apiKey: async () => (await fetch('/api/session', { method: 'POST' })).text(),
  * });
  * await ablo.ready();

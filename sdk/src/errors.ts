@@ -39,10 +39,11 @@ const DOCS = 'https://docs.abloatai.com/errors#';
  *
  * @example
  * try {
- *   await ablo.tasks.update({ id, data: { done: true }, wait: 'confirmed' });
+ *   await ablo.tasks.update({ id: 'no such task', data: { done: true } });
  * } catch (error) {
- *   if (error instanceof AbloError && error.retryable) retryLater();
- *   else throw error;
+ *   if (!(error instanceof AbloError)) throw error;
+ *   error.code; // → 'entity_not_found'
+ *   error.retryable; // → false
  * }
  */
 export class AbloError extends Error {
@@ -94,7 +95,17 @@ export class AbloAuthenticationError extends AbloError {
   }
 }
 
-/** The login is over: sign in again. */
+/**
+ * The login is over: sign in again.
+ *
+ * @example
+ * try {
+ *   await ablo.ready();
+ * } catch (error) {
+ *   if (!SyncSessionError.isSessionError(error)) throw error;
+ *   location.assign('/login');
+ * }
+ */
 export class SyncSessionError extends AbloAuthenticationError {
   readonly isSessionError = true;
   readonly statusCode: number;
@@ -135,7 +146,14 @@ export class CapabilityError extends AbloPermissionError {
   }
 }
 
-/** Too many requests. */
+/**
+ * Too many requests.
+ *
+ * @example
+ * ablo.on('sync:error', ({ error }) => {
+ *   if (error instanceof AbloRateLimitError) show(`trying again in ${error.retryAfterSeconds ?? 'a few'} seconds`);
+ * });
+ */
 export class AbloRateLimitError extends AbloError {
   /** Seconds to wait, when the server said so. */
   declare readonly retryAfterSeconds?: number;
@@ -158,7 +176,17 @@ export class AbloConnectionError extends AbloError {
   }
 }
 
-/** The call itself was wrong. */
+/**
+ * The call itself was wrong.
+ *
+ * @example
+ * try {
+ *   await ablo.tasks.create({ data: { title: 'Call back', rank: NaN } });
+ * } catch (error) {
+ *   if (!(error instanceof AbloValidationError)) throw error;
+ *   error.param; // → 'rank'
+ * }
+ */
 export class AbloValidationError extends AbloError {
   static {
     named(this, 'AbloValidationError');
@@ -229,6 +257,10 @@ export function errorFromCore(json: string | CoreError): AbloError {
 /**
  * Makes an {@link AbloError} of anything that was thrown: those pass unchanged, other errors keep message, code and
  * cause, the core's error texts get their class.
+ *
+ * @example
+ * const error = toAbloError(new TypeError('the disk is full'));
+ * error.message; // → 'the disk is full'
  */
 export function toAbloError(thrown: unknown): AbloError {
   if (thrown instanceof AbloError) return thrown;

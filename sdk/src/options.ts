@@ -11,6 +11,17 @@ export type AbloPersistence = 'memory' | 'indexeddb';
 
 /**
  * Resolves to a token; to `null` when nobody is signed in any more. A rejection means "try again later".
+ *
+ * @example
+ * import { Ablo, type CredentialResolver } from 'ablo-wasm';
+ *
+ * const apiKey: CredentialResolver = async () => {
+ *   const response = await fetch('/api/session', { method: 'POST' });
+ *   if (response.status === 401) return null;
+ *   if (!response.ok) throw new Error(`no session: ${response.status}`);
+ *   return response.text();
+ * };
+ * await Ablo({ schema, baseURL: 'https://sync.example.com', apiKey }).ready();
  */
 export type CredentialResolver = () => Promise<string | null>;
 
@@ -292,8 +303,10 @@ function timezone(): string {
 }
 
 /**
- * Normalises a base URL: adds a missing scheme, turns socket schemes into HTTP ones, replaces retired host names, removes
- * trailing slashes.
+ * Normalises a base URL: adds a missing scheme, turns socket schemes into HTTP ones, replaces retired host names,
+ * removes trailing slashes.
+ *
+ * @example normalizeAbloHostedBaseUrl('wss://sync.example.com/'); // → 'https://sync.example.com'
  */
 export function normalizeAbloHostedBaseUrl(url: string): string {
   const trimmed = url.trim();

@@ -128,29 +128,58 @@ export type ModelDeleteParams = MutationOptions & {
  *
  * Type parameters: a row, what `create` takes (without it nothing can be created: for code that works on many models),
  * what `update` takes.
+ *
+ * @example
+ * import type { ModelOperations } from 'ablo-wasm';
+ *
+ * function titles<T extends { readonly title: string }>(model: ModelOperations<T>): string[] {
+ *   return model.getAll().map((row) => row.title);
+ * }
+ * titles(ablo.tasks).length; // → 2
  */
 export interface ModelOperations<T, C = never, U = Partial<T>> {
-  /** The row of that id, archived or not, if it is here. */
+  /**
+   * The row of that id, archived or not, if it is here.
+   *
+   * @example ablo.tasks.get('t1')?.title; // → 'Call back'
+   */
   get(id: string): T | undefined;
   /**
    * The rows here that match.
    *
-   * @example ablo.tasks.getAll({ where: { done: false }, orderBy: { createdAt: 'desc' }, limit: 20 })
+   * @example
+   * const open = ablo.tasks.getAll({ where: { done: false }, orderBy: { rank: 'desc' }, limit: 20 });
+   * open.map((task) => task.title); // → ['Send the invoice', 'Call back']
    */
   getAll(options?: LocalReadOptions<T>): readonly T[];
-  /** How many rows here match. */
+  /**
+   * How many rows here match.
+   *
+   * @example ablo.tasks.getCount({ where: { projectId: 'p1' } }); // → 2
+   */
   getCount(options?: LocalCountOptions<T>): number;
   /**
    * Calls back at once with the rows here that match, and again whenever that list or a row in it has changed. Returns
    * the way to stop.
+   *
+   * @example
+   * const stop = ablo.tasks.onChange((tasks) => render(tasks), { where: { done: false }, orderBy: { rank: 'desc' } });
    */
   onChange(callback: (rows: readonly T[]) => void, options?: LocalReadOptions<T>): () => void;
-  /** One row, from here or from the server. Undefined when the server has none either. */
+  /**
+   * One row, from here or from the server. Undefined when the server has none either.
+   *
+   * @example
+   * const task = await ablo.tasks.retrieve({ id: 't1' });
+   * task?.title; // → 'Call back'
+   */
   retrieve(params: ModelRetrieveParams): Promise<T | undefined>;
   /**
    * Rows that match, from here or from the server.
    *
-   * @example await ablo.tasks.list({ where: [['title', 'ILIKE', '%refund%']], limit: 25, type: 'complete' })
+   * @example
+   * const bills = await ablo.tasks.list({ where: [['title', 'ILIKE', '%invoice%']], limit: 25, type: 'complete' });
+   * bills.length; // → 1
    */
   list(options?: ServerReadOptions<T>): Promise<readonly T[]>;
   /**
@@ -158,16 +187,27 @@ export interface ModelOperations<T, C = never, U = Partial<T>> {
    *
    * @throws AbloValidationError `invalid_body` or `model_required_field_missing` with the field in `param`, `invalid_id`,
    * `write_options_invalid`; with `wait: 'confirmed'` also what the server answers
-   * @example const task = await ablo.tasks.create({ data: { title: 'Call back' } });
+   * @example
+   * const task = await ablo.tasks.create({ data: { title: 'Call back' } });
+   * task.done; // → false
    */
   create(params: ModelCreateParams<C>): Promise<T>;
   /**
    * Changes fields of a row, here at once and on the server as soon as possible. The row must be here.
    *
    * @throws as {@link ModelOperations.create}, and `entity_not_found`
+   * @example
+   * const changed = await ablo.tasks.update({ id: 't1', data: { done: true }, wait: 'confirmed' });
+   * changed.done; // → true
    */
   update(params: ModelUpdateParams<U>): Promise<T>;
-  /** Removes a row. The row must be here. */
+  /**
+   * Removes a row. The row must be here.
+   *
+   * @example
+   * await ablo.tasks.delete({ id: 't1' });
+   * ablo.tasks.get('t1'); // → undefined
+   */
   delete(params: ModelDeleteParams): Promise<void>;
   /** Claims come with a later version: rejects with `model_claim_not_configured`. */
   claim(params: { readonly id: string }): Promise<never>;
@@ -250,12 +290,13 @@ export interface CommitClient {
    * @throws AbloValidationError `commit_operation_required`, `commit_operations_ambiguous`,
    * `commit_operation_model_required`, `write_options_invalid`; then whatever the server answers
    * @example
-   * await ablo.commits.create({
+   * const receipt = await ablo.commits.create({
    *   operations: [
-   *     { action: 'update', model: 'tasks', id: 't1', data: { title: 'Both' } },
-   *     { action: 'archive', model: 'tasks', id: 't2' },
+   *     { action: 'update', model: 'Task', id: 't1', data: { title: 'Call back and send the invoice' } },
+   *     { action: 'archive', model: 'Task', id: 't2' },
    *   ],
    * });
+   * receipt.status; // → 'confirmed'
    */
   create(options: CommitCreateOptions): Promise<CommitReceipt>;
 }

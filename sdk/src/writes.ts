@@ -106,6 +106,12 @@ export function optionsText(
  *
  * @param context named in the message, for example `'tickets write'`
  * @throws AbloValidationError `write_options_invalid`, with the option in `param`
+ * @example
+ * async function finishAll(options: { label: string; wait?: 'queued' | 'confirmed' }) {
+ *   assertWriteOptions(options, 'finishAll');
+ *   for (const { id } of ablo.tasks.getAll()) await ablo.tasks.update({ id, data: { done: true }, ...options });
+ * }
+ * await finishAll({ label: 'end of the day', wait: 'confirmed' });
  */
 export function assertWriteOptions(value: unknown, context = 'write'): void {
   const fail = (param: string, expected: string, got: unknown): never => {

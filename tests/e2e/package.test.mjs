@@ -1,8 +1,7 @@
-// The package itself: where it loads, what importing it does, how it ends, and that what the documents say is true.
+// The package itself: where it loads, what importing it does, and how it ends.
 
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
-import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { promisify } from 'node:util';
@@ -77,23 +76,4 @@ test('the schema of the demo is the same on both sides', async (t) => {
     return [JSON.parse(JSON.stringify(toSchemaJSON(schema))), await (await fetch('/schema.json')).json()];
   });
   assert.deepEqual(fromFile, fromCode, 'www/schema.json is not toSchemaJSON(schema) of www/schema.js');
-});
-
-test('the example in the README runs', async (t) => {
-  const text = await readFile(join(ROOT, 'README.md'), 'utf8');
-  const example = /^##+ Usage\b.*?^```js\n(.*?)^```/ms.exec(text)?.[1];
-  assert.ok(example, 'README.md has a block of js below the heading "Usage"');
-  const server = await Server.start(t, { anyModel: true });
-  const page = await openPage(t, server);
-  // The page plays the application's backend; a host that the example names is this server.
-  const body = example.includes('.json()') ? JSON.stringify({ token: 'ek_test_ada' }) : 'ek_test_ada';
-  await page.route('**/api/session', (route) => route.fulfill({ status: 200, body }));
-  const module = example
-    .replaceAll(/from 'ablo-wasm(\/schema)?'/g, (_, entry) => `from '${server.url}/pkg/${entry ? 'schema' : 'index'}.js'`)
-    .replaceAll(/baseURL: (['"]).*?\1/g, `baseURL: '${server.url}'`);
-  const result = await page.evaluate(async (source) => {
-    const url = URL.createObjectURL(new Blob([source], { type: 'text/javascript' }));
-    return outcome(import(url).then(() => 'ran'));
-  }, module);
-  assert.equal(result.value, 'ran', JSON.stringify(result));
 });

@@ -37,7 +37,11 @@ export class Field<Out = unknown, In = Out> {
     Object.freeze(this);
   }
 
-  /** A row may lack the field, and `create` may leave it out. `update` clears it with `null`. */
+  /**
+   * A row may lack the field, and `create` may leave it out. `update` clears it with `null`.
+   *
+   * @example const task = model({ title: field.string(), dueAt: field.date().optional() });
+   */
   optional(): Field<Out | undefined, In | undefined> {
     return new Field<Out | undefined, In | undefined>({ ...this.meta, isOptional: true }, this.initial);
   }
@@ -47,7 +51,15 @@ export class Field<Out = unknown, In = Out> {
     return new Field<Out | null, In | null>({ ...this.meta, isOptional: true }, this.initial);
   }
 
-  /** What `create` puts in when the field is left out: a value, or a function called for each row. */
+  /**
+   * What `create` puts in when the field is left out: a value, or a function called for each row.
+   *
+   * @example
+   * const task = model({
+   *   done: field.boolean().default(false),
+   *   dueAt: field.date().default(() => new Date(Date.now() + 86_400_000)),
+   * });
+   */
   default(
     value: Exclude<In, undefined> | (() => Exclude<In, undefined>),
   ): Field<Exclude<Out, undefined>, In | undefined> {
@@ -62,6 +74,7 @@ export class Field<Out = unknown, In = Out> {
   /**
    * Names the column.
    *
+   * @example const task = model({ projectId: field.id().from('project_ref') });
    * @throws AbloValidationError `schema_definition_invalid` unless it is a letter or `_`, then up to 62 letters, digits
    * or `_`
    */

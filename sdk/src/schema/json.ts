@@ -11,13 +11,21 @@ export interface SchemaJSON {
   readonly identityRoles: Schema['identityRoles'];
 }
 
-/** The schema as JSON: all that is not a function or a type. */
+/**
+ * The schema as JSON: all that is not a function or a type.
+ *
+ * @example Object.keys(toSchemaJSON(schema).models); // → ['projects', 'tasks']
+ */
 export function toSchemaJSON(schema: Schema): SchemaJSON {
   const models = Object.entries(schema.models).map(([key, model]) => [key, modelJSON(model)]);
   return { v: 3, models: Object.fromEntries(models), identityRoles: schema.identityRoles };
 }
 
-/** {@link toSchemaJSON} as text. */
+/**
+ * {@link toSchemaJSON} as text: what `ablo-server --schema` reads.
+ *
+ * @example const file = new File([serializeSchema(schema)], 'schema.json', { type: 'application/json' });
+ */
 export function serializeSchema(schema: Schema): string {
   return JSON.stringify(toSchemaJSON(schema));
 }
@@ -38,6 +46,8 @@ function relationJSON({ _orderBy: orderBy, options, ...rest }: Relation): Record
 /**
  * A short name for a version of the schema: 8 hexadecimal digits, equal exactly when the schema JSON is (up to
  * collisions).
+ *
+ * @example const cacheName = `drafts-${schemaHash(schema)}`;
  */
 export function schemaHash(schema: Schema): string {
   const text = canonical(toSchemaJSON(schema));

@@ -188,14 +188,22 @@ function shorthand(mutable: boolean, load: 'instant' | 'lazy' | 'manual') {
   ): ModelDef<S, R, C> => model(shape, relations, { lazyObservable: load !== 'instant', ...options, mutable, load });
 }
 
-/** Shorthands of {@link model} for models that clients write. */
+/**
+ * Shorthands of {@link model} for models that clients write.
+ *
+ * @example const comments = mutable.lazy({ text: field.string(), taskId: field.id() }, { typename: 'Comment' });
+ */
 export const mutable = {
   instant: shorthand(true, 'instant'),
   lazy: shorthand(true, 'lazy'),
   manual: shorthand(true, 'manual'),
 };
 
-/** Shorthands of {@link model} for models that only the server writes. */
+/**
+ * Shorthands of {@link model} for models that only the server writes.
+ *
+ * @example const countries = readOnly.instant({ name: field.string() }, { typename: 'Country' });
+ */
 export const readOnly = {
   instant: shorthand(false, 'instant'),
   lazy: shorthand(false, 'lazy'),

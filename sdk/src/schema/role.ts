@@ -22,11 +22,20 @@ function role({ kind, source, multi = false }: { kind: string; source: string; m
 /**
  * Groups of a participant, from a field of its identity.
  *
- * @example identityRole({ kind: 'team', source: 'teamIds', multi: true })
+ * @example const teams = identityRole({ kind: 'team', source: 'teamIds', multi: true });
  */
 export const identityRole = role;
 
-/** Groups of a row, from one of its fields. */
+/**
+ * Groups of a row, from one of its fields.
+ *
+ * @example
+ * const tasks = model(
+ *   { title: field.string(), teamId: field.id() },
+ *   {},
+ *   { groups: { roles: entityRole({ kind: 'team', source: 'teamId' }) } },
+ * );
+ */
 export const entityRole = role;
 
 /** @internal The groups of an identity: `kind:id`, without repeats. */
