@@ -2,7 +2,6 @@
 //! lost.
 
 use ablo_wasm::core::id::SyncId;
-use ablo_wasm::core::json::Value;
 use ablo_wasm::core::wire::ServerFrame;
 
 use crate::dice::Dice;
@@ -82,6 +81,6 @@ fn nested() -> String {
 /// The deltas of a frame, last first.
 fn reversed(text: &str) -> String {
     let Ok(ServerFrame::Deltas(deltas)) = ServerFrame::parse(text) else { return text.to_owned() };
-    let texts: Vec<&str> = deltas.iter().rev().map(|delta: &Value<'_>| delta.raw).collect();
+    let texts: Vec<&str> = deltas.iter().rev().map(|delta| delta.raw).collect();
     ServerFrame::deltas(&texts)
 }

@@ -648,7 +648,7 @@ impl World {
         let mut seen = BTreeSet::new();
         let kept: Vec<&str> = deltas
             .iter()
-            .filter(|delta| seen.insert(delta.get_str("modelId").unwrap_or_default().into_owned()))
+            .filter(|delta| delta.read_delta().is_ok_and(|delta| seen.insert(delta.row_id.into_owned())))
             .map(|delta| delta.raw)
             .collect();
         (kept.len() < deltas.len()).then(|| ServerFrame::deltas(&kept))

@@ -2,13 +2,40 @@
 
 use std::rc::Weak;
 
-use js_sys::Array;
+use js_sys::{Array, JsString, Uint8Array};
 use wasm_bindgen::prelude::*;
 use web_sys::{CloseEvent, MessageEvent, WebSocket};
 
 use super::driver::Driver;
 use crate::core::id::TaskId;
 use crate::core::input::Input;
+
+/// Longer texts are encoded by the browser in one go; the usual way is character by character.
+const ENCODE_FROM: u32 = 4096;
+/// Most bytes of UTF-8 that one unit of UTF-16 becomes.
+const UTF8_PER_UNIT: u32 = 3;
+
+#[wasm_bindgen]
+extern "C" {
+    type TextEncoder;
+    #[wasm_bindgen(constructor)]
+    fn new() -> TextEncoder;
+    #[wasm_bindgen(method, js_name = encodeInto)]
+    fn encode_into(this: &TextEncoder, text: &JsString, bytes: &Uint8Array) -> Encoded;
+    type Encoded;
+    #[wasm_bindgen(method, getter)]
+    fn written(this: &Encoded) -> u32;
+}
+
+fn text_of(data: JsValue) -> Option<String> {
+    let text = data.dyn_into::<JsString>().ok()?;
+    if text.length() < ENCODE_FROM {
+        return text.as_string();
+    }
+    let bytes = Uint8Array::new_with_length(text.length().saturating_mul(UTF8_PER_UNIT));
+    let encoded = TextEncoder::new().encode_into(&text, &bytes);
+    String::from_utf8(bytes.subarray(0, encoded.written()).to_vec()).ok()
+}
 
 /// Reported when a socket could not even be created.
 pub(super) const CODE_NEVER_OPENED: u16 = 1006;
@@ -39,7 +66,7 @@ impl Socket {
             let driver = driver.clone();
             Closure::<dyn FnMut(MessageEvent)>::new(move |event: MessageEvent| {
                 // Binary frames are not part of the protocol.
-                let (Some(driver), Some(text)) = (driver.upgrade(), event.data().as_string()) else { return };
+                let (Some(driver), Some(text)) = (driver.upgrade(), text_of(event.data())) else { return };
                 driver.handle_input(Input::SocketMessage(task, text));
             })
         };

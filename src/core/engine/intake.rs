@@ -172,9 +172,9 @@ impl Engine {
         let head = snapshot.last_sync_id;
         if let Some(deltas) = snapshot.deltas {
             for text in &deltas {
-                match Value::parse(text).map_err(Error::from).and_then(Delta::parse) {
+                match Delta::parse(text) {
                     Ok(delta) => self.apply_delta(&delta),
-                    Err(error) => self.report(&error),
+                    Err(bad) => self.report(&bad.error),
                 }
             }
         }
@@ -233,8 +233,8 @@ fn change_is_old(delta: &Delta<'_>) -> bool {
 
 /// A full row with its id in it: some servers leave it out of `data`.
 fn full_row(data: &str, id: &str) -> String {
-    let has_id = Value::parse(data).ok().and_then(|row| row.get("id")?.as_json_str()).is_some_and(|text| text.is(id));
-    if has_id {
+    let has_id = Value::known_object(data).get("id").and_then(Value::as_json_str);
+    if has_id.is_some_and(|text| text.is(id)) {
         return data.to_owned();
     }
     let mut with_id = String::new();
@@ -245,7 +245,7 @@ fn full_row(data: &str, id: &str) -> String {
 }
 
 fn is_archived(row: &str) -> bool {
-    Value::parse(row).ok().and_then(|row| row.get("archivedAt")).is_some_and(|stamp| !stamp.is_null())
+    Value::known_object(row).get("archivedAt").is_some_and(|stamp| !stamp.is_null())
 }
 
 fn with_archived(row: &str, stamp: Option<&str>) -> String {

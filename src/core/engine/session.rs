@@ -4,10 +4,11 @@ use super::Engine;
 use crate::core::bug::{self, Bug};
 use crate::core::error::Error;
 use crate::core::id::{SyncId, TaskId};
-use crate::core::json::Value;
 use crate::core::output::Output;
 use crate::core::time::Instant;
-use crate::core::wire::{ClientFrame, Delta, MutationResult, Presence, ServerFrame, SubscriptionAck, SyncResponse};
+use crate::core::wire::{
+    BadDelta, ClientFrame, MutationResult, Presence, RawDelta, ServerFrame, SubscriptionAck, SyncResponse,
+};
 
 /// A ping is due after so long (protocol.md 6.5).
 const PING_MS: u64 = 30_000;
@@ -127,7 +128,7 @@ impl Engine {
                 let streaming = session.streaming && self.loaded && !self.is_loading();
                 let streaming = streaming || bug::on(Bug::LiveBeforeCatchUp);
                 if streaming {
-                    self.apply_deltas(deltas.into_iter());
+                    self.apply_deltas(&deltas);
                 }
                 !streaming
             }
@@ -265,7 +266,7 @@ impl Engine {
         if bug::on(Bug::CursorBeforeApply) {
             self.move_cursor(head.unwrap_or_default());
         }
-        let any = self.apply_deltas(response.deltas());
+        let any = self.apply_deltas(&response.deltas);
         match head {
             // The server has lost data or was set up anew: nothing here can be trusted.
             Some(head) if !any && head < before => {
@@ -296,38 +297,34 @@ impl Engine {
         };
         for text in held {
             if let Ok(ServerFrame::Deltas(deltas)) = ServerFrame::parse(&text) {
-                self.apply_deltas(deltas.into_iter());
+                self.apply_deltas(&deltas);
             }
         }
     }
 
     /// Applies deltas in order and does what follows from the new cursor. Says whether there were any.
-    fn apply_deltas<'a>(&mut self, deltas: impl Iterator<Item = Value<'a>>) -> bool {
-        let mut any = false;
-        for value in deltas {
-            any = true;
-            match Delta::parse(value) {
+    fn apply_deltas(&mut self, deltas: &[RawDelta<'_>]) -> bool {
+        for delta in deltas {
+            match delta.read_delta() {
                 Ok(delta) => self.apply_delta(&delta),
-                Err(error) => self.handle_bad_delta(value, &error),
+                Err(bad) => self.handle_bad_delta(&bad),
             }
         }
-        if any {
-            self.after_deltas();
-            self.acknowledge();
+        if deltas.is_empty() {
+            return false;
         }
-        any
+        self.after_deltas();
+        self.acknowledge();
+        true
     }
 
     /// A delta that cannot be read must not stop those behind it. What it changed is repaired by a snapshot.
-    fn handle_bad_delta(&mut self, value: Value<'_>, error: &Error) {
-        let model = value.get_str("modelName").unwrap_or_default();
-        if self.config.schema.by_typename(&model).is_some() {
-            self.report(error);
+    fn handle_bad_delta(&mut self, bad: &BadDelta) {
+        if self.config.schema.by_typename(&bad.model).is_some() {
+            self.report(&bad.error);
             self.repair("a delta could not be read");
         }
-        if let Some(id) = value.get("id").and_then(Value::as_u64_lenient) {
-            self.move_cursor(SyncId(id));
-        }
+        self.move_cursor(bad.id);
     }
 
     /// Tells the server how far rows are complete here, when that has grown.

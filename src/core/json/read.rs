@@ -304,6 +304,11 @@ impl<'a> Reader<'a> {
         self.pos
     }
 
+    /// What has been passed since `start`, an earlier position.
+    pub fn since(&self, start: usize) -> &'a str {
+        self.text.get(start..self.pos).unwrap_or_default()
+    }
+
     /// Passes one whole value of any kind.
     ///
     /// # Errors
@@ -330,8 +335,7 @@ impl<'a> Reader<'a> {
             b'n' => self.literal("null", Kind::Null)?,
             _ => self.number()?,
         };
-        let raw = self.text.get(start..self.pos).unwrap_or_default();
-        Ok(Value { kind, raw, escaped })
+        Ok(Value { kind, raw: self.since(start), escaped })
     }
 
     /// Steps into an object.

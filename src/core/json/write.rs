@@ -136,6 +136,12 @@ pub fn write_array<T>(out: &mut String, items: impl IntoIterator<Item = T>, mut 
     out.push(']');
 }
 
+/// Whether `patch` begins with the members of `base`, in their order: servers mostly send full rows.
+fn covers(patch: Value<'_>, base: Value<'_>) -> bool {
+    let mut members = patch.members();
+    base.members().all(|(key, _)| members.next().is_some_and(|(name, _)| name.raw() == key.raw()))
+}
+
 /// The object `base` with the members of the object `patch` over it (shallow; a member of `patch` always wins).
 /// Both are checked text. Members keep their place; new ones are added at the end.
 ///
@@ -146,6 +152,9 @@ pub fn write_array<T>(out: &mut String, items: impl IntoIterator<Item = T>, mut 
 /// ```
 pub fn merge(base: &str, patch: &str) -> String {
     let (base, patch) = (Value::known_object(base), Value::known_object(patch));
+    if covers(patch, base) {
+        return patch.raw.to_owned();
+    }
     let mut edits: Vec<(JsonStr<'_>, Value<'_>, bool)> = Vec::new();
     for (key, value) in patch.members() {
         match edits.iter_mut().find(|(name, ..)| *name == key) {

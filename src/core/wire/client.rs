@@ -273,7 +273,7 @@ impl<'a> ClientFrame<'a> {
     /// # Errors
     /// When the text is not a JSON object with a `type`, or a known type lacks what it needs.
     pub fn parse(text: &'a str) -> Result<Self, Error> {
-        let (kind, payload) = envelope(text)?;
+        let (kind, payload) = envelope(text, &mut |_, _| Ok(false))?;
         Ok(match kind.as_ref() {
             "" => return Err(malformed("frame", "no type")),
             "ping" => Self::Ping,

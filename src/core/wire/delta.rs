@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use crate::core::error::Error;
 use crate::core::id::SyncId;
-use crate::core::json::{JsonStr, Kind, ObjectWriter, Value};
+use crate::core::json::{JsonError, JsonStr, Kind, ObjectWriter, Reader, Value};
 
 /// A delta's letter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +58,119 @@ impl Action {
     }
 }
 
+/// A delta that means nothing: what could be read of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BadDelta {
+    /// Its place in the stream, or 0.
+    pub id: SyncId,
+    /// Typename, or nothing.
+    pub model: String,
+    /// `protocol_violation` or `invalid_json`, naming what is wrong.
+    pub error: Error,
+}
+
+/// A delta as it stands in a frame, checked as JSON and no further.
+#[derive(Clone, Copy, Debug)]
+pub struct RawDelta<'a> {
+    /// Its text.
+    pub raw: &'a str,
+    id: SyncId,
+    letter: Option<JsonStr<'a>>,
+    model: Option<JsonStr<'a>>,
+    row_id: Option<JsonStr<'a>>,
+    data: Option<Value<'a>>,
+    empty_values: Option<&'a str>,
+    transaction_id: Option<JsonStr<'a>>,
+}
+
+impl<'a> RawDelta<'a> {
+    /// Passes the next value of a text, which should be a delta.
+    pub(super) fn read(reader: &mut Reader<'a>) -> Result<Self, JsonError> {
+        let mut delta = RawDelta {
+            raw: "",
+            id: SyncId(0),
+            letter: None,
+            model: None,
+            row_id: None,
+            data: None,
+            empty_values: None,
+            transaction_id: None,
+        };
+        if reader.peek() != b'{' {
+            delta.raw = reader.value()?.raw;
+            return Ok(delta);
+        }
+        let start = reader.position();
+        let mut first = true;
+        reader.begin_object()?;
+        while let Some(key) = reader.next_key(&mut first)? {
+            let member = reader.value()?;
+            match key.raw() {
+                "id" => delta.id = SyncId(member.as_u64_lenient().unwrap_or(0)),
+                "actionType" => delta.letter = member.as_json_str(),
+                "operation" | "action" if delta.letter.is_none() => delta.letter = member.as_json_str(),
+                "modelName" => delta.model = member.as_json_str(),
+                "modelId" | "entityId" => delta.row_id = member.as_json_str(),
+                "data" => delta.data = Some(member),
+                "emptyValues" if member.kind == Kind::Object => delta.empty_values = Some(member.raw),
+                "transactionId" => delta.transaction_id = member.as_json_str(),
+                _ => {}
+            }
+        }
+        delta.raw = reader.since(start);
+        Ok(delta)
+    }
+
+    /// Passes an array of deltas.
+    pub(super) fn read_all(reader: &mut Reader<'a>) -> Result<Vec<Self>, JsonError> {
+        let (mut deltas, mut first) = (Vec::new(), true);
+        reader.begin_array()?;
+        while reader.next_element(&mut first)? {
+            deltas.push(Self::read(reader)?);
+        }
+        Ok(deltas)
+    }
+
+    /// Whether a frame without a type is a delta (protocol.md 8.3).
+    pub(super) fn is_delta(&self) -> bool {
+        self.letter.is_some() || self.model.is_some()
+    }
+
+    /// Reads it as what it means.
+    ///
+    /// # Errors
+    /// What could be read of it, with the error.
+    pub fn read_delta(&self) -> Result<Delta<'a>, Box<BadDelta>> {
+        let model = self.model.map(JsonStr::decode).unwrap_or_default();
+        let bad = |why: &str| {
+            let message = format!("delta {} of {:.60}: {why}", self.id.0, model);
+            let error = Error::wire("protocol_violation", message);
+            Err(Box::new(BadDelta { id: self.id, model: model.clone().into_owned(), error }))
+        };
+        let Some(action) = self.letter.and_then(|letter| Action::parse(&letter.decode())) else {
+            return bad("unknown action");
+        };
+        let row_id = self.row_id.and_then(JsonStr::decode_exact).filter(|id| !id.is_empty());
+        let Some(row_id) = row_id else { return bad("no usable row id") };
+        let data = match self.data {
+            None => None,
+            Some(member) if member.is_null() => None,
+            Some(member) if member.kind == Kind::Object => Some(Cow::Borrowed(member.raw)),
+            Some(member) => {
+                let text = member.as_str().unwrap_or_default();
+                match Value::parse(&text) {
+                    Ok(inner) if inner.kind == Kind::Object => Some(text),
+                    Ok(inner) if inner.is_null() => None,
+                    _ => return bad("data is no object"),
+                }
+            }
+        };
+        let empty_values = self.empty_values.map(Cow::Borrowed);
+        let transaction_id = self.transaction_id.map(JsonStr::decode);
+        Ok(Delta { id: self.id, action, model, row_id, data, empty_values, transaction_id })
+    }
+}
+
 /// One change. Borrows from the frame it came in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Delta<'a> {
@@ -82,59 +195,12 @@ impl<'a> Delta<'a> {
     /// Reads a delta of a frame (`actionType`, `modelId`) or of a partial bootstrap (`operation`, `entityId`).
     ///
     /// # Errors
-    /// `protocol_violation`, naming what is wrong. The id is reported where it could be read.
-    pub fn parse(value: Value<'a>) -> Result<Self, Error> {
-        let mut delta = Delta {
-            id: SyncId(0),
-            action: Action::Update,
-            model: Cow::Borrowed(""),
-            row_id: Cow::Borrowed(""),
-            data: None,
-            empty_values: None,
-            transaction_id: None,
-        };
-        let mut letter = None;
-        let mut data = None;
-        let mut bad_id = false;
-        for (key, member) in value.members() {
-            match key.raw() {
-                "id" => delta.id = SyncId(member.as_u64_lenient().unwrap_or(0)),
-                "actionType" => letter = member.as_str(),
-                "operation" | "action" if letter.is_none() => letter = member.as_str(),
-                "modelName" => delta.model = member.as_str().unwrap_or_default(),
-                "modelId" | "entityId" => {
-                    let id = member.as_json_str().and_then(JsonStr::decode_exact);
-                    bad_id = id.is_none();
-                    delta.row_id = id.unwrap_or_default();
-                }
-                "data" => data = Some(member),
-                "emptyValues" if member.kind == Kind::Object => delta.empty_values = Some(Cow::Borrowed(member.raw)),
-                "transactionId" => delta.transaction_id = member.as_str(),
-                _ => {}
-            }
-        }
-        let fail = |why: &str| {
-            Err(Error::wire("protocol_violation", format!("delta {} of {:.60}: {why}", delta.id.0, delta.model)))
-        };
-        let Some(action) = letter.and_then(|letter| Action::parse(&letter)) else { return fail("unknown action") };
-        delta.action = action;
-        if bad_id || delta.row_id.is_empty() {
-            return fail("no usable row id");
-        }
-        delta.data = match data {
-            None => None,
-            Some(member) if member.is_null() => None,
-            Some(member) if member.kind == Kind::Object => Some(Cow::Borrowed(member.raw)),
-            Some(member) => {
-                let text = member.as_str().unwrap_or_default();
-                match Value::parse(&text) {
-                    Ok(inner) if inner.kind == Kind::Object => Some(text),
-                    Ok(inner) if inner.is_null() => None,
-                    _ => return fail("data is no object"),
-                }
-            }
-        };
-        Ok(delta)
+    /// What could be read of it, with the error.
+    pub fn parse(text: &'a str) -> Result<Self, Box<BadDelta>> {
+        let mut reader = Reader::new(text);
+        let raw = RawDelta::read(&mut reader).and_then(|raw| reader.end().map(|()| raw));
+        raw.map_err(|error| Box::new(BadDelta { id: SyncId(0), model: String::new(), error: error.into() }))?
+            .read_delta()
     }
 
     /// Writes the delta as a frame's element: `data` as a JSON string, which is the form that no client misreads
@@ -188,7 +254,7 @@ mod tests {
     use super::*;
 
     fn parse(text: &str) -> Result<Delta<'_>, Error> {
-        Delta::parse(Value::parse(text).unwrap())
+        Delta::parse(text).map_err(|bad| bad.error)
     }
 
     #[test]

@@ -9,11 +9,13 @@ mod delta;
 mod server;
 
 pub use client::{ClientFrame, Commit, OnStale, OpKind, Operation, Presence, write_operations};
-pub use delta::{Action, Delta, GroupChange};
+pub use delta::{Action, BadDelta, Delta, GroupChange, RawDelta};
 pub use server::{MutationResult, ServerFrame, SubscriptionAck, SyncResponse};
 
+use std::borrow::Cow;
+
 use super::error::Error;
-use super::json::{JsonError, Reader, Value};
+use super::json::{JsonError, JsonStr, Reader, Value};
 
 /// The subprotocol that both sides agree on (protocol.md 6.2).
 pub const SUBPROTOCOL: &str = "ablo.sync.v1";
@@ -34,19 +36,39 @@ impl From<JsonError> for Error {
 }
 
 /// Splits a frame into its type and payload. The payload is the whole frame where older servers put it at top level.
-fn envelope(text: &str) -> Result<(std::borrow::Cow<'_, str>, Value<'_>), Error> {
+/// `read` may read the value of a member of the payload, or of the frame, itself; it then says so.
+fn envelope<'a>(text: &'a str, read: &mut ReadMember<'_, 'a>) -> Result<(Cow<'a, str>, Value<'a>), Error> {
     // One pass: frames with thousands of deltas come through here.
     let mut reader = Reader::new(text);
     let (mut kind, mut payload, mut first) = (None, None, true);
     reader.begin_object()?;
     while let Some(key) = reader.next_key(&mut first)? {
-        let value = reader.value()?;
         match key.raw() {
-            "type" => kind = value.as_str(),
-            "payload" => payload = Some(value),
-            _ => {}
+            "payload" if reader.peek() == b'{' => {
+                let start = reader.position();
+                let mut first = true;
+                reader.begin_object()?;
+                while let Some(key) = reader.next_key(&mut first)? {
+                    if !read(key, &mut reader)? {
+                        reader.value()?;
+                    }
+                }
+                payload = Some(reader.since(start));
+            }
+            "payload" => {
+                reader.value()?;
+                payload = Some("{}");
+            }
+            "type" => kind = reader.value()?.as_str(),
+            _ => {
+                if !read(key, &mut reader)? {
+                    reader.value()?;
+                }
+            }
         }
     }
     reader.end()?;
-    Ok((kind.unwrap_or_default(), payload.unwrap_or_else(|| Value::known_object(text))))
+    Ok((kind.unwrap_or_default(), Value::known_object(payload.unwrap_or(text))))
 }
+
+type ReadMember<'f, 'a> = dyn FnMut(JsonStr<'a>, &mut Reader<'a>) -> Result<bool, JsonError> + 'f;

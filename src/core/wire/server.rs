@@ -2,15 +2,16 @@
 
 use std::borrow::Cow;
 
-use super::envelope;
+use super::{RawDelta, envelope};
 use crate::core::error::Error;
 use crate::core::id::SyncId;
-use crate::core::json::{Kind, ObjectWriter, Value};
+use crate::core::json::{JsonError, JsonStr, Kind, ObjectWriter, Reader, Value};
 
 /// Answer to `sync_request`.
 #[derive(Clone, Debug, Default)]
 pub struct SyncResponse<'a> {
-    deltas: Option<Value<'a>>,
+    /// The deltas missed, in order.
+    pub deltas: Vec<RawDelta<'a>>,
     /// The server's head.
     pub current_sync_id: Option<SyncId>,
     /// Whether the server asks for a bootstrap instead.
@@ -20,27 +21,22 @@ pub struct SyncResponse<'a> {
 }
 
 impl<'a> SyncResponse<'a> {
-    fn parse(payload: Value<'a>) -> Self {
-        let mut response = Self::default();
-        let mut old_cursor = None;
-        for (key, value) in payload.members() {
-            match key.raw() {
-                "deltas" => response.deltas = Some(value),
-                "currentSyncId" => response.current_sync_id = value.as_u64_lenient().map(SyncId),
-                "requiresBootstrap" => response.requires_bootstrap = value.as_bool().unwrap_or(false),
-                "newCursor" => response.cursor = value.as_str().filter(|text| !text.is_empty()).map(Cow::into_owned),
-                "cursor" => old_cursor = value.as_str().filter(|text| !text.is_empty()).map(Cow::into_owned),
-                _ => {}
-            }
+    /// Reads a member of the payload, if it is one of these.
+    fn read(&mut self, key: JsonStr<'a>, reader: &mut Reader<'a>) -> Result<bool, JsonError> {
+        match key.raw() {
+            "deltas" if reader.peek() == b'[' => self.deltas = RawDelta::read_all(reader)?,
+            "currentSyncId" => self.current_sync_id = reader.value()?.as_u64_lenient().map(SyncId),
+            "requiresBootstrap" => self.requires_bootstrap = reader.value()?.as_bool().unwrap_or(false),
+            "newCursor" => self.cursor = cursor(reader.value()?).or(self.cursor.take()),
+            "cursor" if self.cursor.is_none() => self.cursor = cursor(reader.value()?),
+            _ => return Ok(false),
         }
-        response.cursor = response.cursor.or(old_cursor);
-        response
+        Ok(true)
     }
+}
 
-    /// The deltas missed, in order, unread: read them one by one with [`super::Delta::parse`].
-    pub fn deltas(&self) -> impl Iterator<Item = Value<'a>> + use<'a> {
-        self.deltas.into_iter().flat_map(Value::elements)
-    }
+fn cursor(value: Value<'_>) -> Option<String> {
+    value.as_str().filter(|text| !text.is_empty()).map(Cow::into_owned)
 }
 
 /// The acknowledgement of a commit (protocol.md 10.5); also the body of an HTTP receipt.
@@ -135,8 +131,8 @@ pub enum ServerFrame<'a> {
     Ping,
     /// Answer to `sync_request`.
     SyncResponse(SyncResponse<'a>),
-    /// Live deltas, unread: read them one by one with [`super::Delta::parse`].
-    Deltas(Vec<Value<'a>>),
+    /// Live deltas.
+    Deltas(Vec<RawDelta<'a>>),
     /// Answer to a commit.
     MutationResult(MutationResult),
     /// Answer to `update_subscription`.
@@ -156,13 +152,17 @@ impl<'a> ServerFrame<'a> {
     /// # Errors
     /// When the text is not JSON.
     pub fn parse(text: &'a str) -> Result<Self, Error> {
-        let (kind, payload) = envelope(text)?;
+        let mut members = SyncResponse::default();
+        let (kind, payload) = envelope(text, &mut |key, reader| members.read(key, reader))?;
         Ok(match kind.as_ref() {
             "pong" => Self::Pong,
             "ping" => Self::Ping,
-            "sync_response" => Self::SyncResponse(SyncResponse::parse(payload)),
-            "delta" => Self::Deltas(deltas(payload)),
-            "" if is_delta(payload) => Self::Deltas(vec![payload]),
+            "sync_response" => Self::SyncResponse(members),
+            "delta" | "" if !members.deltas.is_empty() => Self::Deltas(members.deltas),
+            "delta" | "" => {
+                let single = RawDelta::read(&mut Reader::new(payload.raw))?;
+                Self::Deltas(if single.is_delta() { vec![single] } else { Vec::new() })
+            }
             "mutation_result" => Self::MutationResult(MutationResult::parse(payload)),
             "subscription_ack" => {
                 let sync_groups = payload.get_strings("syncGroups");
@@ -236,20 +236,6 @@ fn write_deltas<S: AsRef<str>>(out: &mut String, deltas: &[S]) {
     crate::core::json::write_array(out, deltas, |out, delta| out.push_str(delta.as_ref()));
 }
 
-fn is_delta(value: Value<'_>) -> bool {
-    value.members().any(|(key, _)| matches!(key.raw(), "actionType" | "modelName"))
-}
-
-/// The elements of `deltas`, or the payload itself when it is one. What is none of them is passed over where it is read.
-fn deltas(payload: Value<'_>) -> Vec<Value<'_>> {
-    let list = payload.members().find(|(key, _)| key.is("deltas"));
-    match list {
-        Some((_, list)) => list.elements().collect(),
-        None if is_delta(payload) => vec![payload],
-        None => Vec::new(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -295,7 +281,7 @@ mod tests {
         let text =
             ServerFrame::sync_response(&[r#"{"id":1,"actionType":"D","modelName":"T","modelId":"x"}"#], SyncId(9));
         let ServerFrame::SyncResponse(response) = ServerFrame::parse(&text).unwrap() else { panic!("{text}") };
-        assert_eq!((response.deltas().count(), response.current_sync_id), (1, Some(SyncId(9))));
+        assert_eq!((response.deltas.len(), response.current_sync_id), (1, Some(SyncId(9))));
         assert!(!response.requires_bootstrap);
     }
 }
