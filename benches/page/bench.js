@@ -163,6 +163,7 @@ async function deltas(count) {
   ablo.setOffline(true);
   await until(() => ablo.status.connection.state !== 'connected');
   const mark = Math.random();
+  message = '';
   const head = await commitAsOther('small', ids, (at) => ({ title: `moved ${at}`, rank: mark + at, status: 'todo' }));
   messageLength = 100_000;
   messageAt = 0;

@@ -84,7 +84,8 @@ impl Driver {
 
     /// Passes on what the application asks for.
     pub(crate) fn command(&self, command: Command) -> Result<(), Error> {
-        let starts = matches!(command, Command::Start(_)) && self.page.borrow().is_none();
+        let starts = matches!(command, Command::Start(_) | Command::Write(..) | Command::Commit(..));
+        let starts = starts && self.page.borrow().is_none();
         if starts {
             *self.page.borrow_mut() = Some(PageEvents::listen(&self.me));
             if dom::is_offline() {

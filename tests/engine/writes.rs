@@ -24,6 +24,23 @@ fn a_write_is_visible_at_once_and_confirmed_by_answer_and_delta() {
 }
 
 #[test]
+fn a_write_before_ready_starts_the_client_and_is_sent() {
+    let mut bench = Bench::new();
+    let ticket = bench.create("t1", json!({"title":"A"}));
+    bench.turn();
+    assert_eq!(bench.field("t1", "title"), "A");
+    bench.answer_identity();
+    bench.answer_bootstrap(10, &tasks(&[]));
+    bench.open();
+    bench.answer_sync(10, &[]);
+    let (key, operations) = bench.commit();
+    assert_eq!(operations[0]["id"], "t1");
+    bench.accept(&key, 11);
+    bench.delta(11, "I", "t1", &json!({"id":"t1","title":"A"}));
+    assert!(bench.outcome(ticket).unwrap().is_ok());
+}
+
+#[test]
 fn a_missing_delta_is_asked_for() {
     let mut bench = one_task();
     let ticket = bench.update("t1", json!({"title":"B"}));

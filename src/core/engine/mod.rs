@@ -233,8 +233,15 @@ impl Engine {
                 return Err(Error::local("client_disposed", "the client has been disposed; create a new one"));
             }
             Command::Start(ticket) => self.start(ticket),
-            Command::Write(ticket, write) => return self.write(ticket, write),
-            Command::Commit(ticket, options) => return self.commit(ticket, &options),
+            // Whoever writes before `ready()` wants it sent.
+            Command::Write(ticket, write) => {
+                self.begin();
+                return self.write(ticket, write);
+            }
+            Command::Commit(ticket, options) => {
+                self.begin();
+                return self.commit(ticket, &options);
+            }
             Command::Read(ticket, model, options) => self.read(ticket, model, &options)?,
             Command::Flush(ticket, timeout_ms) => {
                 if self.queue.pending_count() == 0 {
@@ -412,12 +419,18 @@ impl Engine {
             return;
         }
         self.ready.push((ticket, self.now.mono.after(READY_MS)));
-        let state = self.connection.state();
-        if *state == State::Idle {
+        self.begin();
+        if matches!(self.connection.state(), State::SignedOut | State::Blocked { .. }) {
+            self.fail_ready();
+        }
+    }
+
+    /// Connects and loads, unless that has begun.
+    fn begin(&mut self) {
+        if *self.connection.state() == State::Idle {
             self.connection.start(self.now.mono);
             self.want_rows(self.now.mono);
-        } else if matches!(state, State::SignedOut | State::Blocked { .. }) {
-            self.fail_ready();
+            self.pump();
         }
     }
 
