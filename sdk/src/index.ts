@@ -108,7 +108,7 @@ export {
 } from './errors.js';
 export { assertWriteOptions } from './writes.js';
 export type { WasmSource } from './boundary.js';
-export * from './schema.js';
+export * from './schema/index.js';
 
 /** Subprotocol of the sync socket. */
 export const WS_SYNC_SUBPROTOCOL = 'ablo.sync.v1';

@@ -9,6 +9,7 @@
 //! end, benchmarks), `size.rs` (the budget).
 
 mod check;
+mod names;
 mod package;
 mod packed;
 mod process;

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+use crate::names;
 use crate::process::{Cmd, note, timed};
 use crate::repo::{Repo, files_below};
 use crate::setup::{self, Tool, WasmCompiler};
@@ -36,7 +37,12 @@ const WASM_OPT_FEATURES: &[&str] = &[
 /// Sections that no browser reads.
 const WASM_OPT_STRIP: &[&str] = &["--strip-debug", "--strip-producers", "--strip-target-features"];
 /// Repeats the passes until nothing gets smaller.
-const WASM_OPT_REPEAT: &[&str] = &["--flatten", "--rereloop", "-Oz", "--converge"];
+///
+/// Functions with a single caller stay functions unless they are tiny: the module gets longer, but packs better.
+const WASM_OPT_REPEAT: &[&str] =
+    &["--flatten", "--rereloop", "-Oz", "--converge", "--one-caller-inline-max-function-size=20"];
+/// The entry that the others import from.
+const MAIN_ENTRY: &str = "index";
 /// Language level of the shipped JavaScript.
 const JS_TARGET: &str = "es2022";
 
@@ -63,7 +69,7 @@ pub(crate) fn build_wasm(repo: &Repo) -> Result {
     let bound = out.join("ablo_wasm_bg.wasm");
     let outputs = [bound.clone(), out.join("ablo_wasm.js"), out.join("ablo_wasm.d.ts")];
     // The root manifest pins the version of wasm-bindgen, so it decides the output too.
-    let inputs = Inputs::new("wasm-bindgen web").file(&linked).file(&repo.path("Cargo.toml"));
+    let inputs = Inputs::new("wasm-bindgen web, short names").file(&linked).file(&repo.path("Cargo.toml"));
     report("wasm-bindgen", unless_fresh(repo, "wasm-bindgen", &inputs, &outputs, || bind(repo, &linked, &out))?);
 
     let shipped = repo.path("pkg/ablo_wasm_bg.wasm");
@@ -110,7 +116,11 @@ fn bind(repo: &Repo, linked: &Path, out: &Path) -> Result {
             ))
         })?;
         create_dir(out)?;
-        Cmd::new(repo, "wasm-bindgen").args(["--target", "web", "--out-dir"]).arg(out).arg(linked).run()
+        Cmd::new(repo, "wasm-bindgen").args(["--target", "web", "--out-dir"]).arg(out).arg(linked).run()?;
+        let (module, loader) = (out.join("ablo_wasm_bg.wasm"), out.join("ablo_wasm.js"));
+        let (wasm, js) = names::shorten(&read(&module)?, &String::from_utf8_lossy(&read(&loader)?))?;
+        write(&module, &wasm)?;
+        write(&loader, js.as_bytes())
     })
 }
 
@@ -124,7 +134,7 @@ fn build_sdk(repo: &Repo) -> Result {
     sources.extend(["ablo_wasm.js", "ablo_wasm.d.ts"].map(|file| core.join(file)));
 
     let outputs: Vec<PathBuf> = manifest.entries.iter().map(|entry| pkg.join(format!("{entry}.js"))).collect();
-    let inputs = Inputs::new(&format!("esbuild {JS_TARGET} {:?}", manifest.external)).files(&sources);
+    let inputs = Inputs::new(&format!("esbuild {JS_TARGET}, one by one, {:?}", manifest.external)).files(&sources);
     let ran = unless_fresh(repo, "esbuild", &inputs, &outputs, || {
         timed("esbuild (SDK)", || bundle(repo, &manifest, &pkg, &core.join("ablo_wasm.js")))
     })?;
@@ -146,23 +156,33 @@ fn build_sdk(repo: &Repo) -> Result {
     Ok(())
 }
 
+fn read(path: &Path) -> Result<Vec<u8>> {
+    fs::read(path).map_err(|error| Failure::new(format!("cannot read {}: {error}", path.display())))
+}
+
+fn write(path: &Path, bytes: &[u8]) -> Result {
+    fs::write(path, bytes).map_err(|error| Failure::new(format!("cannot write {}: {error}", path.display())))
+}
+
 fn bundle(repo: &Repo, manifest: &Manifest, pkg: &Path, core: &Path) -> Result {
-    // Shared chunks carry a hash in their names, so those of the previous build would pile up.
+    // Those of entries that are gone must not stay in the package.
     for file in files_in(pkg, ".js") {
         fs::remove_file(&file).map_err(|error| Failure::new(format!("cannot remove {}: {error}", file.display())))?;
     }
-    let mut esbuild = Cmd::new(repo, esbuild_program(repo));
     for entry in &manifest.entries {
-        esbuild = esbuild.arg(entry_source(repo, entry)?);
+        let mut esbuild = Cmd::new(repo, esbuild_program(repo)).arg(entry_source(repo, entry)?);
+        if entry != MAIN_ENTRY {
+            // The main entry has all that entries share: one file packs better than pieces.
+            esbuild = esbuild.arg(format!("--external:*/{MAIN_ENTRY}.js"));
+        }
+        esbuild
+            .args(["--bundle", "--format=esm", "--minify", "--log-level=warning", &format!("--target={JS_TARGET}")])
+            .arg(format!("--alias:ablo-core={}", core.display()))
+            .args(manifest.external.iter().map(|name| format!("--external:{name}")))
+            .arg(format!("--outdir={}", pkg.display()))
+            .run()?;
     }
-    esbuild
-        .args(["--bundle", "--splitting", "--format=esm", "--minify", "--log-level=warning"])
-        // Chunks stay next to index.js: the loader finds the wasm relative to the file it is in.
-        .args(["--chunk-names=[name]-[hash]", &format!("--target={JS_TARGET}")])
-        .arg(format!("--alias:ablo-core={}", core.display()))
-        .args(manifest.external.iter().map(|name| format!("--external:{name}")))
-        .arg(format!("--outdir={}", pkg.display()))
-        .run()
+    Ok(())
 }
 
 /// The program itself where we know its place: the script in front of it buries errors under a stack trace of its own.

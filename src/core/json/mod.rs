@@ -12,6 +12,7 @@ pub use write::{ObjectWriter, merge, write_array, write_str, write_u64};
 
 /// First position at or after `pos` that holds a quote, a backslash or a control character, or the end. Eight bytes
 /// at a time: strings are most of a row, and this loop is most of a bootstrap.
+#[inline(always)]
 fn skip_plain(bytes: &[u8], mut pos: usize) -> usize {
     const ONES: u64 = 0x0101_0101_0101_0101;
     const HIGH: u64 = 0x8080_8080_8080_8080;

@@ -569,35 +569,35 @@ fn escape_len(bytes: &[u8], pos: usize) -> Option<usize> {
 
 /// The value of a checked string's text, and whether it could be expressed exactly.
 fn unescape(raw: &str) -> (String, bool) {
+    let bytes = raw.as_bytes();
     let mut out = String::with_capacity(raw.len());
     let mut exact = true;
-    let mut rest = raw;
+    // What is copied next begins at `start`; up to `pos` it is known to be plain.
+    let (mut start, mut pos) = (0, 0);
     loop {
         // Nothing but escapes stops this: a checked string has no bare quotes or control characters.
-        let plain = skip_plain(rest.as_bytes(), 0);
-        out.push_str(rest.get(..plain).unwrap_or_default());
-        let Some(tail) = rest.get(plain + 1..) else { break };
-        let mut chars = tail.chars();
-        let code = chars.next().unwrap_or('\\');
-        rest = chars.as_str();
+        pos = skip_plain(bytes, pos);
+        out.push_str(raw.get(start..pos).unwrap_or_default());
+        let Some(&code) = bytes.get(pos + 1) else { break };
+        start = pos + 2;
         match code {
-            'b' => out.push('\u{8}'),
-            'f' => out.push('\u{c}'),
-            'n' => out.push('\n'),
-            'r' => out.push('\r'),
-            't' => out.push('\t'),
-            'u' => {
-                let unit = hex4(rest);
-                rest = rest.get(4..).unwrap_or_default();
-                let low = if (0xd800..0xdc00).contains(&unit) && rest.as_bytes().starts_with(b"\\u") {
-                    let low = hex4(rest.get(2..).unwrap_or_default());
+            b'b' => out.push('\u{8}'),
+            b'f' => out.push('\u{c}'),
+            b'n' => out.push('\n'),
+            b'r' => out.push('\r'),
+            b't' => out.push('\t'),
+            b'u' => {
+                let unit = hex4(bytes, start);
+                start += 4;
+                let low = if (0xd800..0xdc00).contains(&unit) && bytes.get(start..start + 2) == Some(b"\\u") {
+                    let low = hex4(bytes, start + 2);
                     (0xdc00..0xe000).contains(&low).then_some(low)
                 } else {
                     None
                 };
                 let scalar = match low {
                     Some(low) => {
-                        rest = rest.get(6..).unwrap_or_default();
+                        start += 6;
                         0x10000 + ((unit - 0xd800) << 10) + (low - 0xdc00)
                     }
                     None => unit,
@@ -605,14 +605,24 @@ fn unescape(raw: &str) -> (String, bool) {
                 exact &= char::from_u32(scalar).is_some();
                 out.push(char::from_u32(scalar).unwrap_or(char::REPLACEMENT_CHARACTER));
             }
-            other => out.push(other),
+            // The character stands for itself: it is copied with what follows.
+            _ => {
+                start = pos + 1;
+                pos += 2;
+                continue;
+            }
         }
+        pos = start;
     }
     (out, exact)
 }
 
-fn hex4(text: &str) -> u32 {
-    text.get(..4).and_then(|digits| u32::from_str_radix(digits, 16).ok()).unwrap_or(0xfffd)
+fn hex4(bytes: &[u8], at: usize) -> u32 {
+    let mut unit = 0;
+    for &byte in bytes.get(at..at + 4).unwrap_or_default() {
+        unit = unit * 16 + char::from(byte).to_digit(16).unwrap_or(0);
+    }
+    unit
 }
 
 fn parse_integer(text: &str) -> Option<u64> {
