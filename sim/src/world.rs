@@ -448,6 +448,14 @@ impl World {
                 let good = !fails || self.options.tamper == Some(Tamper::JournalLies);
                 self.at(after, Event::Journaled(no, author, task, good));
             }
+            // The simulated clients keep everything in memory but for the journal.
+            Output::Store(..)
+            | Output::CloseStores
+            | Output::RequestLock { .. }
+            | Output::ReleaseLock
+            | Output::OpenChannel(_)
+            | Output::Post(_)
+            | Output::CloseChannel => {}
             Output::Settle(ticket, result) => self.settled(no, ticket, result)?,
             Output::Event(name, payload) => {
                 if name == "write:rejected" {

@@ -2,6 +2,7 @@
 
 use super::error::Error;
 use super::id::{ModelIndex, TaskId};
+use super::store::{Database, Record, StoreFailure};
 
 /// The application's handle on something that settles later: a promise in the page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -55,6 +56,14 @@ pub enum Input {
     Credential(TaskId, Credential),
     /// Journal records are durable, or the store refused them.
     Journaled(TaskId, Result<(), Error>),
+    /// The storage has done what it was asked for: the records read, or none.
+    Stored(TaskId, Result<Vec<Record>, StoreFailure>),
+    /// A database was closed under us: another tab upgrades or deletes it, or the browser lost it.
+    StoreClosed(Database),
+    /// The lock is ours, or is not any more.
+    Lock(bool),
+    /// Another tab told this.
+    Posted(String),
     /// The operating system says that there is a network.
     Online,
     /// The operating system says that there is none.

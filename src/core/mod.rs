@@ -18,6 +18,7 @@ pub mod rng;
 pub mod schema;
 pub mod snapshot;
 pub mod sort;
+pub mod store;
 pub mod time;
 pub mod wire;
 

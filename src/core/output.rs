@@ -3,6 +3,7 @@
 use super::error::Error;
 use super::id::TaskId;
 use super::input::Ticket;
+use super::store::{Database, StoreRequest};
 
 /// HTTP methods in use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,6 +88,26 @@ pub enum Output {
     AskCredential(TaskId),
     /// Change the journal, all or nothing; answered by `Journaled`.
     Journal(TaskId, Vec<JournalOp>),
+    /// Ask the storage; answered by `Stored`.
+    Store(TaskId, Database, StoreRequest),
+    /// Close both databases, without an answer.
+    CloseStores,
+    /// Ask for the exclusive lock of this name (Web Locks), hashed like a database's; `steal` takes it from whoever has
+    /// it. Answered by `Lock` when it is granted, and again when it is lost.
+    RequestLock {
+        /// The name, unhashed.
+        name: String,
+        /// Take it at once.
+        steal: bool,
+    },
+    /// Give the lock back, or stop waiting for it.
+    ReleaseLock,
+    /// Join the channel of this name (BroadcastChannel), hashed like a database's.
+    OpenChannel(String),
+    /// Tell the other tabs; what they tell comes as `Posted`.
+    Post(String),
+    /// Leave the channel.
+    CloseChannel,
     /// A ticket's answer: text for the application, or its error.
     Settle(Ticket, Result<Option<String>, Error>),
     /// News for listeners: a name and the text of its payload.

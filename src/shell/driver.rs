@@ -166,6 +166,13 @@ impl Driver {
                 // Memory mode: what is applied is as safe as it gets.
                 self.handle_input(Input::Journaled(task, Ok(())));
             }
+            Output::Store(..)
+            | Output::CloseStores
+            | Output::RequestLock { .. }
+            | Output::ReleaseLock
+            | Output::OpenChannel(_)
+            | Output::Post(_)
+            | Output::CloseChannel => {}
             Output::Settle(ticket, result) => match result {
                 Ok(value) => self.host.settle(ticket.0, None, value),
                 Err(error) => self.host.settle(ticket.0, Some(error.to_json()), None),

@@ -211,6 +211,7 @@ impl Engine {
                 self.connection.handle_credential(self.now.mono, task, &credential, &mut self.rng);
             }
             Input::Journaled(task, result) => self.handle_journaled(task, result),
+            Input::Stored(..) | Input::StoreClosed(_) | Input::Lock(_) | Input::Posted(_) => {}
             Input::Online => self.set_network(self.forced_offline, false),
             Input::Offline => self.set_network(self.forced_offline, true),
             Input::Visible | Input::Wake => {
