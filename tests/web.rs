@@ -3,7 +3,7 @@
 #![cfg(target_arch = "wasm32")]
 #![expect(clippy::unwrap_used, reason = "a test that meets something else must fail")]
 
-use ablo_wasm::js::{Core, Host};
+use ablo_wasm::js::{Core, Host, StorageHost};
 use js_sys::{Array, Promise, Reflect};
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::JsFuture;
@@ -69,7 +69,8 @@ fn client(options: &str) -> (Core, JsValue) {
     let host = make_host();
     // Port 9 is the discard service: nothing listens there.
     let config = format!(r#"{{"schema":{SCHEMA},"baseUrl":"http://127.0.0.1:9",{options}}}"#);
-    let core = Core::new(&config, host.clone().unchecked_into::<Host>()).expect("the configuration is fine");
+    let core = Core::new(&config, host.clone().unchecked_into::<Host>(), host.clone().unchecked_into::<StorageHost>())
+        .expect("the configuration is fine");
     (core, host)
 }
 
@@ -182,7 +183,11 @@ async fn a_credential_function_that_says_null_is_no_login() {
 #[wasm_bindgen_test]
 fn bad_calls_throw_the_text_of_an_error() {
     let host = make_host();
-    let thrown = Core::new("{", host.unchecked_into::<Host>()).err().unwrap().as_string().unwrap();
+    let thrown = Core::new("{", host.clone().unchecked_into::<Host>(), host.unchecked_into::<StorageHost>())
+        .err()
+        .unwrap()
+        .as_string()
+        .unwrap();
     assert!(thrown.contains("invalid_options"), "{thrown}");
     let (core, _host) = client(r#""authToken":"ek_test_1""#);
     let code = |result: Result<(), JsValue>| result.unwrap_err().as_string().unwrap();

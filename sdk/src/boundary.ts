@@ -11,6 +11,7 @@
  * - A slot named to this side (by `find`, `query`, `viewRead`, the result of `read`) keeps its row until `changed` says
  *   that it is gone.
  * - Host methods are called while nothing in the core is borrowed: they may call back into it.
+ * - The same holds for {@link StorageHost}, which is asked for nothing in memory mode.
  */
 
 /** Where the module comes from when not from the file beside the JavaScript. */
@@ -47,10 +48,71 @@ export interface Host {
   ): Promise<Answer>;
 }
 
+/** Which database: 0 tells who used the application here last, 1 has the rows and the writes of one identity. */
+export type DatabaseIndex = 0 | 1;
+
+/** Which object store of a database: 0 is the journal, 1 the cache. */
+export type StoreIndex = 0 | 1;
+
+/** Bytes that nobody shares. */
+export type Bytes = Uint8Array<ArrayBuffer>;
+
+/** A record to keep: its key and its value. Records to forget: the first key, and the first key that stays. */
+export type StoreChange = readonly [store: StoreIndex, key: string, value: Bytes | string];
+
+/** Key, value, key, value, … in the order of keys. Empty for requests that read nothing. */
+export type StoreRecords = readonly (string | Bytes)[];
+
+/**
+ * What a request to the storage rejects with. Nothing of it was done. Kinds:
+ * 0 there is no storage here, 1 another tab holds the database open, 2 newer code has written it, 3 the connection is
+ * gone, 4 no space, 5 the transaction was aborted, 6 the key opens no record, 7 anything else.
+ */
+export interface StoreFailure {
+  readonly kind: number;
+  readonly message: string;
+}
+
+/**
+ * The storage of the browser and what its tabs share. Given to the constructor of {@link Core}. Names are hashed before
+ * the browser sees them. Keys are in the order of their UTF-16 units. In ranges, `from` is less than `to`.
+ *
+ * Requests to one database begin in order, an open or a delete ends before the next begins. Those that return promises
+ * reject with a {@link StoreFailure}; no method throws.
+ */
+export interface StorageHost {
+  /** Opens a database, in place of the one open under this index. */
+  open(database: DatabaseIndex, name: string): Promise<StoreRecords>;
+  /** Records whose keys are at least `from` and less than `to`. A value that cannot be decrypted is empty. */
+  read(database: DatabaseIndex, store: StoreIndex, from: string, to: string): Promise<StoreRecords>;
+  /** Changes records in one transaction. Resolves when it is complete. `strict`: the disk has it. */
+  write(database: DatabaseIndex, changes: readonly StoreChange[], strict: boolean): Promise<StoreRecords>;
+  /** Closes and deletes the database that was opened last. */
+  delete(database: DatabaseIndex): Promise<StoreRecords>;
+  /** Closes both databases, after the requests made before. */
+  close(): void;
+  /** Asks for the lock of this name in place of another; without a name, gives it back. Answered by `Core.lock`. */
+  lock(name: string | undefined, steal: boolean): void;
+  /** Joins the channel of this name in place of another; without a name, leaves. Its texts go to `Core.posted`. */
+  channel(name: string | undefined): void;
+  /** Tells the other tabs. */
+  post(text: string): void;
+}
+
+/** What {@link StorageHost} reports without being asked. */
+export interface StorageEvents {
+  /** The connection to a database is gone: another tab upgrades or deletes it, or the browser lost it. */
+  storeClosed(database: DatabaseIndex): void;
+  /** The lock was granted, or was taken away. Not called when it is given back. */
+  lock(held: boolean): void;
+  /** Another tab told this. */
+  posted(text: string): void;
+}
+
 /** One client of the core. Each method that throws, throws the JSON text of an error. */
 export declare class Core {
   /** @param config JSON of {@link CoreConfig}. */
-  constructor(config: string, host: Host);
+  constructor(config: string, host: Host, storage: StorageHost);
   /** Settles when the client is ready. */
   start(ticket: number): void;
   /** Slot + 1 of a visible row, or 0. */
@@ -88,6 +150,10 @@ export declare class Core {
   /** Tells whether `Host.credential` can be asked, when that changes after construction. */
   setCredentialSource?(present: boolean): void;
   dispose(ticket: number): void;
+  /** {@link StorageEvents} */
+  storeClosed(database: number): void;
+  lock(held: boolean): void;
+  posted(text: string): void;
   /** wasm-bindgen's own: drops the object. */
   free?(): void;
 }

@@ -213,6 +213,7 @@ function createClient(settings: Settings): AbloClient<Schema> {
     credential: resolver,
     fetch: settings.fetch,
     wasm: settings.wasm,
+    encryption: settings.encryption,
   });
   const reader = new StatusReader(session, settings.organizationId, Date.now(), deferred);
   const onStatus = (listener: (status: Status) => void): (() => void) => {

@@ -63,6 +63,7 @@ export type {
   SyncStatus,
   TransactionInfo,
 };
+export type { AbloEncryption } from './encryption.js';
 export type { InternalAbloOptions } from './options.js';
 export {
   ABLO_DEFAULT_BASE_URL,

@@ -1,6 +1,7 @@
 /** Options of `Ablo()`: checked, and turned into the core's configuration. */
 
 import type { CoreConfig, WasmSource } from './boundary.js';
+import type { AbloEncryption } from './encryption.js';
 import { AbloAuthenticationError, type AbloError, AbloValidationError, invalid } from './errors.js';
 import type { Schema } from './schema/define.js';
 import { identityGroups } from './schema/role.js';
@@ -40,6 +41,8 @@ export interface AbloOptions<S = Schema> {
    * `status.durability` says.
    */
   readonly persistence?: AbloPersistence | undefined;
+  /** Encrypts what `persistence: 'indexeddb'` stores. Default: nothing is encrypted. */
+  readonly encryption?: AbloEncryption | undefined;
   /** Only this one: the stateless `'http'` client is not part of this package. */
   readonly transport?: 'websocket' | undefined;
   /** Replaces `globalThis.fetch` for every request. */
@@ -76,7 +79,7 @@ const RETIRED_HOSTS = [
 ];
 
 const PUBLIC = [
-  ...['schema', 'apiKey', 'databaseUrl', 'persistence', 'transport', 'authToken', 'baseURL', 'fetch'],
+  ...['schema', 'apiKey', 'databaseUrl', 'persistence', 'encryption', 'transport', 'authToken', 'baseURL', 'fetch'],
   ...['defaultHeaders', 'defaultQuery', 'dangerouslyAllowBrowser', 'wasm'],
 ];
 const INTERNAL = [
@@ -121,6 +124,7 @@ export interface Settings {
   readonly organizationId: string | null;
   readonly fetch: typeof globalThis.fetch;
   readonly wasm: WasmSource | undefined;
+  readonly encryption: AbloEncryption | undefined;
   readonly autoStart: boolean;
   /** Found wrong, but to be told by `ready()` and `syncStatus`, as the existing client does. */
   readonly deferred: AbloError | undefined;
@@ -166,6 +170,7 @@ export function readOptions(given: unknown): Settings {
     // Looked up on each call: pages replace globalThis.fetch. It must be called as a method of the global object.
     fetch: own ?? ((input, init) => globalThis.fetch(input, init)),
     wasm: options['wasm'] as WasmSource | undefined,
+    encryption: readEncryption(options['encryption']),
     autoStart: options['autoStart'] === true,
     deferred: missing || identity.problem(apiKey != null || identity.token !== null),
     core: { ...identity.config, persistence: readPersistence(options, warn), timezone: timezone() },
@@ -291,6 +296,19 @@ function readPersistence(options: Loose, warn: (message: string) => void): AbloP
     'persistence "indexeddb" is not available in this version: working in memory, unsent writes do not survive a reload',
   );
   return 'memory';
+}
+
+function readEncryption(given: unknown): AbloEncryption | undefined {
+  if (given === undefined) return undefined;
+  const { key } = (given ?? {}) as Partial<AbloEncryption>;
+  const { algorithm, usages } = (key ?? {}) as Partial<CryptoKey>;
+  const usable = algorithm?.name === 'AES-GCM' && usages?.includes('encrypt') && usages.includes('decrypt');
+  if (key === 'device' || usable) return { key: key as AbloEncryption['key'] };
+  throw invalid(
+    'invalid_options',
+    'encryption must be { key }, where key is "device" or a CryptoKey that encrypts and decrypts with AES-GCM',
+    'encryption',
+  );
 }
 
 function environmentKey(): string | null {

@@ -6,10 +6,12 @@
  */
 
 import type { Answer, Core, CoreConfig, CoreError, Host, WasmSource } from './boundary.js';
+import type { AbloEncryption } from './encryption.js';
 import { AbloError, AbloAuthenticationError, errorFromCore, toAbloError } from './errors.js';
 import { Listeners, reportThrown } from './report.js';
 import { RowCache } from './rows.js';
 import type { ModelDef } from './schema/model.js';
+import { BrowserStorage } from './store.js';
 import { createCore, loadCore, onCrash } from './wasm.js';
 
 /** A call that the core will answer through {@link Host.settle}. */
@@ -34,6 +36,7 @@ export interface Environment {
   credential: (() => Promise<string | null>) | null;
   fetch: typeof globalThis.fetch;
   wasm: WasmSource | undefined;
+  encryption: AbloEncryption | undefined;
 }
 
 export class Session implements Host {
@@ -65,12 +68,19 @@ export class Session implements Host {
   #dirty = new Set<number>();
   #statusDirty = false;
   #notifying = false;
+  #storage: BrowserStorage;
   #unwatch: () => void;
 
   constructor(models: Readonly<Record<string, ModelDef>>, environment: Environment) {
     this.#environment = environment;
     this.#keys = Object.keys(models);
     this.models = Object.values(models).map((model, index) => new RowCache(this, index, model));
+    const events = {
+      storeClosed: (database: number) => this.core?.storeClosed(database),
+      lock: (held: boolean) => this.core?.lock(held),
+      posted: (text: string) => this.core?.posted(text),
+    };
+    this.#storage = new BrowserStorage(events, environment.encryption);
     this.#unwatch = onCrash((error) => this.end(error));
   }
 
@@ -127,7 +137,7 @@ export class Session implements Host {
     try {
       await loadCore(this.#environment.wasm);
       if (this.#ended !== undefined) return;
-      this.core = createCore(JSON.stringify(this.#environment.config()), this);
+      this.core = createCore(JSON.stringify(this.#environment.config()), this, this.#storage);
     } catch (error) {
       this.#failWaiting(toAbloError(error));
       return;
@@ -202,6 +212,10 @@ export class Session implements Host {
     this.#ended = error;
     this.#unwatch();
     this.core = undefined;
+    // A core that has crashed gives nothing back by itself, and other tabs wait for it.
+    this.#storage.close();
+    this.#storage.lock(undefined, false);
+    this.#storage.channel(undefined);
     this.#views.clear();
     this.#attaching = [];
     for (const model of this.models) model.clear();

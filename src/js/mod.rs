@@ -12,12 +12,13 @@ use crate::core::Engine;
 use crate::core::config::Config;
 use crate::core::error::Error;
 use crate::core::id::ModelIndex;
-use crate::core::input::{Change, Command, Ticket, Write};
+use crate::core::input::{Change, Command, Input, Ticket, Write};
 use crate::core::json::{Value, write_u64};
 use crate::core::pool::{Edit, Query, Slot, ViewChange, ViewId};
+use crate::core::store::Database;
 use crate::shell::Driver;
 
-pub use crate::shell::Host;
+pub use crate::shell::{Host, StorageHost};
 
 /// The allocator: two-level segregated fit, in constant time and a sixth of the code of the standard library's choice for
 /// this target.
@@ -76,13 +77,13 @@ impl Core {
     /// # Errors
     /// The text of an error object, as every method that throws.
     #[wasm_bindgen(constructor)]
-    pub fn new(config: &str, host: Host) -> Result<Core, JsValue> {
+    pub fn new(config: &str, host: Host, storage: StorageHost) -> Result<Core, JsValue> {
         let config = Config::parse(config).map_err(thrown)?;
         let bytes = js_sys::Uint8Array::new_with_length(16);
         let filled = fill_random(&bytes).to_vec();
         let seed = filled.iter().fold(0_u128, |seed, byte| (seed << 8) | u128::from(*byte));
         let engine = Engine::new(config, seed, crate::shell::driver::now());
-        Ok(Self { driver: Driver::new(engine, host) })
+        Ok(Self { driver: Driver::new(engine, host, storage) })
     }
 
     /// Starts; settles when rows are ready.
@@ -246,6 +247,23 @@ impl Core {
     /// Sends what is waiting, closes, settles. Safe to repeat.
     pub fn dispose(&self, ticket: u32) -> Result<(), JsValue> {
         self.command(Command::Dispose(Ticket(ticket)))
+    }
+
+    /// A database was closed under us: 0 is the directory, else the identity's.
+    #[wasm_bindgen(js_name = storeClosed)]
+    pub fn store_closed(&self, database: u32) {
+        let database = if database == 0 { Database::Directory } else { Database::Identity };
+        self.driver.handle_input(Input::StoreClosed(database));
+    }
+
+    /// The lock is ours, or is not any more.
+    pub fn lock(&self, held: bool) {
+        self.driver.handle_input(Input::Lock(held));
+    }
+
+    /// Another tab told this.
+    pub fn posted(&self, text: String) {
+        self.driver.handle_input(Input::Posted(text));
     }
 
     fn write(

@@ -11,10 +11,11 @@ use js_sys::Promise;
 use wasm_bindgen::prelude::*;
 
 use super::dom::{self, PageEvents};
-use super::host::Host;
+use super::host::{Host, StorageHost};
 use super::http;
 use super::promise::follow;
 use super::socket::{CODE_NEVER_OPENED, Socket};
+use super::store;
 use crate::core::Engine;
 use crate::core::error::Error;
 use crate::core::id::TaskId;
@@ -38,6 +39,7 @@ pub(crate) struct Driver {
     me: Weak<Self>,
     engine: RefCell<Engine>,
     host: Host,
+    storage: StorageHost,
     draining: Cell<bool>,
     /// When the armed timer fires, on the engine's monotonic clock.
     armed_for: Cell<Option<u64>>,
@@ -52,7 +54,7 @@ pub(crate) struct Driver {
 
 impl Driver {
     /// Takes an engine into its care.
-    pub(crate) fn new(engine: Engine, host: Host) -> Rc<Self> {
+    pub(crate) fn new(engine: Engine, host: Host, storage: StorageHost) -> Rc<Self> {
         Rc::new_cyclic(|me: &Weak<Self>| {
             let weak = me.clone();
             let microtask = Closure::<dyn FnMut()>::new(move || {
@@ -64,6 +66,7 @@ impl Driver {
                 me: me.clone(),
                 engine: RefCell::new(engine),
                 host,
+                storage,
                 draining: Cell::new(false),
                 armed_for: Cell::new(None),
                 timer: RefCell::new(None),
@@ -166,13 +169,15 @@ impl Driver {
                 // Memory mode: what is applied is as safe as it gets.
                 self.handle_input(Input::Journaled(task, Ok(())));
             }
-            Output::Store(..)
-            | Output::CloseStores
-            | Output::RequestLock { .. }
-            | Output::ReleaseLock
-            | Output::OpenChannel(_)
-            | Output::Post(_)
-            | Output::CloseChannel => {}
+            Output::Store(task, database, request) => {
+                store::ask(self.me.clone(), &self.storage, task, database, &request);
+            }
+            Output::CloseStores => self.storage.close(),
+            Output::RequestLock { name, steal } => self.storage.lock(Some(&name), steal),
+            Output::ReleaseLock => self.storage.lock(None, false),
+            Output::OpenChannel(name) => self.storage.channel(Some(&name)),
+            Output::Post(text) => self.storage.post(&text),
+            Output::CloseChannel => self.storage.channel(None),
             Output::Settle(ticket, result) => match result {
                 Ok(value) => self.host.settle(ticket.0, None, value),
                 Err(error) => self.host.settle(ticket.0, Some(error.to_json()), None),

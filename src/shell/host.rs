@@ -1,4 +1,4 @@
-//! What the SDK does for the shell (`Host` in `sdk/src/boundary.ts`).
+//! What the SDK does for the shell (`Host` and `StorageHost` in `sdk/src/boundary.ts`).
 
 use wasm_bindgen::prelude::*;
 
@@ -37,4 +37,32 @@ extern "C" {
         no_cache: bool,
         timeout_ms: u32,
     ) -> Result<js_sys::Promise, JsValue>;
+
+    /// The storage of the browser and what its tabs share. No method throws.
+    pub type StorageHost;
+
+    /// Opens a database.
+    #[wasm_bindgen(method)]
+    pub fn open(this: &StorageHost, database: u32, name: &str) -> js_sys::Promise;
+    /// Comes to `[key, value, key, value, …]`.
+    #[wasm_bindgen(method)]
+    pub fn read(this: &StorageHost, database: u32, store: u32, from: &str, to: &str) -> js_sys::Promise;
+    /// Changes records: `[store, key, value]` to put, `[store, from, to]` to remove.
+    #[wasm_bindgen(method)]
+    pub fn write(this: &StorageHost, database: u32, changes: &js_sys::Array, strict: bool) -> js_sys::Promise;
+    /// Closes and deletes a database.
+    #[wasm_bindgen(method)]
+    pub fn delete(this: &StorageHost, database: u32) -> js_sys::Promise;
+    /// Closes both databases.
+    #[wasm_bindgen(method)]
+    pub fn close(this: &StorageHost);
+    /// Asks for a lock, or gives it back.
+    #[wasm_bindgen(method)]
+    pub fn lock(this: &StorageHost, name: Option<&str>, steal: bool);
+    /// Joins a channel, or leaves it.
+    #[wasm_bindgen(method)]
+    pub fn channel(this: &StorageHost, name: Option<&str>);
+    /// Tells the other tabs.
+    #[wasm_bindgen(method)]
+    pub fn post(this: &StorageHost, text: &str);
 }

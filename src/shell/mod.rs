@@ -10,6 +10,7 @@ mod host;
 mod http;
 mod promise;
 mod socket;
+mod store;
 
 pub(crate) use driver::Driver;
-pub use host::Host;
+pub use host::{Host, StorageHost};

@@ -17,9 +17,10 @@ export function onPanic(callback) {
 }
 
 export class Core {
-  constructor(config, host) {
+  constructor(config, host, storage) {
     this.config = JSON.parse(config);
     this.host = host;
+    this.storage = storage;
     this.keys = Object.keys(this.config.schema.models);
     this.tables = this.keys.map(() => []);
     this.views = new Map();
@@ -217,6 +218,18 @@ export class Core {
 
   setOffline(offline) {
     this.offline = offline;
+  }
+
+  storeClosed(database) {
+    this.calls.push(`storeClosed:${database}`);
+  }
+
+  lock(held) {
+    this.calls.push(`lock:${held}`);
+  }
+
+  posted(text) {
+    this.calls.push(`posted:${text}`);
   }
 
   dispose(ticket) {

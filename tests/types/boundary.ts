@@ -7,16 +7,19 @@ type Declared = Required<InstanceType<typeof declared.Core>>;
 type Generated = Omit<InstanceType<typeof generated.Core>, typeof Symbol.dispose>;
 
 type Same<A, B> = (<T>() => T extends A ? 1 : 2) extends <T>() => T extends B ? 1 : 2 ? true : false;
-/** Generated parameters as the boundary writes them: any is the host, null is undefined, arrays need not be taken. */
-type Plain<P extends readonly unknown[]> = {
+/**
+ * Generated parameters as the boundary writes them: any is an object of ours, null is undefined, arrays need not be
+ * taken.
+ */
+type Plain<P extends readonly unknown[], D extends readonly unknown[]> = {
   [I in keyof P]: 0 extends 1 & P[I]
-    ? declared.Host
+    ? D[I & keyof D]
     : Exclude<P[I], null | number[]> | (null extends P[I] ? undefined : never);
 };
 type Agree<D, G> = D extends (...args: infer DP) => infer DR
   ? G extends (...args: infer GP) => infer GR
     ? DP extends GP
-      ? Same<[DP, DR], [Plain<Required<GP>>, GR]>
+      ? Same<[DP, DR], [Plain<Required<GP>, DP>, GR]>
       : false
     : false
   : false;
