@@ -50,6 +50,8 @@ pub struct Config {
     pub timezone: Option<String>,
     /// Whether writes must be in the journal before they are sent.
     pub durable: bool,
+    /// Whether rows and writes are kept on the device.
+    pub stored: bool,
 }
 
 impl Config {
@@ -124,6 +126,7 @@ impl Config {
             bootstrap,
             timezone: string("timezone")?,
             durable: root.get_bool("durable").unwrap_or(false),
+            stored: root.get_str("persistence").is_some_and(|mode| mode == "indexeddb"),
         })
     }
 

@@ -121,6 +121,12 @@ pub enum Command {
     Nudge,
     /// Behave as if there were no network, or stop doing so.
     SetOffline(bool),
+    /// Write a refused write again, with other fields if given (the text of an object).
+    Retry(Ticket, String, Option<String>),
+    /// Forget a refused write.
+    Discard(Ticket, String),
+    /// Delete everything that is stored of this identity, end, and settle.
+    Purge(Ticket),
     /// Send what is waiting, close, and settle.
     Dispose(Ticket),
 }

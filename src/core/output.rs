@@ -133,6 +133,8 @@ pub enum Timer {
     Connection,
     /// The bootstrap waits before it is tried again.
     Bootstrap,
+    /// The tab that sends is asked whether it is there, or has not answered.
+    Tabs,
     /// A ticket's time is up.
     Ticket,
 }

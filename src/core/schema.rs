@@ -148,6 +148,8 @@ pub struct Schema {
     pub models: Vec<Model>,
     /// For the server: which groups an identity belongs to.
     pub identity_roles: Vec<Role>,
+    /// Tells schemas apart (FNV-1a of the text): rows stored under another are loaded again.
+    pub fingerprint: u64,
 }
 
 impl Schema {
@@ -164,7 +166,7 @@ impl Schema {
         let Some(models) = root.get("models").filter(|models| models.kind == Kind::Object) else {
             return Err(invalid("schema", "`models` must be an object"));
         };
-        let mut schema = Self::default();
+        let mut schema = Self { fingerprint: super::store::fingerprint(text.as_bytes()), ..Self::default() };
         for (key, model) in models.members() {
             schema.models.push(read_model(&key.decode(), model)?);
         }

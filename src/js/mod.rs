@@ -200,6 +200,26 @@ impl Core {
         self.command(Command::Commit(Ticket(ticket), options))
     }
 
+    /// Writes that are not confirmed, as the text of an array.
+    pub fn outbox(&self) -> String {
+        self.driver.with(|engine| engine.outbox())
+    }
+
+    /// Writes a refused write again, with other fields if given.
+    pub fn retry(&self, ticket: u32, id: String, data: Option<String>) -> Result<(), JsValue> {
+        self.command(Command::Retry(Ticket(ticket), id, data))
+    }
+
+    /// Forgets a refused write.
+    pub fn discard(&self, ticket: u32, id: String) -> Result<(), JsValue> {
+        self.command(Command::Discard(Ticket(ticket), id))
+    }
+
+    /// Deletes what is stored of this identity, and ends.
+    pub fn purge(&self, ticket: u32) -> Result<(), JsValue> {
+        self.command(Command::Purge(Ticket(ticket)))
+    }
+
     /// The text of the status snapshot.
     pub fn status(&self) -> String {
         self.driver.with(Engine::status)

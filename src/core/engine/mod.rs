@@ -10,9 +10,12 @@
 //! - `status`: what the application is told about all this.
 
 mod intake;
+mod outbox;
 mod reads;
 mod session;
 mod status;
+mod storage;
+mod tabs;
 mod writes;
 
 use std::collections::VecDeque;
@@ -131,6 +134,7 @@ pub struct Engine {
     next_task: u64,
     /// Journal changes under way, with the places they change.
     journaling: SmallMap<TaskId, Vec<u64>>,
+    storage: storage::Storage,
     /// Writes of this turn wait for its end.
     flush_due: bool,
     ready: Vec<(Ticket, Instant)>,
@@ -140,7 +144,6 @@ pub struct Engine {
     offline_since: Option<u64>,
     login_ended: bool,
     last_sync_at: Option<u64>,
-    rejected: u64,
     status_told: bool,
     outputs: VecDeque<Box<Output>>,
 }
@@ -155,7 +158,7 @@ impl Engine {
         Self {
             connection: Connection::new(config.source, identity.is_some()),
             session: None,
-            queue: Queue::new(config.durable),
+            queue: Queue::new(config.durable || config.stored),
             pool,
             reads: Reads::default(),
             token: config.token.clone(),
@@ -172,6 +175,7 @@ impl Engine {
             tasks: SmallMap::default(),
             next_task: 0,
             journaling: SmallMap::default(),
+            storage: storage::Storage::new(config.stored),
             flush_due: false,
             ready: Vec::new(),
             flushing: Vec::new(),
@@ -180,7 +184,6 @@ impl Engine {
             offline_since: None,
             login_ended: false,
             last_sync_at: None,
-            rejected: 0,
             status_told: false,
             outputs: VecDeque::new(),
             phase: Phase::Running,
@@ -194,6 +197,10 @@ impl Engine {
     pub fn handle_input(&mut self, now: Now, input: Input) {
         self.advance(now);
         if self.phase == Phase::Disposed {
+            // What was to be deleted is waited for.
+            if let Input::Stored(task, result) = input {
+                self.handle_stored(task, result);
+            }
             return;
         }
         match input {
@@ -211,7 +218,10 @@ impl Engine {
                 self.connection.handle_credential(self.now.mono, task, &credential, &mut self.rng);
             }
             Input::Journaled(task, result) => self.handle_journaled(task, result),
-            Input::Stored(..) | Input::StoreClosed(_) | Input::Lock(_) | Input::Posted(_) => {}
+            Input::Stored(task, result) => self.handle_stored(task, result),
+            Input::StoreClosed(database) => self.handle_store_closed(database),
+            Input::Lock(held) => self.handle_lock(held),
+            Input::Posted(text) => self.handle_posted(&text),
             Input::Online => self.set_network(self.forced_offline, false),
             Input::Offline => self.set_network(self.forced_offline, true),
             Input::Visible | Input::Wake => {
@@ -270,6 +280,12 @@ impl Engine {
             }
             Command::Nudge => self.connection.handle_retry(self.now.mono),
             Command::SetOffline(offline) => self.set_network(offline, self.system_offline),
+            Command::Retry(ticket, id, data) => self.retry(ticket, &id, data.as_deref())?,
+            Command::Discard(ticket, id) => self.discard(ticket, &id)?,
+            Command::Purge(ticket) => {
+                self.purge(ticket);
+                return Ok(());
+            }
         }
         self.pump();
         Ok(())
@@ -302,6 +318,7 @@ impl Engine {
         if let (Loading::Wanted { not_before }, true) = (self.loading, self.can_fetch()) {
             offer(Some(not_before), Timer::Bootstrap);
         }
+        offer(self.storage.tabs.deadline(), Timer::Tabs);
         offer(self.ready.iter().map(|(_, until)| *until).min(), Timer::Ticket);
         offer(self.flushing.iter().filter_map(|(_, until)| *until).min(), Timer::Ticket);
         if let Phase::Draining { until, .. } = self.phase {
@@ -429,6 +446,7 @@ impl Engine {
     /// Connects and loads, unless that has begun.
     fn begin(&mut self) {
         if *self.connection.state() == State::Idle {
+            self.begin_storage();
             self.connection.start(self.now.mono);
             self.want_rows(self.now.mono);
             self.pump();
@@ -458,6 +476,10 @@ impl Engine {
         self.perform_actions();
         let error = Error::local("client_disposed", "the client was disposed before this was confirmed");
         self.fail_waiting(&error);
+        self.leave_tabs();
+        if self.config.stored {
+            self.emit(Output::CloseStores);
+        }
         self.session = None;
         self.tasks.take();
         self.loading = Loading::Idle;
@@ -592,9 +614,10 @@ impl Engine {
             organization: text(who, if exchange { "organizationId" } else { "accountScope" })?,
             sync_groups,
         };
-        self.groups.clone_from(&identity.sync_groups);
+        let had = std::mem::replace(&mut self.groups, identity.sync_groups.clone());
         self.acked_groups.clone_from(&identity.sync_groups);
         self.identity = Some(identity);
+        self.check_stored_groups(&had);
         Ok(())
     }
 
@@ -682,6 +705,7 @@ impl Engine {
     /// Carries news between the machines until nothing moves, and does what became due.
     fn pump(&mut self) {
         self.perform_actions();
+        self.pump_storage();
         let now = self.now.mono;
         if self.identity.is_some() && !self.loaded && !self.loads_rows() {
             self.loading = Loading::Idle;
@@ -692,6 +716,7 @@ impl Engine {
         if let Loading::Wanted { not_before } = self.loading
             && not_before <= now
             && self.can_fetch()
+            && self.storage.is_settled()
         {
             let task = self.task(Task::Bootstrap);
             self.loading = Loading::Fetching(task);
@@ -790,7 +815,8 @@ impl Engine {
         self.loaded = false;
         self.loading = Loading::Idle;
         self.fail_waiting(&error);
-        self.emit(Output::Event("session:ended", error.to_json()));
+        // What is stored goes before anybody is told.
+        self.purge_storage(Output::Event("session:ended", error.to_json()));
     }
 
     fn fail_ready(&mut self) {

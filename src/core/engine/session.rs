@@ -200,6 +200,22 @@ impl Engine {
 
     /// Sends the gathered writes, as far as they may go.
     pub(super) fn flush(&mut self) {
+        if self.config.stored {
+            self.flush_journal();
+        } else {
+            self.flush_to_journal();
+        }
+        if self.flush_due {
+            // Writes of this turn are still being gathered.
+            return;
+        }
+        let Some(socket) = self.session.as_ref().map(|session| session.socket) else { return };
+        while let Some(frame) = self.queue.next_frame(self.now.mono) {
+            self.emit(Output::SendFrame(socket, frame));
+        }
+    }
+
+    fn flush_to_journal(&mut self) {
         let ops = self.queue.take_journal_ops();
         if !ops.is_empty() {
             let task = self.task_id();
@@ -209,14 +225,6 @@ impl Engine {
             });
             self.journaling.insert(task, orders.collect());
             self.emit(Output::Journal(task, ops));
-        }
-        if self.flush_due {
-            // Writes of this turn are still being gathered.
-            return;
-        }
-        let Some(socket) = self.session.as_ref().map(|session| session.socket) else { return };
-        while let Some(frame) = self.queue.next_frame(self.now.mono) {
-            self.emit(Output::SendFrame(socket, frame));
         }
     }
 
@@ -304,9 +312,12 @@ impl Engine {
 
     /// Applies deltas in order and does what follows from the new cursor. Says whether there were any.
     fn apply_deltas(&mut self, deltas: &[RawDelta<'_>]) -> bool {
-        for delta in deltas {
-            match delta.read_delta() {
-                Ok(delta) => self.apply_delta(&delta),
+        for raw in deltas {
+            match raw.read_delta() {
+                Ok(delta) => {
+                    self.apply_delta(&delta);
+                    self.log_delta(raw.raw);
+                }
                 Err(bad) => self.handle_bad_delta(&bad),
             }
         }
@@ -345,6 +356,7 @@ impl Engine {
             session.caught_up_at = self.now.mono;
         }
         let refused = outcome.credential.is_some();
+        self.share_result(result);
         self.take_outcome(outcome);
         if refused {
             self.connection.handle_refused(self.now.mono);

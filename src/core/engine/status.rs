@@ -41,11 +41,16 @@ impl Engine {
                 connection.u64("nextAttemptAt", wall_of(at));
             }
         });
-        root.str("durability", "memory");
-        root.object("storage", |storage| storage.bool("persisted", false));
+        let durable = self.storage.stage == super::storage::Stage::Open;
+        root.str("durability", if durable { "indexeddb" } else { "memory" });
+        root.object("storage", |storage| {
+            if let Some(problem) = &self.storage.problem {
+                storage.raw("problem", &problem.to_json());
+            }
+        });
         root.u64("pendingWrites", pending);
-        root.u64("rejectedWrites", self.rejected);
-        match &self.identity {
+        root.u64("rejectedWrites", self.storage.letters.len() as u64);
+        match self.identity.as_ref().or(self.storage.owner.as_ref()) {
             Some(who) => {
                 root.str("participantId", &who.participant);
                 root.str("organizationId", &who.organization);

@@ -197,13 +197,13 @@ impl Engine {
     }
 
     /// What a created row shows besides its input until the server's row arrives.
-    fn defaults(&self, id: &str, given: &[(String, String)]) -> String {
+    pub(super) fn defaults(&self, id: &str, given: &[(String, String)]) -> String {
         let now = self.now.wall.to_iso();
         let mut out = String::new();
         let mut object = ObjectWriter::new(&mut out);
         object.str("id", id);
         let given = |key: &str| given.iter().find(|(name, _)| name == key).map(|(_, raw)| raw.as_str());
-        let identity = self.identity.as_ref();
+        let identity = self.identity.as_ref().or(self.storage.owner.as_ref());
         match (given("organizationId"), identity) {
             (Some(raw), _) => object.raw("organizationId", raw),
             (None, Some(who)) => object.str("organizationId", &who.organization),
@@ -253,8 +253,14 @@ impl Engine {
             });
         }
         for rejected in &outcome.rejected {
-            self.rejected += 1;
+            if let Some(name) = &rejected.transaction_id {
+                self.share_refusal(name, &rejected.error);
+            }
+            self.keep_rejected(rejected);
             self.tell_rejected(rejected);
+        }
+        if let Some((key, error)) = &outcome.refused {
+            self.share_refusal(key, error);
         }
         for (ticket, result) in outcome.settled {
             self.settle(ticket, result);

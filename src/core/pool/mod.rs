@@ -206,6 +206,25 @@ impl Pool {
         }
     }
 
+    /// Writes confirmed rows from `from` on, separated by commas, until about `bytes` are written. The slot to go on with,
+    /// or `None` when that was all.
+    pub fn write_base_rows(&self, model: ModelIndex, from: u32, bytes: usize, out: &mut String) -> Option<u32> {
+        let rows = self.rows(model)?;
+        let (start, mut first) = (out.len(), true);
+        for slot in from..u32::try_from(rows.marks.len()).unwrap_or(u32::MAX) {
+            if out.len() - start > bytes {
+                return Some(slot);
+            }
+            if let Some(text) = rows.base(slot) {
+                if !std::mem::replace(&mut first, false) {
+                    out.push(',');
+                }
+                out.push_str(text.as_str());
+            }
+        }
+        None
+    }
+
     /// Takes all rows away, overlays included. Views stay open, and see it.
     pub fn clear(&mut self) {
         for table in &mut self.tables {

@@ -73,8 +73,8 @@ impl Queue {
             }
         }
         outcome.rows = self.pending_rows();
-        let durable = self.durable;
-        *self = Self { next_op: self.next_op, next_order: self.next_order, ..Self::new(durable) };
+        let Self { durable, sender, tab, next_op, next_order, .. } = *self;
+        *self = Self { sender, tab, next_op, next_order, ..Self::new(durable) };
         outcome
     }
 
@@ -217,6 +217,7 @@ impl Queue {
         }
         if matches!(commit.lane, Lane::Direct { .. }) {
             outcome.fail_direct(commit.lane, error);
+            outcome.refused = Some((commit.key.0.as_ref().to_owned(), error.clone()));
             self.remember(&commit.key, Err(error.clone()), outcome);
         }
     }
@@ -227,7 +228,7 @@ impl Queue {
         for commit in &mut self.commits {
             if commit.order <= last {
                 self.removals.push(commit.order);
-                self.next_order += 1;
+                self.next_order = (((self.next_order >> 32) + 1) << 32) | u64::from(self.tab);
                 commit.order = self.next_order;
                 commit.dirty = true;
                 commit.journaling = 0;

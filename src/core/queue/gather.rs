@@ -163,8 +163,8 @@ impl Queue {
 
     /// Whether no server has seen the operation: only the first commit can be on its way.
     pub(super) fn is_unsent(&self, seq: OpSeq) -> bool {
-        let sent = self.commits.front().is_some_and(|commit| commit.sent && commit.ops.contains(&seq));
-        !sent && !self.acked.iter().any(|acked| acked.ops.contains(&seq))
+        let fixed = |commit: &Commit| (commit.sent || commit.foreign) && commit.ops.contains(&seq);
+        !self.commits.iter().any(|commit| fixed(commit)) && !self.acked.iter().any(|acked| acked.ops.contains(&seq))
     }
 
     /// The waiting update that a new one may merge into: the row's newest operation, unguarded, in the open commit.
@@ -197,7 +197,14 @@ impl Queue {
         }
     }
 
-    pub(super) fn insert(&mut self, new: NewOp, wall: WallTime, rng: &mut Rng, optimistic: bool) -> OpSeq {
+    pub(super) fn insert(&mut self, mut new: NewOp, wall: WallTime, rng: &mut Rng, optimistic: bool) -> OpSeq {
+        if optimistic && new.transaction_id.is_none() {
+            new.transaction_id = Some(transaction_id(wall, rng));
+        }
+        self.push_op(new, wall, optimistic)
+    }
+
+    pub(super) fn push_op(&mut self, new: NewOp, wall: WallTime, optimistic: bool) -> OpSeq {
         self.next_op += 1;
         let seq = OpSeq(self.next_op);
         self.refers_ahead = !new.refers_to.is_empty() || (self.refers_ahead && !self.ops.is_empty());
@@ -213,7 +220,6 @@ impl Queue {
             }
             OpKind::Unarchive => Some(stamped(r#"{"archivedAt":null}"#, wall)),
         };
-        let transaction_id = new.transaction_id.or_else(|| optimistic.then(|| transaction_id(wall, rng)));
         let op = Op {
             kind: new.kind,
             row: new.row,
@@ -224,7 +230,7 @@ impl Queue {
             refers_to: new.refers_to,
             read_at: new.read_at,
             on_stale: new.on_stale,
-            transaction_id,
+            transaction_id: new.transaction_id,
             waiting: Vec::new(),
             replaced: Vec::new(),
             stamp: wall,
@@ -280,14 +286,14 @@ impl Queue {
     }
 
     pub(super) fn new_commit(&mut self, key: CommitKey, ops: Vec<OpSeq>, lane: Lane, created: WallTime) -> Box<Commit> {
-        self.next_order += 1;
+        let order = self.take_order();
         let mut bytes = 0;
         for seq in &ops {
             bytes += self.ops.get(seq.0).map_or(0, Op::bytes);
         }
         Box::new(Commit {
             key,
-            order: self.next_order,
+            order,
             ops,
             bytes,
             lane,
@@ -299,12 +305,13 @@ impl Queue {
             created,
             dirty: true,
             journaling: 0,
+            foreign: false,
         })
     }
 }
 
 /// `input` with `updatedAt` set, as the page shows it until the server's stamp arrives. Inputs hold no base fields.
-fn stamped(input: &str, wall: WallTime) -> String {
+pub(super) fn stamped(input: &str, wall: WallTime) -> String {
     let fields = input.trim_end().strip_suffix('}').unwrap_or("{");
     let mut out = String::with_capacity(input.len() + 44);
     out.push_str(fields);

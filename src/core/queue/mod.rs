@@ -12,6 +12,7 @@
 
 mod answer;
 mod gather;
+mod shared;
 
 use std::collections::VecDeque;
 use std::hash::{BuildHasherDefault, Hasher};
@@ -190,6 +191,8 @@ struct Commit {
     dirty: bool,
     /// Journal writes under way.
     journaling: u32,
+    /// From the journal or another tab: not altered here.
+    foreign: bool,
 }
 
 impl Commit {
@@ -218,6 +221,8 @@ pub struct Outcome {
     pub rows: Vec<RowKey>,
     /// Operations that were refused, with the reason.
     pub rejected: Vec<Rejected>,
+    /// A direct commit that was refused: its key, and why.
+    pub refused: Option<(String, Error)>,
     /// Stale notifications of a commit: its key and the text of the array.
     pub notified: Option<(String, String)>,
     /// The server refused the credential, not the write.
@@ -282,6 +287,10 @@ pub enum Overlay {
 #[derive(Debug)]
 pub struct Queue {
     durable: bool,
+    /// Whether this tab sends.
+    sender: bool,
+    /// Distinguishes this tab's places in the journal from those of others.
+    tab: u32,
     ops: Sequence<Op>,
     /// Optimistic operations of each row, in order.
     rows: HashMap<RowKey, Vec<OpSeq>, BuildHasherDefault<RowHasher>>,
@@ -306,6 +315,8 @@ impl Queue {
     pub fn new(durable: bool) -> Self {
         Self {
             durable,
+            sender: true,
+            tab: 0,
             ops: Sequence::default(),
             rows: HashMap::default(),
             commits: VecDeque::new(),
@@ -337,6 +348,9 @@ impl Queue {
         for commit in &mut self.commits {
             if std::mem::take(&mut commit.dirty) {
                 commit.journaling += 1;
+                // Only the tab that sends knows whether a commit is still here to be altered.
+                commit.open &= self.sender;
+                commit.foreign |= !self.sender;
                 out.push(JournalOp::Put { order: commit.order, record: record(&self.ops, commit) });
             }
         }
@@ -372,7 +386,7 @@ impl Queue {
 
     /// The next commit to send over an open socket, if one is due. Seals it.
     pub fn next_frame(&mut self, now: Instant) -> Option<String> {
-        if self.in_flight.is_some() || self.retry_at.is_some_and(|at| at > now) {
+        if !self.sender || self.in_flight.is_some() || self.retry_at.is_some_and(|at| at > now) {
             return None;
         }
         if !self.commits.front().is_some_and(|commit| commit.is_journaled()) {
@@ -388,7 +402,7 @@ impl Queue {
         if bug::on(Bug::NewKeyOnRetry) && commit.attempts > 1 {
             commit.key = CommitKey(Rc::from(format!("{}+", commit.key.0)));
         }
-        let operations = operations(&self.ops, commit);
+        let operations = operations(&self.ops, &commit.ops);
         let frame = ClientFrame::Commit(wire::Commit {
             operations,
             client_tx_id: commit.key.0.as_ref().to_owned(),
@@ -544,7 +558,14 @@ fn record(ops: &Sequence<Op>, commit: &Commit) -> String {
     object.u64("createdAt", commit.created.0);
     object.u64("attempts", u64::from(commit.attempts));
     object.bool("atomic", commit.lane != Lane::Model);
-    wire::write_operations(object.key("operations"), &operations(ops, commit));
+    wire::write_operations(object.key("operations"), &operations(ops, &commit.ops));
+    crate::core::json::write_array(object.key("local"), &commit.ops, |out, seq| {
+        let mut local = ObjectWriter::new(out);
+        if let Some(defaults) = ops.get(seq.0).and_then(|op| op.defaults.as_deref()) {
+            local.raw("defaults", defaults);
+        }
+        local.end();
+    });
     if let Some(reads) = &commit.reads {
         object.raw("reads", reads);
     }
@@ -552,9 +573,9 @@ fn record(ops: &Sequence<Op>, commit: &Commit) -> String {
     out
 }
 
-fn operations(ops: &Sequence<Op>, commit: &Commit) -> Vec<Operation> {
-    let mut out = Vec::with_capacity(commit.ops.len());
-    for seq in &commit.ops {
+fn operations(ops: &Sequence<Op>, seqs: &[OpSeq]) -> Vec<Operation> {
+    let mut out = Vec::with_capacity(seqs.len());
+    for seq in seqs {
         if let Some(op) = ops.get(seq.0) {
             out.push(op.wire());
         }

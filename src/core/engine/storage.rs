@@ -1,0 +1,858 @@
+//! Rows and writes on the device: opening, warm start, journal, row cache, trouble (docs/offline.md).
+//!
+//! The directory says who used this application here last, so that a start without a network finds its rows. The
+//! identity's database holds the journal (commits and refused writes) and the cache: chunks of rows, a log of the deltas
+//! since, and `meta`, which names the generation that counts. Rows of another identity are never shown: what was opened
+//! on the directory's word is shown only when the server confirms who we are, or cannot be reached.
+
+use super::tabs::Tabs;
+use super::{Engine, Loading};
+use crate::core::config::Identity;
+use crate::core::connection::State;
+use crate::core::error::Error;
+use crate::core::id::{ModelIndex, SyncId, TaskId};
+use crate::core::json::{ObjectWriter, Value, write_u64};
+use crate::core::map::SmallMap;
+use crate::core::output::{JournalOp, Output};
+use crate::core::snapshot::Snapshot;
+use crate::core::store::{
+    Database, ObjectStore, Record, StoreChange, StoreFailure, StoreFailureKind, StoreRequest, fingerprint,
+};
+use crate::core::wire::Delta;
+
+/// Version of what is stored. A database with a higher one is left alone.
+const LAYOUT_VERSION: u64 = 1;
+/// Bytes of rows in one record of the cache.
+const CHUNK_BYTES: usize = 512 * 1024;
+/// The log may grow this far, or to half of the rows, before the rows are written anew.
+const LOG_BYTES_MIN: usize = 1024 * 1024;
+/// Behind all keys.
+const LAST: &str = "~";
+const META: &str = "meta";
+const JOURNAL: &str = "j/";
+const LETTERS: &str = "l/";
+
+/// How far the storage has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// Rows and writes are in memory only: not asked for, or given up.
+    Memory,
+    /// Not begun.
+    Idle,
+    /// Looking up who was here last.
+    Directory,
+    /// Nobody known was, and the server has not said yet.
+    Unknown,
+    /// Opening and reading the database.
+    Reading,
+    /// Read, and not shown yet.
+    Hidden,
+    /// In use.
+    Open,
+    /// Deleting everything; settles `purging`.
+    Purging,
+}
+
+/// What a request to the storage was for.
+#[derive(Clone, Debug)]
+enum Job {
+    OpenDirectory,
+    ReadDirectory,
+    Open,
+    ReadCache,
+    ReadJournal,
+    Reopen,
+    Journal(Vec<StoreChange>, Vec<u64>),
+    Log(usize),
+    Chunk,
+    Meta,
+    /// Reading what other tabs have written, on becoming the one that sends.
+    CatchUpCache,
+    CatchUpJournal,
+    Delete,
+    Quiet,
+}
+
+/// Rows being written anew.
+#[derive(Debug)]
+struct Checkpoint {
+    generation: u64,
+    model: u16,
+    slot: u32,
+    number: u64,
+    cursor: SyncId,
+}
+
+/// A write that the server refused, kept until the application decides.
+#[derive(Clone, Debug)]
+pub(super) struct Letter {
+    pub(super) id: String,
+    pub(super) text: String,
+}
+
+/// What the engine knows about its storage.
+#[derive(Debug)]
+pub(super) struct Storage {
+    pub(super) stage: Stage,
+    jobs: SmallMap<TaskId, Job>,
+    /// Whose database is open, or being opened.
+    pub(super) owner: Option<Identity>,
+    /// Who was here last.
+    known: Option<Identity>,
+    cache: Vec<Record>,
+    journal: Vec<Record>,
+    /// The generation that counts and may be added to, or 0.
+    generation: u64,
+    /// The highest generation known.
+    newest: u64,
+    log_number: u64,
+    log_bytes: usize,
+    /// Deltas for the log, comma-separated.
+    log: String,
+    logging: bool,
+    logged_cursor: SyncId,
+    checkpoint: Option<Checkpoint>,
+    checkpoint_due: bool,
+    /// The cache is written no more: it was given up.
+    cache_lost: bool,
+    /// The connection was lost once before.
+    reopened: bool,
+    /// Journal changes that wait for the database to be open again.
+    retry: Vec<(Vec<StoreChange>, Vec<u64>)>,
+    pub(super) problem: Option<Error>,
+    pub(super) letters: Vec<Letter>,
+    /// Changes of letters for the next write of the journal.
+    letter_changes: Vec<StoreChange>,
+    pub(super) tabs: Tabs,
+    /// Says when everything is deleted.
+    purging: Option<Output>,
+}
+
+impl Storage {
+    pub(super) fn new(wanted: bool) -> Self {
+        Self {
+            stage: if wanted { Stage::Idle } else { Stage::Memory },
+            jobs: SmallMap::default(),
+            owner: None,
+            known: None,
+            cache: Vec::new(),
+            journal: Vec::new(),
+            generation: 0,
+            newest: 0,
+            log_number: 0,
+            log_bytes: 0,
+            log: String::new(),
+            logging: false,
+            logged_cursor: SyncId(0),
+            checkpoint: None,
+            checkpoint_due: false,
+            cache_lost: false,
+            reopened: false,
+            retry: Vec::new(),
+            problem: None,
+            letters: Vec::new(),
+            letter_changes: Vec::new(),
+            tabs: Tabs::default(),
+            purging: None,
+        }
+    }
+
+    /// Whether it is known what rows and writes there are.
+    pub(super) fn is_settled(&self) -> bool {
+        matches!(self.stage, Stage::Memory | Stage::Open)
+    }
+}
+
+impl Engine {
+    pub(super) fn begin_storage(&mut self) {
+        if self.storage.stage != Stage::Idle {
+            return;
+        }
+        self.storage.stage = Stage::Directory;
+        self.queue.set_sender(false);
+        let tab = (self.rng.next_u64() >> 33) as u32 + 1;
+        self.queue.set_tab(tab);
+        self.storage.tabs.tab = tab;
+        self.ask(Database::Directory, StoreRequest::Open { name: "directory".to_owned() }, Job::OpenDirectory);
+        let key = self.directory_key();
+        let to = after(&key);
+        self.ask(
+            Database::Directory,
+            StoreRequest::Read { store: ObjectStore::Cache, from: key, to },
+            Job::ReadDirectory,
+        );
+    }
+
+    fn ask(&mut self, database: Database, request: StoreRequest, job: Job) {
+        let task = self.task_id();
+        self.storage.jobs.insert(task, job);
+        self.emit(Output::Store(task, database, request));
+    }
+
+    /// Under which key the directory knows this application, and as far as it was told, this user.
+    fn directory_key(&self) -> String {
+        let config = &self.config;
+        // A key that was given as such stands for its owner; only a fingerprint of it is written down.
+        let token = config.token.as_deref().map_or(0, |token| fingerprint(token.as_bytes()));
+        let asked = [config.participant.as_deref().unwrap_or_default(), config.kind.as_str()].join("\n");
+        format!("{}\n{asked}\n{token:x}", config.base_url)
+    }
+
+    pub(super) fn database_name(&self, owner: &Identity) -> String {
+        [self.config.base_url.as_str(), &owner.organization, &owner.kind, &owner.participant].join("\n")
+    }
+
+    /// Goes on as far as what is known allows.
+    pub(super) fn pump_storage(&mut self) {
+        let confirmed = self.identity.clone();
+        match self.storage.stage {
+            Stage::Unknown => {
+                if let Some(owner) = confirmed.or_else(|| self.storage.known.clone()) {
+                    self.open_storage(owner);
+                }
+            }
+            Stage::Hidden => match confirmed {
+                Some(who) if self.is_owner(&who) => self.reveal(),
+                Some(_) => self.change_owner(),
+                None if self.is_unreachable() => self.reveal(),
+                None => {}
+            },
+            Stage::Open => {
+                if confirmed.is_some_and(|who| !self.is_owner(&who)) {
+                    self.change_owner();
+                    return;
+                }
+                self.pump_cache();
+                self.pump_tabs();
+            }
+            Stage::Memory | Stage::Idle | Stage::Directory | Stage::Reading | Stage::Purging => {}
+        }
+    }
+
+    fn is_owner(&self, who: &Identity) -> bool {
+        self.storage.owner.as_ref().is_some_and(|owner| {
+            owner.participant == who.participant && owner.organization == who.organization && owner.kind == who.kind
+        })
+    }
+
+    /// Whether there is no telling whether the server would let us in.
+    fn is_unreachable(&self) -> bool {
+        matches!(self.connection.state(), State::Offline | State::Waiting { .. } | State::Blocked { .. })
+    }
+
+    fn open_storage(&mut self, owner: Identity) {
+        self.storage.stage = Stage::Reading;
+        let name = self.database_name(&owner);
+        self.storage.owner = Some(owner);
+        self.ask(Database::Identity, StoreRequest::Open { name }, Job::Open);
+        self.ask(Database::Identity, all(ObjectStore::Cache, ""), Job::ReadCache);
+        self.ask(Database::Identity, all(ObjectStore::Journal, ""), Job::ReadJournal);
+    }
+
+    /// The server says that we are somebody else than the directory thought.
+    fn change_owner(&mut self) {
+        let shown = self.storage.stage == Stage::Open;
+        self.emit(Output::CloseStores);
+        self.leave_tabs();
+        let tab = self.storage.tabs.tab;
+        self.storage = Storage::new(true);
+        self.storage.tabs.tab = tab;
+        if shown {
+            let error = Error::local("identity_changed", "another login is in use; the write stays with the other one");
+            self.pool.clear();
+            self.fail_waiting(&error);
+            self.cursor = SyncId(0);
+            self.loaded = false;
+            self.want_rows(self.now.mono);
+        }
+        self.storage.stage = Stage::Unknown;
+        self.pump_storage();
+    }
+
+    pub(super) fn handle_stored(&mut self, task: TaskId, result: Result<Vec<Record>, StoreFailure>) {
+        let Some(job) = self.storage.jobs.remove(&task) else { return };
+        match result {
+            Ok(records) => self.handle_done(job, records),
+            Err(failure) => self.handle_failure(job, &failure),
+        }
+    }
+
+    fn handle_done(&mut self, job: Job, records: Vec<Record>) {
+        match job {
+            Job::OpenDirectory | Job::Open | Job::Quiet => {}
+            Job::ReadDirectory => {
+                let text = records.first().and_then(|(_, value)| std::str::from_utf8(value).ok());
+                self.storage.known = text.and_then(|text| Value::parse(text).ok()).map(read_identity);
+                self.storage.stage = Stage::Unknown;
+            }
+            Job::ReadCache => self.storage.cache = records,
+            Job::ReadJournal => {
+                self.storage.journal = records;
+                self.storage.stage = Stage::Hidden;
+            }
+            Job::Reopen => {
+                for (changes, orders) in std::mem::take(&mut self.storage.retry) {
+                    self.write_journal(changes, orders);
+                }
+            }
+            Job::Journal(changes, orders) => {
+                let outcome = self.queue.handle_journaled(&orders);
+                self.share_journal(&changes);
+                self.take_outcome(outcome);
+            }
+            Job::Log(bytes) => {
+                self.storage.logging = false;
+                self.storage.log_bytes += bytes;
+            }
+            Job::Chunk => self.step_checkpoint(),
+            Job::Meta => {}
+            Job::CatchUpCache => self.adopt_cache(&records),
+            Job::CatchUpJournal => {
+                self.restore(records, false);
+                self.queue.set_sender(true);
+            }
+            Job::Delete => {
+                self.storage.stage = Stage::Memory;
+                if let Some(output) = self.storage.purging.take() {
+                    self.emit(output);
+                }
+            }
+        }
+    }
+
+    fn handle_failure(&mut self, job: Job, failure: &StoreFailure) {
+        match job {
+            // Without a directory a start without a network finds nothing; the rest works.
+            Job::OpenDirectory => {}
+            Job::ReadDirectory => {
+                self.storage.stage = Stage::Unknown;
+                if matches!(failure.kind, StoreFailureKind::Unavailable) {
+                    self.give_up(failure);
+                }
+            }
+            Job::Quiet | Job::Meta | Job::CatchUpCache => {}
+            Job::Open
+                if failure.kind == StoreFailureKind::Lost && !std::mem::replace(&mut self.storage.reopened, true) =>
+            {
+                let owner = self.storage.owner.take();
+                self.storage.jobs.take();
+                if let Some(owner) = owner {
+                    self.open_storage(owner);
+                }
+            }
+            // The two reads behind it fail with it.
+            Job::Open | Job::ReadCache | Job::ReadJournal | Job::Reopen | Job::CatchUpJournal => self.give_up(failure),
+            Job::Journal(changes, orders) => match failure.kind {
+                StoreFailureKind::Lost | StoreFailureKind::Aborted if !self.storage.reopened => {
+                    self.storage.retry.push((changes, orders));
+                    self.reopen();
+                }
+                // The journal is worth more than the cache.
+                StoreFailureKind::Quota if !self.storage.cache_lost => {
+                    self.give_up_cache(failure);
+                    self.write_journal(changes, orders);
+                }
+                _ => self.give_up(failure),
+            },
+            Job::Log(_) | Job::Chunk => {
+                self.storage.logging = false;
+                self.give_up_cache(failure);
+            }
+            Job::Delete => self.handle_done(Job::Delete, Vec::new()),
+        }
+    }
+
+    pub(super) fn handle_store_closed(&mut self, database: Database) {
+        if database == Database::Identity && self.storage.stage == Stage::Open {
+            if self.storage.reopened {
+                let message = "the browser closed the database twice".to_owned();
+                self.give_up(&StoreFailure { kind: StoreFailureKind::Lost, message });
+            } else {
+                self.reopen();
+            }
+        }
+    }
+
+    fn reopen(&mut self) {
+        if std::mem::replace(&mut self.storage.reopened, true) {
+            return;
+        }
+        let Some(name) = self.storage.owner.as_ref().map(|owner| self.database_name(owner)) else { return };
+        self.ask(Database::Identity, StoreRequest::Open { name }, Job::Reopen);
+    }
+
+    /// Goes on in memory: visibly, and without failing a write.
+    fn give_up(&mut self, failure: &StoreFailure) {
+        if matches!(self.storage.stage, Stage::Memory | Stage::Purging) {
+            return;
+        }
+        self.note_problem(failure);
+        if self.storage.stage == Stage::Hidden || self.storage.stage == Stage::Reading {
+            // What could be read is shown all the same.
+            self.show_cache();
+        }
+        self.storage.stage = Stage::Memory;
+        self.storage.jobs.take();
+        self.emit(Output::CloseStores);
+        self.leave_tabs();
+        self.queue.set_sender(true);
+        let outcome = self.queue.set_durable(false);
+        self.take_outcome(outcome);
+    }
+
+    fn give_up_cache(&mut self, failure: &StoreFailure) {
+        if std::mem::replace(&mut self.storage.cache_lost, true) {
+            return;
+        }
+        self.note_problem(failure);
+        self.storage.checkpoint = None;
+        self.storage.log = String::new();
+        let change = StoreChange::Remove { store: ObjectStore::Cache, from: String::new(), to: LAST.to_owned() };
+        self.ask(Database::Identity, StoreRequest::Write { changes: vec![change], strict: false }, Job::Quiet);
+    }
+
+    fn note_problem(&mut self, failure: &StoreFailure) {
+        let code = match failure.kind {
+            StoreFailureKind::Unavailable => "storage_unavailable",
+            StoreFailureKind::Blocked => "storage_open_timeout",
+            StoreFailureKind::Newer => "storage_newer_version",
+            StoreFailureKind::Lost => "storage_connection_lost",
+            StoreFailureKind::Quota => "storage_quota_exceeded",
+            StoreFailureKind::Aborted => "storage_aborted",
+            StoreFailureKind::WrongKey => "storage_wrong_key",
+            StoreFailureKind::Unknown => "storage_failed",
+        };
+        self.storage_problem(Error::local(code, failure.message.clone()));
+    }
+
+    pub(super) fn storage_problem(&mut self, error: Error) {
+        self.emit(Output::Event("storage:problem", error.to_json()));
+        self.storage.problem = Some(error);
+        self.announce_status();
+    }
+
+    /// Shows what was read, and joins the other tabs.
+    fn reveal(&mut self) {
+        self.show_cache();
+        self.storage.stage = Stage::Open;
+        let journal = std::mem::take(&mut self.storage.journal);
+        self.restore(journal, false);
+        // Writes made before this lie over rows that were not there yet.
+        for (model, id) in self.queue.pending_rows() {
+            self.refresh_overlay(model, id.as_str());
+        }
+        if let Some(who) = self.identity.clone() {
+            self.note_identity(&who);
+        }
+        self.join_tabs();
+        self.flush_due = true;
+    }
+
+    /// Writes into the directory who is here.
+    pub(super) fn note_identity(&mut self, who: &Identity) {
+        let mut text = String::new();
+        let mut object = ObjectWriter::new(&mut text);
+        object.str("participant", &who.participant);
+        object.str("organization", &who.organization);
+        object.str("kind", &who.kind);
+        object.strs("groups", &who.sync_groups);
+        object.end();
+        let change =
+            StoreChange::Put { store: ObjectStore::Cache, key: self.directory_key(), value: text.into_bytes() };
+        self.ask(Database::Directory, StoreRequest::Write { changes: vec![change], strict: false }, Job::Quiet);
+    }
+
+    fn show_cache(&mut self) {
+        let mut records = std::mem::take(&mut self.storage.cache);
+        let Some(at) = records.iter().position(|(key, _)| key == META) else { return };
+        let (_, meta) = records.remove(at);
+        let Some(meta) = std::str::from_utf8(&meta).ok().and_then(|text| Value::parse(text).ok()) else { return };
+        if meta.get_u64("v").unwrap_or(0) > LAYOUT_VERSION {
+            self.storage_problem(Error::local(
+                "storage_newer_version",
+                "a newer version of the application has written the rows on this device; they are loaded again",
+            ));
+            self.storage.cache_lost = true;
+            return;
+        }
+        if meta.get_u64("schema") != Some(self.config.schema.fingerprint) || self.loaded {
+            return;
+        }
+        let generation = meta.get_u64("generation").unwrap_or(0);
+        let (chunks, log) = (format!("{generation:012x}/c/"), format!("{generation:012x}/g/"));
+        let mut cursor = SyncId(meta.get_u64("cursor").unwrap_or(0));
+        let mut deltas = Vec::new();
+        for (key, value) in records {
+            if key.starts_with(&chunks) {
+                match Snapshot::parse(value, &self.config.schema) {
+                    Ok(snapshot) => self.put_rows(snapshot),
+                    Err(error) => {
+                        // Rows that cannot be read are loaded again, all of them.
+                        self.pool.clear();
+                        let message = format!("record {key}: {}", error.message);
+                        self.storage_problem(Error::local("storage_record_unreadable", message));
+                        return;
+                    }
+                }
+            } else if let Some(number) = key.strip_prefix(&log) {
+                self.storage.log_number = u64::from_str_radix(number, 16).unwrap_or(0);
+                self.storage.log_bytes += value.len();
+                deltas.push(value);
+            }
+        }
+        self.cursor = cursor;
+        for entry in deltas {
+            let Some(root) = std::str::from_utf8(&entry).ok().and_then(|text| Value::parse(text).ok()) else { break };
+            for delta in root.at("deltas").elements() {
+                match Delta::parse(delta.raw) {
+                    Ok(delta) => self.apply_delta(&delta),
+                    Err(bad) => self.report(&bad.error),
+                }
+            }
+            cursor = cursor.max(SyncId(root.get_u64("cursor").unwrap_or(0)));
+            self.cursor = cursor;
+        }
+        self.storage.generation = generation;
+        self.storage.newest = generation;
+        self.storage.logged_cursor = cursor;
+        let had = meta.get_strings("groups");
+        if self.identity.is_none() {
+            self.groups = had;
+            self.loading = Loading::Idle;
+        } else if had.iter().any(|group| !self.groups.contains(group)) {
+            // Rows of groups that we have no more must not be shown.
+            self.pool.clear();
+            self.cursor = SyncId(0);
+            return;
+        } else if had.len() == self.groups.len() {
+            self.loading = Loading::Idle;
+        }
+        self.become_ready();
+    }
+
+    /// The server has said which groups we have; stored rows may be those of others.
+    pub(super) fn check_stored_groups(&mut self, had: &[String]) {
+        if self.storage.stage != Stage::Open || !self.loaded {
+            return;
+        }
+        let lost = had.iter().any(|group| !self.groups.contains(group));
+        if lost {
+            self.pool.clear();
+            self.cursor = SyncId(0);
+            self.loaded = false;
+        }
+        if lost || self.groups.iter().any(|group| !had.contains(group)) {
+            self.want_rows(self.now.mono);
+        }
+        if let Some(who) = self.identity.clone() {
+            self.note_identity(&who);
+        }
+    }
+
+    /// Rows of one record of the cache.
+    fn put_rows(&mut self, snapshot: Snapshot) {
+        for listed in snapshot.models {
+            self.pool.reserve(listed.model, listed.rows.len());
+            for row in &listed.rows {
+                let text = crate::core::pool::RowText::slice(&listed.chunk, row.at.clone());
+                self.pool.put_base_scanned(
+                    listed.model,
+                    row.id(&listed.chunk),
+                    text,
+                    row.archived,
+                    snapshot.last_sync_id,
+                );
+            }
+        }
+    }
+
+    /// Takes in commits and refused writes from the journal.
+    fn restore(&mut self, records: Vec<Record>, replace: bool) {
+        for (key, value) in records {
+            let Ok(text) = String::from_utf8(value) else {
+                self.set_aside(&key, "it is no text");
+                continue;
+            };
+            if let Some(id) = letter_id(&key) {
+                self.put_letter(Letter { id: id.to_owned(), text });
+            } else if let Some(order) = journal_order(&key) {
+                match self.queue.restore(order, &text, replace, &self.config.schema) {
+                    Ok(rows) => {
+                        for (model, id) in rows {
+                            self.refresh_overlay(model, id.as_str());
+                        }
+                    }
+                    Err(error) => self.set_aside(&key, &error.message),
+                }
+            }
+        }
+    }
+
+    pub(super) fn restore_one(&mut self, key: String, text: String) {
+        self.restore(vec![(key, text.into_bytes())], true);
+    }
+
+    /// A record that cannot be read stays where it is, for `storage.export()`, and is reported.
+    fn set_aside(&mut self, key: &str, why: &str) {
+        let message = format!("a stored write ({key}) cannot be read and is set aside: {why}");
+        self.storage_problem(Error::local("storage_record_unreadable", message));
+    }
+
+    /// Sends journal changes on their way to the disk.
+    pub(super) fn flush_journal(&mut self) {
+        if self.storage.stage == Stage::Memory {
+            drop(self.queue.take_journal_ops());
+            self.storage.letter_changes.clear();
+            return;
+        }
+        if self.storage.stage != Stage::Open {
+            return;
+        }
+        let mut changes = std::mem::take(&mut self.storage.letter_changes);
+        let mut orders = Vec::new();
+        for op in self.queue.take_journal_ops() {
+            match op {
+                JournalOp::Put { order, record } => {
+                    orders.push(order);
+                    changes.push(put(journal_key(order), record));
+                }
+                JournalOp::Remove { order } => changes.push(remove(&journal_key(order))),
+            }
+        }
+        if !changes.is_empty() {
+            self.write_journal(changes, orders);
+        }
+    }
+
+    fn write_journal(&mut self, changes: Vec<StoreChange>, orders: Vec<u64>) {
+        let request = StoreRequest::Write { changes: changes.clone(), strict: true };
+        self.ask(Database::Identity, request, Job::Journal(changes, orders));
+    }
+
+    /// Keeps a refused write.
+    pub(super) fn keep_letter(&mut self, id: String, text: String) {
+        self.storage.letter_changes.push(put(format!("{LETTERS}{id}"), text.clone()));
+        self.put_letter(Letter { id, text });
+    }
+
+    pub(super) fn put_letter(&mut self, letter: Letter) {
+        match self.storage.letters.iter_mut().find(|known| known.id == letter.id) {
+            Some(known) => *known = letter,
+            None => self.storage.letters.push(letter),
+        }
+        self.announce_outbox();
+    }
+
+    /// Forgets a refused write; says whether it was there.
+    pub(super) fn remove_letter(&mut self, id: &str) -> Option<Letter> {
+        let index = self.storage.letters.iter().position(|letter| letter.id == id)?;
+        self.storage.letter_changes.push(remove(&format!("{LETTERS}{id}")));
+        self.announce_outbox();
+        Some(self.storage.letters.remove(index))
+    }
+
+    /// Notes applied deltas for the log.
+    pub(super) fn log_delta(&mut self, raw: &str) {
+        if self.storage.stage == Stage::Open && self.storage.tabs.leads && !self.storage.cache_lost {
+            if !self.storage.log.is_empty() {
+                self.storage.log.push(',');
+            }
+            self.storage.log.push_str(raw);
+        }
+    }
+
+    /// A snapshot has replaced the rows: what is stored stays as it is until all rows are written anew.
+    pub(super) fn rows_replaced(&mut self) {
+        self.storage.log = String::new();
+        self.storage.generation = 0;
+        self.storage.checkpoint = None;
+        self.storage.checkpoint_due = true;
+    }
+
+    fn pump_cache(&mut self) {
+        if !self.storage.tabs.leads || self.storage.cache_lost || !self.loaded {
+            return;
+        }
+        if self.storage.checkpoint.is_none() {
+            let full = self.storage.log_bytes > LOG_BYTES_MIN.max(self.pool.stats().live_bytes / 2);
+            if self.storage.checkpoint_due || full {
+                self.begin_checkpoint();
+            }
+        }
+        // Into the generation that counts, and into the one being written.
+        let mut generations = Vec::new();
+        if self.storage.generation > 0 {
+            generations.push(self.storage.generation);
+        }
+        if let Some(checkpoint) = &self.storage.checkpoint {
+            generations.push(checkpoint.generation);
+        }
+        if self.storage.logging || generations.is_empty() || self.cursor <= self.storage.logged_cursor {
+            return;
+        }
+        let mut text = String::new();
+        let mut object = ObjectWriter::new(&mut text);
+        object.u64("cursor", self.cursor.0);
+        let log = std::mem::take(&mut self.storage.log);
+        object.raw("deltas", &["[", &log, "]"].concat());
+        object.end();
+        self.storage.log_number += 1;
+        let number = self.storage.log_number;
+        let mut changes = Vec::new();
+        for generation in generations {
+            changes.push(put_cache(log_key(generation, number), text.clone()));
+        }
+        self.storage.logging = true;
+        self.storage.logged_cursor = self.cursor;
+        let request = StoreRequest::Write { changes, strict: false };
+        self.ask(Database::Identity, request, Job::Log(text.len()));
+    }
+
+    /// Begins to write all rows under a new generation; the old one counts until `meta` names the new one. Rows may
+    /// change meanwhile: what changes goes into the logs of both.
+    fn begin_checkpoint(&mut self) {
+        self.storage.checkpoint_due = false;
+        self.storage.log_bytes = 0;
+        let generation = (self.storage.newest + 1).max(self.now.wall.0);
+        self.storage.newest = generation;
+        if self.storage.generation == 0 {
+            self.storage.logged_cursor = self.cursor;
+        }
+        self.storage.checkpoint = Some(Checkpoint { generation, model: 0, slot: 0, number: 0, cursor: self.cursor });
+        self.step_checkpoint();
+    }
+
+    fn step_checkpoint(&mut self) {
+        let Some(mut checkpoint) = self.storage.checkpoint.take() else { return };
+        while let Some(model) = self.config.schema.model(ModelIndex(checkpoint.model)) {
+            let mut text = String::from(r#"{"type":"full","lastSyncId":"#);
+            write_u64(&mut text, checkpoint.cursor.0);
+            text.push_str(r#","models":{""#);
+            text.push_str(&model.typename);
+            text.push_str("\":[");
+            let start = text.len();
+            let next = self.pool.write_base_rows(ModelIndex(checkpoint.model), checkpoint.slot, CHUNK_BYTES, &mut text);
+            let empty = text.len() == start;
+            text.push_str("]}}");
+            match next {
+                Some(slot) => checkpoint.slot = slot,
+                None => {
+                    checkpoint.model += 1;
+                    checkpoint.slot = 0;
+                }
+            }
+            if !empty {
+                checkpoint.number += 1;
+                let key = format!("{:012x}/c/{:06x}", checkpoint.generation, checkpoint.number);
+                let request = StoreRequest::Write { changes: vec![put_cache(key, text)], strict: false };
+                self.storage.checkpoint = Some(checkpoint);
+                self.ask(Database::Identity, request, Job::Chunk);
+                return;
+            }
+        }
+        let generation = checkpoint.generation;
+        let mut text = String::new();
+        let mut meta = ObjectWriter::new(&mut text);
+        meta.u64("v", LAYOUT_VERSION);
+        meta.u64("schema", self.config.schema.fingerprint);
+        meta.u64("generation", generation);
+        meta.u64("cursor", checkpoint.cursor.0);
+        meta.strs("groups", &self.groups);
+        meta.end();
+        let clear = |from: String, to: String| StoreChange::Remove { store: ObjectStore::Cache, from, to };
+        let changes = vec![
+            clear(String::new(), format!("{generation:012x}/")),
+            clear(format!("{generation:012x}0"), META.to_owned()),
+            put_cache(META.to_owned(), text),
+        ];
+        self.storage.generation = generation;
+        self.ask(Database::Identity, StoreRequest::Write { changes, strict: false }, Job::Meta);
+    }
+
+    /// This tab sends from now on: first it learns what others have written since it has read.
+    pub(super) fn catch_up_with_tabs(&mut self) {
+        let from = log_key(self.storage.generation, self.storage.log_number + 1);
+        let request = StoreRequest::Read { store: ObjectStore::Cache, from, to: LAST.to_owned() };
+        self.ask(Database::Identity, request, Job::CatchUpCache);
+        self.ask(Database::Identity, all(ObjectStore::Journal, ""), Job::CatchUpJournal);
+    }
+
+    /// The cache goes on from our rows if nobody has written it since we have read it; otherwise it is written anew.
+    fn adopt_cache(&mut self, newer: &[Record]) {
+        let untouched = matches!(newer, [(key, value)] if key == META && std::str::from_utf8(value).ok()
+            .and_then(|text| Value::parse(text).ok()).and_then(|meta| meta.get_u64("generation"))
+            == Some(self.storage.generation));
+        if !untouched || self.cursor > self.storage.logged_cursor {
+            self.storage.checkpoint_due = true;
+        }
+    }
+
+    /// Deletes everything that is stored of this identity; `output` says when it is gone.
+    pub(super) fn purge_storage(&mut self, output: Output) {
+        self.leave_tabs();
+        if matches!(self.storage.stage, Stage::Memory | Stage::Idle | Stage::Purging) {
+            self.emit(output);
+            return;
+        }
+        let opened = self.storage.owner.is_some();
+        let key = self.directory_key();
+        let tab = self.storage.tabs.tab;
+        self.storage = Storage::new(true);
+        self.storage.tabs.tab = tab;
+        self.storage.stage = Stage::Purging;
+        self.storage.purging = Some(output);
+        let changes = vec![StoreChange::Remove { store: ObjectStore::Cache, to: after(&key), from: key }];
+        self.ask(Database::Directory, StoreRequest::Write { changes, strict: true }, Job::Quiet);
+        if opened {
+            self.ask(Database::Identity, StoreRequest::Delete, Job::Delete);
+        } else {
+            self.handle_done(Job::Delete, Vec::new());
+        }
+    }
+}
+
+fn all(store: ObjectStore, from: &str) -> StoreRequest {
+    StoreRequest::Read { store, from: from.to_owned(), to: LAST.to_owned() }
+}
+
+/// The first key behind this one.
+fn after(key: &str) -> String {
+    [key, "\0"].concat()
+}
+
+fn journal_key(order: u64) -> String {
+    format!("{JOURNAL}{order:016x}")
+}
+
+pub(super) fn journal_order(key: &str) -> Option<u64> {
+    u64::from_str_radix(key.strip_prefix(JOURNAL)?, 16).ok()
+}
+
+pub(super) fn letter_id(key: &str) -> Option<&str> {
+    key.strip_prefix(LETTERS)
+}
+
+fn log_key(generation: u64, number: u64) -> String {
+    format!("{generation:012x}/g/{number:08x}")
+}
+
+fn put(key: String, text: String) -> StoreChange {
+    StoreChange::Put { store: ObjectStore::Journal, key, value: text.into_bytes() }
+}
+
+fn put_cache(key: String, text: String) -> StoreChange {
+    StoreChange::Put { store: ObjectStore::Cache, key, value: text.into_bytes() }
+}
+
+fn remove(key: &str) -> StoreChange {
+    StoreChange::Remove { store: ObjectStore::Journal, from: key.to_owned(), to: after(key) }
+}
+
+fn read_identity(value: Value<'_>) -> Identity {
+    Identity {
+        kind: value.get_string("kind").unwrap_or_default(),
+        participant: value.get_string("participant").unwrap_or_default(),
+        organization: value.get_string("organization").unwrap_or_default(),
+        sync_groups: value.get_strings("groups"),
+    }
+}

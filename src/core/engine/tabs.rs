@@ -1,0 +1,205 @@
+//! Tabs of one identity: who sends, and what they tell each other (docs/offline.md).
+//!
+//! Every tab reads the stream on a socket of its own, shows all pending writes and journals its own. The one that holds
+//! the lock sends, and writes the cache. What is journaled, what the server answered and what it refused goes over the
+//! channel; a tab that missed something finds it in the journal. A sender that does not answer while something waits to
+//! be sent is frozen, and loses the lock.
+
+use super::Engine;
+use super::storage::Stage;
+use crate::core::error::Error;
+use crate::core::json::{ObjectWriter, Value};
+use crate::core::output::Output;
+use crate::core::store::{ObjectStore, StoreChange};
+use crate::core::time::Instant;
+use crate::core::wire::MutationResult;
+
+/// Version of the messages between tabs. Others are ignored: two versions of the code may run side by side.
+const VERSION: u64 = 1;
+/// A sender that does not answer for so long is taken to be frozen.
+pub(super) const SENDER_ANSWER_MS: u64 = 800;
+/// While something waits to be sent, the sender is asked this often whether it is there.
+pub(super) const SENDER_ASK_MS: u64 = 5_000;
+
+/// What a tab knows of the others.
+#[derive(Debug, Default)]
+pub(super) struct Tabs {
+    pub(super) tab: u32,
+    joined: bool,
+    /// Whether this tab holds the lock.
+    pub(super) leads: bool,
+    /// When the sender was asked, until it answers.
+    asked_at: Option<Instant>,
+    /// When it is asked again.
+    ask_at: Option<Instant>,
+}
+
+impl Tabs {
+    /// When to call again.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.asked_at.map(|at| at.after(SENDER_ANSWER_MS)).or(self.ask_at)
+    }
+}
+
+impl Engine {
+    fn tabs_name(&self) -> Option<String> {
+        self.storage.owner.as_ref().map(|owner| self.database_name(owner))
+    }
+
+    pub(super) fn join_tabs(&mut self) {
+        let Some(name) = self.tabs_name() else { return };
+        self.storage.tabs.joined = true;
+        self.emit(Output::OpenChannel(name.clone()));
+        self.emit(Output::RequestLock { name, steal: false });
+    }
+
+    pub(super) fn leave_tabs(&mut self) {
+        self.storage.tabs.leads = false;
+        if std::mem::take(&mut self.storage.tabs.joined) {
+            self.emit(Output::ReleaseLock);
+            self.emit(Output::CloseChannel);
+        }
+    }
+
+    pub(super) fn handle_lock(&mut self, held: bool) {
+        if !self.storage.tabs.joined || held == self.storage.tabs.leads {
+            return;
+        }
+        self.storage.tabs.leads = held;
+        self.storage.tabs.asked_at = None;
+        if held {
+            self.catch_up_with_tabs();
+        } else {
+            self.queue.set_sender(false);
+            if let Some(name) = self.tabs_name() {
+                self.emit(Output::RequestLock { name, steal: false });
+            }
+        }
+    }
+
+    /// Looks after the sender while this tab waits for it.
+    pub(super) fn pump_tabs(&mut self) {
+        let now = self.now.mono;
+        let tabs = &mut self.storage.tabs;
+        if !tabs.joined || tabs.leads || !self.queue.has_unsent() {
+            tabs.asked_at = None;
+            tabs.ask_at = None;
+            return;
+        }
+        match (tabs.asked_at, tabs.ask_at) {
+            (Some(at), _) if at.after(SENDER_ANSWER_MS) <= now => {
+                tabs.asked_at = None;
+                tabs.ask_at = Some(now.after(SENDER_ASK_MS));
+                if let Some(name) = self.tabs_name() {
+                    self.emit(Output::RequestLock { name, steal: true });
+                }
+            }
+            (Some(_), _) => {}
+            (None, Some(at)) if at > now => {}
+            (None, _) => {
+                tabs.asked_at = Some(now);
+                self.post("who", &|_| {});
+            }
+        }
+    }
+
+    fn post(&mut self, kind: &str, fill: &dyn Fn(&mut ObjectWriter<'_>)) {
+        if !self.storage.tabs.joined {
+            return;
+        }
+        let mut text = String::new();
+        let mut message = ObjectWriter::new(&mut text);
+        message.u64("v", VERSION);
+        message.str("t", kind);
+        fill(&mut message);
+        message.end();
+        self.emit(Output::Post(text));
+    }
+
+    /// Tells what is in the journal now, and what is not any more.
+    pub(super) fn share_journal(&mut self, changes: &[StoreChange]) {
+        self.post("journal", &|message| {
+            message.object("put", |puts| {
+                for change in changes {
+                    if let StoreChange::Put { store: ObjectStore::Journal, key, value } = change {
+                        puts.str(key, std::str::from_utf8(value).unwrap_or_default());
+                    }
+                }
+            });
+            let dropped = changes.iter().filter_map(|change| match change {
+                StoreChange::Remove { from, .. } => Some(from.as_str()),
+                StoreChange::Put { .. } => None,
+            });
+            message.strs("drop", dropped);
+        });
+    }
+
+    /// Tells how the server answered a commit.
+    pub(super) fn share_result(&mut self, result: &MutationResult) {
+        if self.storage.tabs.leads && result.success {
+            self.post("result", &|message| result.write(message.key("result")));
+        }
+    }
+
+    /// Tells that the server has refused an operation, named by itself or by its commit, for good.
+    pub(super) fn share_refusal(&mut self, name: &str, error: &Error) {
+        if self.storage.tabs.leads {
+            self.post("refused", &|message| {
+                message.str("name", name);
+                message.raw("error", &error.to_json());
+            });
+        }
+    }
+
+    /// Tells that everything of this identity is deleted.
+    pub(super) fn share_purge(&mut self) {
+        self.post("purged", &|_| {});
+    }
+
+    pub(super) fn handle_posted(&mut self, text: &str) {
+        let Ok(message) = Value::parse(text) else { return };
+        if message.get_u64("v") != Some(VERSION) || self.storage.stage != Stage::Open {
+            return;
+        }
+        match message.get_str("t").unwrap_or_default().as_ref() {
+            "who" if self.storage.tabs.leads => self.post("here", &|_| {}),
+            "here" => {
+                self.storage.tabs.asked_at = None;
+                self.storage.tabs.ask_at = Some(self.now.mono.after(SENDER_ASK_MS));
+            }
+            "journal" => {
+                // A commit that was split: its operations move to the new ones before the old one goes.
+                for (key, record) in message.at("put").members() {
+                    self.restore_one(key.decode().into_owned(), record.as_str().unwrap_or_default().into_owned());
+                }
+                for key in message.get_strings("drop") {
+                    self.handle_dropped(&key);
+                }
+            }
+            "result" => {
+                let result = MutationResult::parse(message.at("result"));
+                let outcome = self.queue.handle_shared_result(&result, self.cursor);
+                self.take_outcome(outcome);
+            }
+            "refused" => {
+                let error = Error::from_body(message.at("error"));
+                let error = error.unwrap_or_else(|| Error::local("commit_failed", "the server refused the write"));
+                let name = message.get_str("name").unwrap_or_default();
+                let outcome = self.queue.handle_shared_refusal(&name, &error, &mut self.rng);
+                self.take_outcome(outcome);
+            }
+            "purged" => self.handle_purged(),
+            _ => {}
+        }
+    }
+
+    fn handle_dropped(&mut self, key: &str) {
+        if let Some(id) = super::storage::letter_id(key) {
+            self.storage.letters.retain(|letter| letter.id != id);
+            self.announce_outbox();
+        } else if let Some(order) = super::storage::journal_order(key) {
+            let outcome = self.queue.drop_commit(order);
+            self.take_outcome(outcome);
+        }
+    }
+}
