@@ -39,12 +39,21 @@ impl Bench {
         Self::with(r#""authToken":"ek_test_1""#)
     }
 
+    /// As [`Bench::with`], for a client that draws other ids.
+    pub(crate) fn reseed(&mut self, seed: u128, options: &str) {
+        self.engine = Engine::new(Self::config(options), seed, self.now);
+    }
+
+    fn config(options: &str) -> Config {
+        let text = format!(r#"{{"schema":{SCHEMA},"baseUrl":"http://h","timezone":"Europe/Stockholm",{options}}}"#);
+        Config::parse(&text).unwrap()
+    }
+
     /// A client with these members in its configuration.
     pub(crate) fn with(options: &str) -> Self {
-        let text = format!(r#"{{"schema":{SCHEMA},"baseUrl":"http://h","timezone":"Europe/Stockholm",{options}}}"#);
         let now = Now::new(1000, 1_782_900_000_000);
         Self {
-            engine: Engine::new(Config::parse(&text).unwrap(), 42, now),
+            engine: Engine::new(Self::config(options), 42, now),
             now,
             outputs: Vec::new(),
             next_ticket: 0,

@@ -6,5 +6,6 @@ mod harness;
 mod intake;
 mod reads;
 mod recovery;
+mod storage;
 mod transcripts;
 mod writes;

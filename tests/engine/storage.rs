@@ -1,0 +1,428 @@
+//! Rows and writes on the device: warm start, journal, tabs, trouble. The device here does what it is told at once.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
+
+use ablo_wasm::core::input::{Command, Input};
+use ablo_wasm::core::output::Output;
+use ablo_wasm::core::store::{
+    Database, ObjectStore, Record, StoreChange, StoreFailure, StoreFailureKind, StoreRequest,
+};
+use serde_json::json;
+
+use crate::harness::{Bench, task_delta, tasks};
+
+const STORED: &str = r#""authToken":"ek_test_1","persistence":"indexeddb""#;
+
+type Records = BTreeMap<(ObjectStore, String), Vec<u8>>;
+
+/// A browser's storage, its locks and channels, shared by tabs.
+#[derive(Default)]
+struct Device {
+    databases: BTreeMap<String, Records>,
+    /// Requests fail with this until it is taken away.
+    failure: Option<StoreFailureKind>,
+    /// Who holds the lock, and who waits for it: tabs by number.
+    lock: VecDeque<usize>,
+}
+
+/// One tab on a device.
+struct Tab {
+    bench: Bench,
+    no: usize,
+    device: Rc<RefCell<Device>>,
+    open: BTreeMap<Database, String>,
+    posts: Vec<String>,
+    channel: bool,
+}
+
+impl Tab {
+    fn new(device: &Rc<RefCell<Device>>, no: usize) -> Self {
+        let mut tab = Self {
+            bench: Bench::with(&format!(r#"{STORED},"syncGroups":[]"#)),
+            no,
+            device: device.clone(),
+            open: BTreeMap::new(),
+            posts: Vec::new(),
+            channel: false,
+        };
+        // Two tabs must not draw the same ids.
+        tab.bench.reseed(no as u128 + 1, &format!(r#"{STORED},"syncGroups":[]"#));
+        tab
+    }
+
+    fn started(device: &Rc<RefCell<Device>>, no: usize) -> Self {
+        let mut tab = Self::new(device, no);
+        tab.bench.start();
+        tab.serve();
+        tab
+    }
+
+    /// Fulfils what the engine asks of the device until it asks for nothing more.
+    fn serve(&mut self) {
+        loop {
+            let index = self.bench.outputs.iter().position(|output| {
+                !matches!(
+                    output,
+                    Output::OpenSocket { .. }
+                        | Output::SendFrame(..)
+                        | Output::CloseSocket { .. }
+                        | Output::Fetch(..)
+                        | Output::AskCredential(_)
+                )
+            });
+            let Some(index) = index else { return };
+            match self.bench.outputs.remove(index) {
+                Output::Store(task, database, request) => {
+                    let answer = self.fulfil(database, request);
+                    self.bench.input(Input::Stored(task, answer));
+                }
+                Output::CloseStores => self.open.clear(),
+                Output::RequestLock { steal, .. } => self.lock(steal),
+                Output::ReleaseLock => self.device.borrow_mut().lock.retain(|no| *no != self.no),
+                Output::OpenChannel(_) => self.channel = true,
+                Output::CloseChannel => self.channel = false,
+                Output::Post(text) => self.posts.push(text),
+                other => panic!("not the device's: {other:?}"),
+            }
+        }
+    }
+
+    fn lock(&mut self, steal: bool) {
+        let mut device = self.device.borrow_mut();
+        if steal {
+            device.lock.retain(|no| *no != self.no);
+            device.lock.push_front(self.no);
+        } else if !device.lock.contains(&self.no) {
+            device.lock.push_back(self.no);
+        }
+        let held = device.lock.front() == Some(&self.no);
+        drop(device);
+        if held {
+            self.bench.input(Input::Lock(true));
+        }
+    }
+
+    fn fulfil(&mut self, database: Database, request: StoreRequest) -> Result<Vec<Record>, StoreFailure> {
+        let mut device = self.device.borrow_mut();
+        if let Some(kind) = device.failure.filter(|_| database == Database::Identity) {
+            return Err(StoreFailure { kind, message: "as told".into() });
+        }
+        if let StoreRequest::Open { name } = &request {
+            device.databases.entry(name.clone()).or_default();
+            self.open.insert(database, name.clone());
+            return Ok(Vec::new());
+        }
+        let lost = || StoreFailure { kind: StoreFailureKind::Lost, message: "not open".into() };
+        let name = self.open.get(&database).ok_or_else(lost)?;
+        let records = device.databases.get_mut(name).ok_or_else(lost)?;
+        match request {
+            StoreRequest::Open { .. } => {}
+            StoreRequest::Read { store, from, to } => {
+                let range = records.range((store, from)..(store, to));
+                return Ok(range.map(|((_, key), value)| (key.clone(), value.clone())).collect());
+            }
+            StoreRequest::Write { changes, .. } => {
+                for change in changes {
+                    match change {
+                        StoreChange::Put { store, key, value } => drop(records.insert((store, key), value)),
+                        StoreChange::Remove { store, from, to } => {
+                            records.retain(|(at, key), _| *at != store || *key < from || *key >= to);
+                        }
+                    }
+                }
+            }
+            StoreRequest::Delete => {
+                let name = self.open.remove(&database).unwrap_or_default();
+                device.databases.remove(&name);
+            }
+        }
+        Ok(Vec::new())
+    }
+
+    /// Goes online: identity, snapshot if asked for, socket, catch-up.
+    fn connect(&mut self, head: u64, rows: &[serde_json::Value]) {
+        self.bench.answer_identity();
+        self.serve();
+        if self.bench.has_request("/sync/bootstrap") {
+            self.bench.answer_bootstrap(head, &tasks(rows));
+        }
+        self.serve();
+        self.bench.open();
+        self.serve();
+        self.bench.answer_sync(head, &[]);
+        self.serve();
+        self.bench.frames();
+    }
+
+    fn turn(&mut self) {
+        self.bench.turn();
+        self.serve();
+    }
+}
+
+/// Carries what a tab has posted to others.
+fn deliver(from: &mut Tab, to: &mut Tab) {
+    for text in std::mem::take(&mut from.posts) {
+        if to.channel {
+            to.bench.input(Input::Posted(text));
+            to.serve();
+        }
+    }
+}
+
+fn device() -> Rc<RefCell<Device>> {
+    Rc::default()
+}
+
+fn journal_len(device: &Rc<RefCell<Device>>) -> usize {
+    let device = device.borrow();
+    let keys = device.databases.values().flat_map(BTreeMap::keys);
+    keys.filter(|(store, key)| *store == ObjectStore::Journal && key.starts_with("j/")).count()
+}
+
+/// The network is gone, and the engine knows.
+fn offline(device: &Rc<RefCell<Device>>, no: usize) -> Tab {
+    let mut tab = Tab::new(device, no);
+    tab.bench.input(Input::Offline);
+    tab.bench.start();
+    tab.serve();
+    tab
+}
+
+fn first_visit(device: &Rc<RefCell<Device>>) -> Tab {
+    let mut tab = Tab::started(device, 1);
+    tab.connect(10, &[json!({"id":"t1","title":"A","rank":1}), json!({"id":"t2","title":"B","rank":2})]);
+    tab
+}
+
+#[test]
+fn rows_are_there_without_a_network() {
+    let device = device();
+    let mut tab = first_visit(&device);
+    tab.bench.receive(&json!({"type":"delta","payload":task_delta(11, "U", "t2", &json!({"title":"C"}))}));
+    tab.serve();
+    drop(tab);
+    let mut tab = Tab::new(&device, 2);
+    tab.bench.input(Input::Offline);
+    let ready = tab.bench.start();
+    tab.serve();
+    assert!(tab.bench.outcome(ready).expect("settled").is_ok());
+    assert_eq!((tab.bench.field("t1", "title"), tab.bench.field("t2", "title")), (json!("A"), json!("C")));
+    assert_eq!(tab.bench.engine.cursor().0, 11);
+    let status: serde_json::Value = serde_json::from_str(&tab.bench.engine.status()).expect("JSON");
+    assert_eq!((&status["durability"], &status["participantId"]), (&json!("indexeddb"), &json!("u1")));
+    // Back online it resumes, without a snapshot.
+    tab.bench.input(Input::Online);
+    tab.bench.answer_identity();
+    tab.serve();
+    tab.bench.open();
+    let asked = tab.bench.frames().into_iter().any(|frame| frame["payload"]["lastSyncId"] == 11);
+    assert!(asked, "it asks for what came after");
+    assert!(!tab.bench.has_request("/sync/bootstrap"));
+}
+
+#[test]
+fn a_write_is_queued_when_it_is_on_the_disk_and_survives() {
+    let device = device();
+    drop(first_visit(&device));
+    let mut tab = offline(&device, 2);
+    let options = Some(r#"{"wait":"queued"}"#);
+    let change = ablo_wasm::core::input::Change::Update(json!({"title":"offline"}).to_string());
+    let ticket = tab.bench.write(crate::harness::TASKS, "t1", change, options).expect("accepted");
+    assert_eq!(tab.bench.field("t1", "title"), "offline");
+    assert!(tab.bench.outcome(ticket).is_none(), "not on the disk yet");
+    tab.turn();
+    assert!(tab.bench.outcome(ticket).expect("settled").is_ok());
+    assert_eq!(journal_len(&device), 1);
+    drop(tab);
+    device.borrow_mut().lock.clear();
+
+    let tab = offline(&device, 3);
+    assert_eq!(tab.bench.field("t1", "title"), "offline");
+    assert_eq!(tab.bench.engine.pending_count(), 1);
+    drop(tab);
+    device.borrow_mut().lock.clear();
+
+    let mut tab = Tab::started(&device, 4);
+    tab.bench.answer_identity();
+    tab.serve();
+    tab.bench.open();
+    tab.bench.answer_sync(10, &[]);
+    tab.turn();
+    let (key, operations) = tab.bench.commit();
+    assert_eq!(operations[0]["input"], json!({"title":"offline"}));
+    tab.bench.accept(&key, 11);
+    tab.serve();
+    assert_eq!(journal_len(&device), 1, "kept until its delta is here");
+    tab.bench.delta(11, "U", "t1", &json!({"title":"offline"}));
+    tab.serve();
+    assert_eq!((journal_len(&device), tab.bench.engine.pending_count()), (0, 0));
+}
+
+#[test]
+fn rows_of_another_login_are_never_shown() {
+    let device = device();
+    drop(first_visit(&device));
+    device.borrow_mut().lock.clear();
+    let mut tab = Tab::started(&device, 2);
+    assert!(tab.bench.row(crate::harness::TASKS, "t1").is_none(), "the server has not said who this is");
+    let (task, _) = tab.bench.request("/auth/identity");
+    let who = json!({"participantKind":"user","participantId":"u2","accountScope":"acme",
+        "syncGroups":["org:acme","user:u2"],"userMeta":{}});
+    tab.bench.answer(task, 200, &who);
+    tab.serve();
+    assert!(tab.bench.row(crate::harness::TASKS, "t1").is_none());
+    assert!(tab.bench.has_request("/sync/bootstrap"));
+    assert_eq!(device.borrow().databases.len(), 3, "directory and two identities");
+}
+
+#[test]
+fn a_full_disk_costs_the_cache_first_then_durability_but_no_write() {
+    let device = device();
+    let mut tab = first_visit(&device);
+    device.borrow_mut().failure = Some(StoreFailureKind::Quota);
+    let ticket = tab.bench.update("t1", json!({"title":"B"}));
+    tab.turn();
+    let status: serde_json::Value = serde_json::from_str(&tab.bench.engine.status()).expect("JSON");
+    assert_eq!(status["durability"], "memory");
+    assert_eq!(status["storage"]["problem"]["code"], "storage_quota_exceeded");
+    assert!(!tab.bench.event("storage:problem").is_empty());
+    tab.turn();
+    let (key, _) = tab.bench.commit();
+    tab.bench.accept(&key, 11);
+    tab.bench.delta(11, "U", "t1", &json!({"title":"B"}));
+    assert!(tab.bench.outcome(ticket).expect("settled").is_ok());
+}
+
+#[test]
+fn a_lost_connection_is_opened_again_and_the_write_repeated() {
+    let device = device();
+    let mut tab = first_visit(&device);
+    tab.open.remove(&Database::Identity);
+    tab.bench.update("t1", json!({"title":"B"}));
+    tab.turn();
+    assert_eq!(journal_len(&device), 1);
+    assert!(tab.bench.event("storage:problem").is_empty());
+}
+
+#[test]
+fn tabs_share_edits_and_one_of_them_sends() {
+    let device = device();
+    let mut first = first_visit(&device);
+    let mut second = Tab::started(&device, 2);
+    second.connect(10, &[]);
+    let ticket = second.bench.update("t1", json!({"title":"from the second"}));
+    second.turn();
+    assert!(second.bench.frames().iter().all(|frame| frame["type"] != "commit"), "only one tab sends");
+    deliver(&mut second, &mut first);
+    assert_eq!(first.bench.field("t1", "title"), "from the second");
+    first.turn();
+    let (key, _) = first.bench.commit();
+    first.bench.accept(&key, 11);
+    first.serve();
+    deliver(&mut first, &mut second);
+    second.bench.delta(11, "U", "t1", &json!({"title":"from the second"}));
+    second.serve();
+    assert!(second.bench.outcome(ticket).expect("settled").is_ok());
+    first.bench.delta(11, "U", "t1", &json!({"title":"from the second"}));
+    first.serve();
+    assert_eq!(
+        (journal_len(&device), first.bench.engine.pending_count(), second.bench.engine.pending_count()),
+        (0, 0, 0)
+    );
+}
+
+#[test]
+fn a_silent_sender_loses_the_lock_and_the_next_one_goes_on() {
+    let device = device();
+    let mut first = first_visit(&device);
+    let mut second = Tab::started(&device, 2);
+    second.connect(10, &[]);
+    first.bench.update("t1", json!({"title":"one"}));
+    first.turn();
+    let (key, _) = first.bench.commit();
+    // The first tab freezes with a commit on its way; nobody hears what it said.
+    first.posts.clear();
+    second.bench.update("t2", json!({"title":"two"}));
+    second.turn();
+    let who = second.posts.iter().any(|text| text.contains(r#""t":"who""#));
+    assert!(who, "{:?}", second.posts);
+    second.bench.elapse(1000);
+    second.serve();
+    let (again, operations) = second.bench.commit();
+    assert_eq!((again, operations[0]["id"].clone()), (key, json!("t1")), "from the journal, under its own key");
+    first.bench.input(Input::Lock(false));
+    first.serve();
+    first.bench.update("t1", json!({"title":"late"}));
+    first.turn();
+    assert!(first.bench.frames().iter().all(|frame| frame["type"] != "commit"));
+}
+
+#[test]
+fn a_refused_write_is_kept_until_it_is_retried_or_discarded() {
+    let device = device();
+    let mut tab = first_visit(&device);
+    tab.bench.update("t1", json!({"title":""}));
+    tab.turn();
+    let (key, _) = tab.bench.commit();
+    tab.bench.refuse(&key, "check_violation");
+    tab.serve();
+    drop(tab);
+    device.borrow_mut().lock.clear();
+
+    let mut tab = offline(&device, 2);
+    let outbox: serde_json::Value = serde_json::from_str(&tab.bench.engine.outbox()).expect("JSON");
+    let entry = &outbox[0];
+    assert_eq!((&entry["stage"], &entry["error"]["code"]), (&json!("rejected"), &json!("check_violation")));
+    assert_eq!(entry["currentValues"]["title"], "A");
+    let id = entry["id"].as_str().expect("an id").to_owned();
+    let again = id.clone();
+    tab.bench.command(|ticket| Command::Retry(ticket, again, Some(r#"{"title":"better"}"#.into()))).expect("accepted");
+    tab.turn();
+    assert_eq!(tab.bench.field("t1", "title"), "better");
+    assert_eq!(journal_len(&device), 1);
+    assert!(tab.bench.command(|ticket| Command::Discard(ticket, id)).is_err(), "it is gone");
+}
+
+#[test]
+fn purge_leaves_nothing() {
+    let device = device();
+    let mut tab = first_visit(&device);
+    let ticket = tab.bench.command(Command::Purge).expect("accepted");
+    tab.serve();
+    assert!(tab.bench.outcome(ticket).expect("settled").is_ok());
+    let left: Vec<String> = device.borrow().databases.keys().cloned().collect();
+    assert_eq!(left, ["directory"]);
+    assert!(device.borrow().databases["directory"].is_empty());
+}
+
+#[test]
+fn an_unreadable_record_is_set_aside() {
+    let device = device();
+    drop(first_visit(&device));
+    device.borrow_mut().lock.clear();
+    for records in device.borrow_mut().databases.values_mut() {
+        records.insert((ObjectStore::Journal, "j/00000000000000ff".into()), b"{oops".to_vec());
+    }
+    let tab = offline(&device, 2);
+    let problems = tab.bench.event("storage:problem");
+    assert_eq!(problems[0]["code"], "storage_record_unreadable");
+    assert_eq!(tab.bench.field("t1", "title"), "A");
+    assert_eq!(journal_len(&device), 2, "one in each database, as they were");
+}
+
+#[test]
+fn a_snapshot_that_is_not_written_out_leaves_the_old_rows() {
+    let device = device();
+    let mut tab = first_visit(&device);
+    // From now on nothing reaches the disk: as if the tab died while it writes the new rows.
+    tab.bench.receive(&json!({"type":"sync_response","payload":{"requiresBootstrap":true,"currentSyncId":90}}));
+    tab.bench.answer_bootstrap(90, &tasks(&[json!({"id":"t9","title":"new","rank":1})]));
+    drop(tab);
+    device.borrow_mut().lock.clear();
+    let tab = offline(&device, 2);
+    assert_eq!(tab.bench.field("t1", "title"), "A");
+    assert_eq!(tab.bench.engine.cursor().0, 10);
+}
