@@ -138,6 +138,14 @@ export declare class Core {
   read(ticket: number, model: number, options: string): void;
   /** The value is the JSON of a receipt. */
   commit(ticket: number, options: string): void;
+  /** JSON of an array: writes that are not confirmed in their order, then refused ones. */
+  outbox(): string;
+  /** Writes a refused write again, over its fields those of `data` (JSON). Settles when it is journaled. */
+  retry(ticket: number, id: string, data: string | undefined): void;
+  /** Forgets a refused write. */
+  discard(ticket: number, id: string): void;
+  /** Deletes what is stored of this identity, and ends. Settles when it is gone. */
+  purge(ticket: number): void;
   /** JSON of {@link CoreStatus}. */
   status(): string;
   flush(ticket: number, timeoutMs: number | undefined): void;
@@ -196,7 +204,7 @@ export interface CoreError {
 export interface CoreStatus {
   connection: { state: string; reason?: string; since: number; nextAttemptAt?: number };
   durability: 'memory' | 'indexeddb';
-  storage: { persisted: boolean; usage?: number; quota?: number; problem?: string };
+  storage: { problem?: CoreError };
   pendingWrites: number;
   rejectedWrites: number;
   participantId: string | null;

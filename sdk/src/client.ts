@@ -5,11 +5,13 @@ import { type AbloEvents, listen, type MutationFailure } from './events.js';
 import { createCommits } from './commits.js';
 import { defineLater } from './later.js';
 import { createOperations } from './operations.js';
+import { createOutbox, type Outbox } from './outbox.js';
 import { type AbloOptions, type CredentialResolver, readOptions, type Settings } from './options.js';
 import { checkListener } from './report.js';
 import type { Schema } from './schema/define.js';
 import { toSchemaJSON } from './schema/json.js';
 import { Session } from './session.js';
+import { createStorage, type StorageClient } from './storage.js';
 import { type Status, StatusReader, type SyncStatus } from './status.js';
 import type { CommitClient, ModelsOf } from './types.js';
 import { show } from './values.js';
@@ -44,7 +46,8 @@ export interface AbloClient<S> {
    */
   [Symbol.asyncDispose](): Promise<void>;
   /**
-   * Disconnects, and deletes all that this identity has stored in this browser (nothing, in memory). Ends the client.
+   * Disconnects, deletes all that this identity has stored in this browser, unsent writes too, and ends the client.
+   * Resolves when it is gone.
    *
    * @example
    * async function signOut() {
@@ -125,6 +128,10 @@ export interface AbloClient<S> {
    * await ablo.waitForConfirmation('Task', task.id);
    */
   waitForConfirmation(typename: string, id: string): Promise<void>;
+  /** Writes on their way and writes refused. */
+  readonly outbox: Outbox;
+  /** How the storage of this browser is doing. */
+  readonly storage: StorageClient;
   /** Batches of writes. */
   readonly commits: CommitClient;
   /**
@@ -199,6 +206,7 @@ function createClient(settings: Settings): AbloClient<Schema> {
   let resolver = settings.credential;
   let starting: Promise<void> | undefined;
   let disposing: Promise<void> | undefined;
+  let purging: Promise<void> | undefined;
   if (deferred !== undefined) settings.warn(deferred.message);
 
   const session = new Session(schema.models, {
@@ -235,13 +243,19 @@ function createClient(settings: Settings): AbloClient<Schema> {
     return starting;
   };
   const dispose = (): Promise<void> => (disposing ??= session.dispose());
+  const deleteStored = async (): Promise<void> => {
+    if (settings.core.persistence !== 'memory') await session.send((core, ticket) => core.purge(ticket), nothing);
+    await dispose();
+  };
+  const purge = (): Promise<void> => (purging ??= deleteStored());
+  const outbox = createOutbox(session);
 
   const client: AbloClient<Schema> = {
     schema,
     ready,
     dispose,
     [Symbol.asyncDispose]: dispose,
-    purge: dispose,
+    purge,
     get status() {
       return reader.status;
     },
@@ -267,6 +281,8 @@ function createClient(settings: Settings): AbloClient<Schema> {
     waitForFlush: (timeoutMs) => session.send((core, ticket) => core.flush(ticket, timeoutMs), nothing),
     waitForConfirmation: (typename, id) =>
       session.send((core, ticket) => core.confirmation(ticket, String(typename), String(id)), nothing),
+    outbox,
+    storage: createStorage(session, outbox, () => reader.status),
     commits: createCommits(session),
     setAuthToken(next) {
       if (typeof next !== 'string' || next === '') {

@@ -8,9 +8,11 @@
 import { Ablo as AbloFactory, type Ablo as AbloOf, type AbloClient } from './client.js';
 import type { AbloEvents, MutationFailure, TransactionInfo } from './events.js';
 import type { AbloOptions, AbloPersistence, CredentialResolver } from './options.js';
+import type { Outbox, OutboxEntry, OutboxStage } from './outbox.js';
 import type { InferCreate as New, InferModel as Row, InferModelNames as Names } from './schema/infer.js';
 import type { Schema as SchemaOf } from './schema/define.js';
 import type { Status, SyncStatus } from './status.js';
+import type { StorageClient, StorageFigures, StorageReport } from './storage.js';
 import type {
   CommitAction,
   CommitClient,
@@ -59,7 +61,13 @@ export type {
   CommitReceipt,
   CredentialResolver,
   MutationFailure,
+  Outbox,
+  OutboxEntry,
+  OutboxStage,
   Status,
+  StorageClient,
+  StorageFigures,
+  StorageReport,
   SyncStatus,
   TransactionInfo,
 };

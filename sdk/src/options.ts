@@ -37,8 +37,15 @@ export interface AbloOptions<S = Schema> {
   /** The server. Default: `https://api.abloatai.com`. A missing scheme means https. */
   readonly baseURL?: string | null | undefined;
   /**
-   * Default: `'memory'`. `'indexeddb'` comes with a later version; until then it warns and works in memory, as
-   * `status.durability` says.
+   * Default: `'memory'`. With `'indexeddb'` rows and unsent writes survive a reload and a crash, and the tabs of one
+   * login share them. Where the browser has no usable IndexedDB the client works in memory, and `status.durability` says
+   * so.
+   *
+   * @example
+   * const ablo = Ablo({ schema, baseURL: 'https://sync.example.com', apiKey: 'ek_test_ada', persistence: 'indexeddb' });
+   * await ablo.ready();
+   * ablo.status.durability; // → 'indexeddb'
+   * await ablo.purge();
    */
   readonly persistence?: AbloPersistence | undefined;
   /** Encrypts what `persistence: 'indexeddb'` stores. Default: nothing is encrypted. */
@@ -290,12 +297,7 @@ function readPersistence(options: Loose, warn: (message: string) => void): AbloP
   }
   if (offline !== undefined || inMemory !== undefined)
     warn('options "offline" and "inMemory" are deprecated: use persistence');
-  if (persistence !== 'indexeddb' && !(persistence === undefined && offline === true && inMemory !== true))
-    return 'memory';
-  warn(
-    'persistence "indexeddb" is not available in this version: working in memory, unsent writes do not survive a reload',
-  );
-  return 'memory';
+  return persistence ?? (offline === true && inMemory !== true ? 'indexeddb' : 'memory');
 }
 
 function readEncryption(given: unknown): AbloEncryption | undefined {

@@ -11,6 +11,7 @@ import { AbloError, AbloAuthenticationError, errorFromCore, toAbloError } from '
 import { Listeners, reportThrown } from './report.js';
 import { RowCache } from './rows.js';
 import type { ModelDef } from './schema/model.js';
+import type { StorageFigures } from './storage.js';
 import { BrowserStorage } from './store.js';
 import { createCore, loadCore, onCrash } from './wasm.js';
 
@@ -51,6 +52,8 @@ export class Session implements Host {
   readonly events = new Map<string, Listeners<[payload: unknown]>>();
   /** Goes up whenever the core says that its status changed. */
   statusVersion = 0;
+  /** What the browser last said of its storage. */
+  figures: StorageFigures = { persisted: false };
 
   #environment: Environment;
   #keys: readonly string[];

@@ -3,6 +3,7 @@
 import type { CoreStatus } from './boundary.js';
 import { type AbloError, errorFromCore } from './errors.js';
 import type { Session } from './session.js';
+import type { StorageFigures } from './storage.js';
 
 /** `ablo.status`. Moments are milliseconds since the epoch. */
 export interface Status {
@@ -16,11 +17,10 @@ export interface Status {
   };
   /** Where unsent writes are kept: `'memory'` does not survive a reload. */
   readonly durability: 'memory' | 'indexeddb';
-  readonly storage: {
-    readonly persisted: boolean;
-    readonly usage?: number;
-    readonly quota?: number;
-    readonly problem?: string;
+  /** Besides `problem`, known after `storage.estimate()`. */
+  readonly storage: StorageFigures & {
+    /** The last trouble with it. */
+    readonly problem?: AbloError;
   };
   /** Writes that the server has not confirmed yet. */
   readonly pendingWrites: number;
@@ -90,16 +90,19 @@ export class StatusReader {
   }
 
   #update(): void {
-    const { core, statusVersion } = this.#session;
+    const { core, statusVersion, figures } = this.#session;
     if (core === undefined || this.#version === statusVersion) return;
     this.#version = statusVersion;
-    const { sync, ...rest } = JSON.parse(core.status()) as CoreStatus;
-    const statusText = JSON.stringify(rest);
+    const { sync, storage, ...rest } = JSON.parse(core.status()) as CoreStatus;
+    const statusText = JSON.stringify([rest, storage, figures]);
     if (statusText !== this.#statusText) {
       this.#statusText = statusText;
       Object.freeze(rest.connection);
-      Object.freeze(rest.storage);
-      this.#status = Object.freeze(rest);
+      const { problem } = storage;
+      this.#status = Object.freeze({
+        ...rest,
+        storage: Object.freeze({ ...figures, ...(problem && { problem: errorFromCore(problem) }) }),
+      });
     }
     const syncText = JSON.stringify([sync, rest.durability]);
     if (syncText === this.#syncText) return;

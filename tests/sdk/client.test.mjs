@@ -122,9 +122,9 @@ test('some wrong options are told by ready and syncStatus', async () => {
 test('options without effect are accepted with a warning', () => {
   const warnings = [];
   const logger = { warn: (message) => warnings.push(message) };
-  const ablo = Ablo({ ...options, logger, persistence: 'indexeddb', maxPoolSize: 10, analytics: {} });
+  const ablo = Ablo({ ...options, logger, offline: true, maxPoolSize: 10, analytics: {} });
   assert.equal(warnings.length, 3);
-  assert.match(warnings.join(), /maxPoolSize.*analytics.*indexeddb/);
+  assert.match(warnings.join(), /maxPoolSize.*analytics.*persistence/);
   assert.equal(ablo.status.durability, 'memory');
 });
 
@@ -165,7 +165,7 @@ test('models are real properties, and every function works alone', async () => {
 
 test('what comes later says so', async () => {
   const ablo = makeClient();
-  for (const name of ['presence', 'claims', 'model', 'snapshot', 'outbox', 'storage', '_ws', '_pool', '_store']) {
+  for (const name of ['presence', 'claims', 'model', 'snapshot', '_ws', '_pool', '_store']) {
     assert.throws(() => ablo[name], { code: 'not_available', param: name });
   }
   assert.throws(() => ablo.sessions, { code: 'apikey_missing' });

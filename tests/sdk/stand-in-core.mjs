@@ -29,6 +29,8 @@ export class Core {
     this.refuse = {};
     this.sync = { state: 'idle', progress: 100, pendingChanges: 0, isSessionError: false };
     this.organizationId = 'o1';
+    this.entries = [];
+    this.problem = undefined;
     page.cores.push(this);
   }
 
@@ -187,7 +189,7 @@ export class Core {
     const connection = { state: 'connected', since: 1 };
     const rest = {
       durability: 'memory',
-      storage: { persisted: false },
+      storage: { problem: this.problem },
       pendingWrites: sync.pendingChanges,
       rejectedWrites: 0,
     };
@@ -230,6 +232,25 @@ export class Core {
 
   posted(text) {
     this.calls.push(`posted:${text}`);
+  }
+
+  outbox() {
+    this.calls.push('outbox');
+    return JSON.stringify(this.entries);
+  }
+
+  retry(ticket, id, data) {
+    this.retried = { id, data: data && JSON.parse(data) };
+    this.answer(ticket, undefined, 'retry');
+  }
+
+  discard(ticket, id) {
+    this.discarded = id;
+    this.answer(ticket, undefined, 'discard');
+  }
+
+  purge(ticket) {
+    this.answer(ticket, undefined, 'purge');
   }
 
   dispose(ticket) {

@@ -8,7 +8,9 @@ import AbloDefault, {
   assertWriteOptions,
   type AbloOptions,
   type ModelOperations,
+  type OutboxEntry,
   type Status,
+  type StorageReport,
   type SyncStatus,
 } from 'ablo-wasm';
 import type { InferModel } from 'ablo-wasm/schema';
@@ -138,6 +140,9 @@ export async function observes(): Promise<void> {
   ablo.setCredentialRefresher(null);
   await ablo.waitForFlush(1000);
   await ablo.waitForConfirmation('Task', 't1');
+  ablo.on('storage:problem', ({ error }) => error.code);
+  equal<number | undefined, typeof ablo.status.storage.quota>(true);
+  equal<AbloError | undefined, typeof ablo.status.storage.problem>(true);
   await using scoped = Ablo({ schema });
   await scoped.dispose();
 
@@ -147,6 +152,28 @@ export async function observes(): Promise<void> {
   ablo.tasks = ablo.tasks;
   // @ts-expect-error snapshots are read-only
   ablo.status.pendingWrites = 0;
+}
+
+export async function keeps(): Promise<void> {
+  const stop: () => void = ablo.outbox.onChange((entries) => equal<readonly OutboxEntry[], typeof entries>(true));
+  stop();
+  const [entry] = ablo.outbox.list({ stage: 'rejected' });
+  equal<Date | undefined, typeof entry extends { createdAt: infer D } | undefined ? D | undefined : never>(true);
+  if (entry?.error?.retryable) await ablo.outbox.retry(entry.id);
+  await ablo.outbox.edit('l1', { title: entry?.operations[0]?.data?.['title'] });
+  await ablo.outbox.discard('l1');
+  const granted: boolean = await ablo.storage.persist();
+  const { usage } = await ablo.storage.estimate();
+  equal<number | undefined, typeof usage>(true);
+  const report: StorageReport = await ablo.storage.export();
+  await ablo.purge();
+
+  // @ts-expect-error no such stage
+  ablo.outbox.list({ stage: 'confirmed' });
+  // @ts-expect-error entries are read-only
+  ablo.outbox.get('l1')!.attempts = 0;
+  // @ts-expect-error the report names fields, not their values
+  return void [granted, report.outbox[0]?.operations[0]?.data];
 }
 
 export function errors(error: unknown): unknown {
