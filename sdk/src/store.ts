@@ -116,6 +116,8 @@ class Database {
 
   write(changes: readonly StoreChange[], durability: IDBTransactionDurability): Promise<StoreRecords> {
     return this.#next(async () => {
+      // No store, no transaction.
+      if (changes.length === 0) return;
       const key = this.#key;
       // Before the transaction: one that waits for anything but its own requests is over.
       const sealed = key === undefined ? changes : await Promise.all(changes.map((change) => sealChange(key, change)));

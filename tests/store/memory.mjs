@@ -1,4 +1,4 @@
-// The storage of a browser in memory, for tests: `StorageHost` of sdk/src/boundary.ts, and the faults that a browser has.
+// The storage of a browser in memory, for tests: `StorageHost` of sdk/src/boundary.ts, with the faults of a browser.
 //
 // One `MemoryBrowser` is what the tabs of one profile share; each `MemoryStorage` is one tab's. `cases.mjs` holds this
 // implementation and the real one to the same behaviour.
@@ -160,8 +160,8 @@ export class MemoryStorage {
       this.#browser.takeFault('write');
       const stores = database.stores.map((store) => new Map(store));
       for (const [store, key, last] of changes) {
-        if (typeof last === 'string') for (const old of keysBetween(stores[store], key, last)) stores[store].delete(old);
-        else stores[store].set(key, { value: structuredClone(last), sealedFor: this.#key });
+        if (typeof last !== 'string') stores[store].set(key, { value: structuredClone(last), sealedFor: this.#key });
+        else for (const old of keysBetween(stores[store], key, last)) stores[store].delete(old);
       }
       if (this.#browser.bytesUsed(database, stores) > this.#browser.quota) throw failure(KIND.QUOTA, 'no space');
       database.stores = stores;
