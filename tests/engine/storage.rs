@@ -426,3 +426,36 @@ fn a_snapshot_that_is_not_written_out_leaves_the_old_rows() {
     assert_eq!(tab.bench.field("t1", "title"), "A");
     assert_eq!(tab.bench.engine.cursor().0, 10);
 }
+
+/// A timer that is due and stays due would have the page do nothing else.
+fn is_at_rest(tab: &mut Tab) -> bool {
+    tab.bench.turn();
+    tab.bench.engine.poll_timeout().is_none_or(|(at, _)| at > tab.bench.now.mono)
+}
+
+#[test]
+fn while_the_storage_is_opened_nothing_is_due() {
+    let device = device();
+    let mut tab = Tab::new(&device, 1);
+    tab.bench.start();
+    tab.bench.answer_identity();
+    assert!(is_at_rest(&mut tab));
+    tab.serve();
+    assert!(tab.bench.has_request("/sync/bootstrap"));
+}
+
+#[test]
+fn a_tab_that_gives_up_its_storage_asks_for_the_sender_no_more() {
+    let device = device();
+    let first = first_visit(&device);
+    let mut second = Tab::started(&device, 2);
+    second.connect(10, &[]);
+    second.bench.update("t1", json!({"title":"B"}));
+    second.turn();
+    device.borrow_mut().failure = Some(StoreFailureKind::Unknown);
+    second.bench.update("t2", json!({"title":"C"}));
+    second.turn();
+    second.bench.now.mono = second.bench.now.mono.after(1000);
+    assert!(is_at_rest(&mut second));
+    drop(first);
+}

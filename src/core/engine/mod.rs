@@ -629,7 +629,9 @@ impl Engine {
 
     /// Whether an HTTP request would carry what it needs.
     fn can_fetch(&self) -> bool {
-        self.identity.is_some() && matches!(self.connection.state(), State::Opening(_) | State::Connected(_))
+        self.identity.is_some()
+            && self.storage.is_settled()
+            && matches!(self.connection.state(), State::Opening(_) | State::Connected(_))
     }
 
     fn want_rows(&mut self, not_before: Instant) {
@@ -716,7 +718,6 @@ impl Engine {
         if let Loading::Wanted { not_before } = self.loading
             && not_before <= now
             && self.can_fetch()
-            && self.storage.is_settled()
         {
             let task = self.task(Task::Bootstrap);
             self.loading = Loading::Fetching(task);

@@ -55,6 +55,8 @@ impl Engine {
 
     pub(super) fn leave_tabs(&mut self) {
         self.storage.tabs.leads = false;
+        self.storage.tabs.asked_at = None;
+        self.storage.tabs.ask_at = None;
         if std::mem::take(&mut self.storage.tabs.joined) {
             self.emit(Output::ReleaseLock);
             self.emit(Output::CloseChannel);
