@@ -21,6 +21,10 @@ Usage: ablo-server [OPTIONS]
   --static DIR            serve files at /; `/prefix=DIR` serves them under a prefix; may be given several times
   --seed-file FILE        JSON object { \"Task\": [rows...] } put into an empty database, once
   --seed-organization ID  whose rows they are                          [that of the first key]
+  --idempotency-window DURATION
+                          how long an accepted commit is recognized when it comes again: 7d, 12h, 30m, 90s. A commit
+                          whose `createdAt` is older, and whose key is unknown, is refused with
+                          `idempotency_window_expired`: nobody could tell whether it is new   [7d]
   --log LEVEL             off, error, warn, info, debug or trace, to standard error   [info]
   --help, --version
 
@@ -55,6 +59,8 @@ pub struct Args {
     pub seed_file: Option<PathBuf>,
     /// `--seed-organization`
     pub seed_organization: Option<String>,
+    /// `--idempotency-window`, in milliseconds
+    pub idempotency_window_ms: u64,
     /// `--log`
     pub log: tracing::metadata::LevelFilter,
 }
@@ -69,6 +75,7 @@ impl Default for Args {
             statics: Vec::new(),
             seed_file: None,
             seed_organization: None,
+            idempotency_window_ms: crate::engine::IDEMPOTENCY_WINDOW_MS,
             log: tracing::metadata::LevelFilter::INFO,
         }
     }
@@ -109,6 +116,14 @@ impl Args {
                 "static" => args.statics.push(StaticDir::parse(&text()?)?),
                 "seed-file" => args.seed_file = Some(text()?.into()),
                 "seed-organization" => args.seed_organization = Some(text()?),
+                "idempotency-window" => {
+                    let duration = text()?;
+                    args.idempotency_window_ms = parse_duration(&duration).ok_or_else(|| {
+                        format!(
+                            "--idempotency-window {duration}: give a number above zero and d, h, m or s, such as 7d"
+                        )
+                    })?;
+                }
                 "log" => {
                     let level = text()?;
                     args.log = level.parse().map_err(|_| {
@@ -121,6 +136,25 @@ impl Args {
             }
         }
         Ok(Asked::Serve(args))
+    }
+}
+
+/// The units of durations, largest first.
+const UNITS: [(&str, u64); 4] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000)];
+
+/// Reads `7d`, `12h`, `30m` or `90s` as milliseconds.
+fn parse_duration(text: &str) -> Option<u64> {
+    let (unit, ms) = UNITS.into_iter().find(|(unit, _)| text.ends_with(unit))?;
+    let digits = text.strip_suffix(unit)?;
+    let plain = digits.bytes().all(|byte| byte.is_ascii_digit());
+    digits.parse::<u64>().ok().filter(|count| plain && *count > 0)?.checked_mul(ms)
+}
+
+/// The duration in the largest unit that divides it, as `parse_duration` reads it.
+pub(crate) fn format_duration(ms: u64) -> String {
+    match UNITS.into_iter().find(|(_, unit)| ms.is_multiple_of(*unit)) {
+        Some((name, unit)) => format!("{}{name}", ms / unit),
+        None => format!("{ms}ms"),
     }
 }
 
@@ -141,12 +175,20 @@ mod tests {
         for (line, word) in [
             (&["--static", "no/such/dir"][..], "no directory"),
             (&["--log", "loud"], "levels"),
+            (&["--idempotency-window", "7"], "--idempotency-window 7:"),
+            (&["--idempotency-window", "0d"], "above zero"),
+            (&["--idempotency-window", "+1d"], "above zero"),
+            (&["--idempotency-window", "999999999999999d"], "above zero"),
             (&["--port", "1"], "--port"),
             (&["--db"], "--db"),
             (&["extra"], "extra"),
         ] {
             let error = parse(line).unwrap_err();
             assert!(error.contains(word), "{error}");
+        }
+        for (text, ms) in [("7d", 604_800_000), ("12h", 43_200_000), ("30m", 1_800_000), ("90s", 90_000)] {
+            let Ok(Asked::Serve(args)) = parse(&["--idempotency-window", text]) else { panic!("refused {text}") };
+            assert_eq!((args.idempotency_window_ms, format_duration(ms).as_str()), (ms, text));
         }
         assert!(matches!(parse(&["--help"]), Ok(Asked::Print(text)) if text.contains("--seed-organization")));
     }

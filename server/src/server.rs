@@ -123,9 +123,11 @@ fn build_engine(args: &Args, now: Now, store: &mut Store) -> Result<Engine, Stri
     let first = keys.first().map(|key| key.participant.organization.to_string());
     let mut seed = [0; 32];
     getrandom::fill(&mut seed).map_err(|error| format!("the operating system gives no randomness: {error}"))?;
-    let mut engine = Engine::new(Config { schema, keys }, seed);
+    let config = Config { schema, keys, idempotency_window_ms: args.idempotency_window_ms };
+    let mut engine = Engine::new(config, seed);
     let stored = store.load().map_err(|error| format!("--db {}: {error}", args.db))?;
     engine.load(stored).map_err(|error| format!("--db {}: {}", args.db, error.message))?;
+    engine.sweep(now);
     if let Some(path) = args.seed_file.as_ref().filter(|_| engine.is_empty()) {
         let organization = args.seed_organization.clone().or(first);
         let organization =
@@ -133,15 +135,15 @@ fn build_engine(args: &Args, now: Now, store: &mut Store) -> Result<Engine, Stri
         let text = read(path, "--seed-file")?;
         let count =
             engine.seed(now, &organization, &text).map_err(|error| name("--seed-file", path, &error.to_string()))?;
-        let mut changes = Vec::new();
-        while let Some(output) = engine.poll_output() {
-            if let crate::engine::Output::Store(change) = output {
-                changes.push(change);
-            }
-        }
-        store.write(&changes).map_err(|error| format!("--db {}: {error}", args.db))?;
         tracing::info!("seeded {count} rows");
     }
+    let mut changes = Vec::new();
+    while let Some(output) = engine.poll_output() {
+        if let crate::engine::Output::Store(change) = output {
+            changes.push(change);
+        }
+    }
+    store.write(&changes).map_err(|error| format!("--db {}: {error}", args.db))?;
     Ok(engine)
 }
 

@@ -106,6 +106,7 @@ impl Store {
             match key.as_str() {
                 "head" => stored.head = SyncId(number(value)),
                 "history_floor" => stored.history_floor = SyncId(number(value)),
+                "forgotten" => stored.forgotten = WallTime(number(value)),
                 _ => {}
             }
         }
@@ -301,6 +302,7 @@ fn write_change(db: &Transaction<'_>, change: &StoreChange) -> Result<(), rusqli
         db.prepare_cached("DELETE FROM deltas WHERE id <= ?1")?.execute([signed(floor.0)])?;
     }
     if let Some(moment) = change.forget_before {
+        db.prepare_cached(meta)?.execute(params!["forgotten", signed(moment.0)])?;
         db.prepare_cached("DELETE FROM commits WHERE at < ?1")?.execute([signed(moment.0)])?;
         db.prepare_cached("DELETE FROM transactions WHERE at < ?1")?.execute([signed(moment.0)])?;
     }

@@ -43,6 +43,50 @@ async fn rows_live_and_die_over_http() {
 }
 
 #[tokio::test]
+async fn what_is_older_than_the_window_is_deleted_at_start_and_not_done_again() {
+    let mut world = World::start(&["--idempotency-window", "12h"]).await;
+    let token = "ek_test_a";
+    let ms = |age: u64| {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+        u64::try_from(now.as_millis()).unwrap() - age
+    };
+    let (young, old) = (ms(11 * 3_600_000), ms(13 * 3_600_000));
+    let create = |key: &str, moment: u64| json!({"idempotencyKey":key,"createdAt":moment,"id":key,"data":{}});
+    for key in ["k1", "k2"] {
+        world.post("/api/v1/models/tasks", token, &create(key, young)).await;
+    }
+    world.stop().await;
+    let count = |database: &rusqlite::Connection| {
+        database.query_row("SELECT count(*) FROM commits", [], |row| row.get::<_, i64>(0)).unwrap()
+    };
+    {
+        let database = rusqlite::Connection::open(world.scratch.path("rows.db")).unwrap();
+        assert_eq!(
+            database.execute("UPDATE commits SET at = ?1 WHERE key = 'k1'", [i64::try_from(old).unwrap()]).unwrap(),
+            1
+        );
+    }
+    world.restart().await;
+    let known = world.post("/api/v1/models/tasks", token, &create("k2", young)).await;
+    assert_eq!(known["lastSyncId"], 2);
+    for (path, body) in [
+        ("/api/v1/models/tasks", create("k1", old).to_string()),
+        (
+            "/api/v1/commits",
+            json!({"clientTxId":"k1","createdAt":old,"operations":[{"action":"delete","model":"tasks","id":"k2"}]})
+                .to_string(),
+        ),
+    ] {
+        let reply = world.http("POST", path, token, &body).await;
+        assert_eq!(reply.error(), (409, "idempotency_window_expired".to_owned()));
+        assert!(reply.body.contains("12h"), "{}", reply.body);
+    }
+    assert_eq!(world.get("/api/v1/models/tasks", token).await["data"].as_array().unwrap().len(), 2);
+    world.stop().await;
+    assert_eq!(count(&rusqlite::Connection::open(world.scratch.path("rows.db")).unwrap()), 1);
+}
+
+#[tokio::test]
 async fn every_refusal_has_a_code() {
     let world = World::start(&[]).await;
     let a = "ek_test_a";

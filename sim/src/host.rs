@@ -93,7 +93,7 @@ impl Host {
     pub(crate) fn start(&mut self) {
         self.lives += 1;
         let schema = Schema::parse_all(shop::SCHEMA).expect("the shop's schema is valid");
-        let config = Config { schema: Some(schema), keys: self.keys.clone() };
+        let config = Config { schema: Some(schema), keys: self.keys.clone(), ..Config::default() };
         let mut engine = Engine::new(config, Engine::seed_from(self.seed.wrapping_add(self.lives << 40)));
         let mut stored = self.disk.clone();
         match self.tamper {

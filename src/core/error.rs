@@ -108,7 +108,12 @@ static REGISTRY: &[Group] = &[
         "client_crashed client_disposed db_not_opened idb_unavailable invalid_options model_not_registered \
          outbox_full protocol_violation storage_open_timeout write_too_large",
     ),
-    group(Conflict, 409, FINAL, "foreign_key_violation idempotency_conflict incompatible_change unique_violation"),
+    group(
+        Conflict,
+        409,
+        FINAL,
+        "foreign_key_violation idempotency_conflict idempotency_window_expired incompatible_change unique_violation",
+    ),
     group(Conflict, 409, RETRY, "stale_context"),
     group(
         NotFound,

@@ -335,6 +335,49 @@ fn being_offline_uses_up_no_attempt_and_keeps_key_and_order() {
 }
 
 #[test]
+fn a_commit_that_may_be_a_repeat_says_how_old_it_is_and_is_given_up_when_nobody_can_tell() {
+    let mut bench = one_task();
+    let created = bench.now.wall.0;
+    let sent = |bench: &mut Bench| {
+        let frames = bench.frames();
+        frames.into_iter().find(|frame| frame["type"] == "commit").expect("a commit was sent")["payload"].take()
+    };
+    let first = bench.update("t1", json!({"title":"B"}));
+    let second = bench.create("t2", json!({}));
+    bench.turn();
+    assert_eq!(sent(&mut bench)["createdAt"], Value::Null, "sent for the first time");
+    bench.close(1006);
+    bench.elapse(5000);
+    bench.answer_probe(204, None);
+    bench.open();
+    let again = sent(&mut bench);
+    assert_eq!(again["createdAt"], created);
+    // The parts of a refused commit are as old as the whole.
+    let mut key = text(&again["clientTxId"]);
+    let mut refused = 1;
+    while bench.engine.pending_count() > 0 {
+        bench.refuse(&key, "idempotency_window_expired");
+        if bench.engine.pending_count() > 0 {
+            let part = sent(&mut bench);
+            assert_eq!(part["createdAt"], created, "{part}");
+            key = text(&part["clientTxId"]);
+            refused += 1;
+        }
+    }
+    assert_eq!(refused, 3);
+    for ticket in [first, second] {
+        let error = bench.outcome(ticket).unwrap().unwrap_err();
+        assert_eq!((error.code.as_ref(), error.is_retryable()), ("idempotency_window_expired", false));
+    }
+    assert_eq!((bench.field("t1", "title"), bench.row(TASKS, "t2")), (json!("A"), None));
+    let outbox: Value = serde_json::from_str(&bench.engine.outbox()).unwrap();
+    let letters: Vec<_> =
+        outbox.as_array().unwrap().iter().map(|entry| (&entry["stage"], &entry["error"]["code"])).collect();
+    let (stage, code) = (json!("rejected"), json!("idempotency_window_expired"));
+    assert_eq!(letters, [(&stage, &code), (&stage, &code)]);
+}
+
+#[test]
 fn direct_commits_are_atomic_and_answer_with_a_receipt() {
     let mut bench = one_task();
     let options = json!({"operations":[

@@ -43,6 +43,14 @@ impl Engine {
             let receipt = Value::parse(&known.receipt)?;
             return Ok(MutationResult::parse(receipt));
         }
+        if commit.created_at.is_some_and(|moment| self.remembered.may_have_forgotten(now.wall, moment)) {
+            let why = format!(
+                "a commit is recognized for {} after it was made, and this one is older: it may have been carried out \
+                 already; compare with the rows as they are, and use a new clientTxId",
+                self.remembered.window_text()
+            );
+            return Err(Error::wire("idempotency_window_expired", why).param("createdAt"));
+        }
         let planned = self.plan(commit)?;
         for step in &planned {
             author.check_operation(&self.catalog.entry(step.slot).key, step.operation.kind)?;

@@ -1,6 +1,8 @@
 //! What has been done before: accepted commits by key, applied operations by name (protocol.md 10.2, 10.7).
 //!
 //! Only successes are remembered: a refused commit had no effect, and the same key comes again when the cause is gone.
+//! They are remembered for a while only. A commit that says it is older than that may have been carried out and
+//! forgotten, and is refused.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -13,11 +15,11 @@ use super::catalog::Catalog;
 use super::participant::Text;
 use super::storage::{StoredCommit, StoredTransaction};
 
-/// How long a success is remembered.
-pub(super) const REMEMBER_MS: u64 = 24 * 3600 * 1000;
+/// How long a success is remembered, unless the configuration says otherwise.
+pub const IDEMPOTENCY_WINDOW_MS: u64 = 7 * 24 * 3600 * 1000;
 /// Most successes remembered; the oldest go first.
 const RECORDS_MAX: usize = 1_000_000;
-/// The store is told to forget this often.
+/// The store is told to forget this often, or oftener when the window is short.
 const FORGET_STEP_MS: u64 = 3600 * 1000;
 
 /// A commit's place: organization and key.
@@ -26,22 +28,40 @@ type CommitKey = (Text, Text);
 type TransactionKey = (Text, Text, Text);
 
 /// Everything remembered.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Remembered {
+    window: u64,
     commits: BTreeMap<CommitKey, StoredCommit>,
     transactions: BTreeMap<TransactionKey, StoredTransaction>,
     commit_order: VecDeque<(WallTime, CommitKey)>,
     transaction_order: VecDeque<(WallTime, TransactionKey)>,
-    /// What the store has been told.
+    /// Successes up to here may be forgotten. Never goes back, so that a longer window after a restart is no promise
+    /// about what the shorter one has deleted.
     forgotten: WallTime,
+    /// What this run has told the store of it.
+    told: WallTime,
 }
 
 impl Remembered {
+    pub(super) fn new(window: u64) -> Self {
+        Self {
+            window,
+            commits: BTreeMap::new(),
+            transactions: BTreeMap::new(),
+            commit_order: VecDeque::new(),
+            transaction_order: VecDeque::new(),
+            forgotten: WallTime(0),
+            told: WallTime(0),
+        }
+    }
+
     pub(super) fn restore(
         &mut self,
+        forgotten: WallTime,
         commits: impl Iterator<Item = StoredCommit>,
         transactions: impl Iterator<Item = StoredTransaction>,
     ) {
+        self.forgotten = forgotten;
         let mut commits: Vec<_> = commits.collect();
         commits.sort_by_key(|commit| commit.at);
         commits.into_iter().for_each(|commit| self.add_commit(commit));
@@ -62,14 +82,21 @@ impl Remembered {
         self.transactions.insert(key, record);
     }
 
+    /// How often [`forget`](Self::forget) has something to say to the store.
+    pub(super) fn step(&self) -> u64 {
+        FORGET_STEP_MS.min(self.window / 24).max(1)
+    }
+
     /// Drops what is too old. The result tells the store to do the same, now and then.
     pub(super) fn forget(&mut self, now: WallTime) -> Option<WallTime> {
-        let limit = WallTime(now.0.saturating_sub(REMEMBER_MS));
+        let limit = WallTime(now.0.saturating_sub(self.window));
+        self.forgotten = self.forgotten.max(limit);
         // A record may have been replaced by a younger one under the same key: then only the order entry goes.
         while let Some((at, key)) = self.commit_order.front() {
             if *at >= limit && self.commits.len() <= RECORDS_MAX {
                 break;
             }
+            self.forgotten = self.forgotten.max(*at);
             if self.commits.get(key).is_some_and(|commit| commit.at == *at) {
                 self.commits.remove(key);
             }
@@ -84,16 +111,26 @@ impl Remembered {
             }
             self.transaction_order.pop_front();
         }
-        if limit.0 < self.forgotten.0.saturating_add(FORGET_STEP_MS) {
+        if self.forgotten.0 < self.told.0.saturating_add(self.step()) {
             return None;
         }
-        self.forgotten = limit;
-        Some(limit)
+        self.told = self.forgotten;
+        Some(self.told)
+    }
+
+    /// Whether a success of something made at this moment may have been forgotten.
+    pub(super) fn may_have_forgotten(&self, now: WallTime, created_at: u64) -> bool {
+        created_at <= now.0.saturating_sub(self.window).max(self.forgotten.0)
+    }
+
+    /// The window, for people.
+    pub(super) fn window_text(&self) -> String {
+        crate::args::format_duration(self.window)
     }
 
     pub(super) fn commit(&self, now: WallTime, organization: &Text, key: &str) -> Option<&StoredCommit> {
         let found = self.commits.get(&(organization.clone(), key.into()));
-        found.filter(|commit| commit.at.0.saturating_add(REMEMBER_MS) > now.0)
+        found.filter(|commit| commit.at.0.saturating_add(self.window) > now.0)
     }
 
     pub(super) fn transaction(
@@ -104,7 +141,7 @@ impl Remembered {
         name: &str,
     ) -> Option<&StoredTransaction> {
         let found = self.transactions.get(&(organization.clone(), participant.clone(), name.into()));
-        found.filter(|record| record.at.0.saturating_add(REMEMBER_MS) > now.0)
+        found.filter(|record| record.at.0.saturating_add(self.window) > now.0)
     }
 }
 

@@ -35,11 +35,12 @@ use ablo_wasm::core::error::Error;
 use ablo_wasm::core::id::SyncId;
 use ablo_wasm::core::json::{Kind, Value};
 use ablo_wasm::core::schema::Schema;
-use ablo_wasm::core::time::Instant;
+use ablo_wasm::core::time::{Instant, Now};
 
 pub use auth::StaticKey;
 pub use commit::OPERATIONS_MAX;
 pub use history::HISTORY_MAX;
+pub use idempotency::IDEMPOTENCY_WINDOW_MS;
 pub use participant::{KeyKind, Participant, ParticipantKind, Text};
 pub use query::QUERIES_MAX;
 pub use read::BootstrapRequest;
@@ -54,12 +55,20 @@ use session::{Bootstraps, Connection};
 use tenant::{Row, Tenant};
 
 /// What an engine is made from.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Config {
     /// The models. Without one, any model is accepted.
     pub schema: Option<Schema>,
     /// Keys that work from the start.
     pub keys: Vec<StaticKey>,
+    /// How long accepted commits are recognized when they come again, in milliseconds.
+    pub idempotency_window_ms: u64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { schema: None, keys: Vec::new(), idempotency_window_ms: IDEMPOTENCY_WINDOW_MS }
+    }
 }
 
 /// What the world is to do, in order.
@@ -135,6 +144,8 @@ pub struct Engine {
     head: SyncId,
     history: History,
     remembered: Remembered,
+    /// When memory of commits is swept next; never, until [`sweep`](Self::sweep) was called.
+    sweep_at: Option<Instant>,
     connections: BTreeMap<ConnectionId, Connection>,
     next_connection: u64,
     bootstraps: Bootstraps,
@@ -154,7 +165,8 @@ impl Engine {
             tenants: BTreeMap::new(),
             head: SyncId(0),
             history: History::default(),
-            remembered: Remembered::default(),
+            remembered: Remembered::new(config.idempotency_window_ms),
+            sweep_at: None,
             connections: BTreeMap::new(),
             next_connection: 1,
             bootstraps: Bootstraps::default(),
@@ -221,8 +233,19 @@ impl Engine {
                 return broken("key", &key.hash);
             }
         }
-        self.remembered.restore(stored.commits.into_values(), stored.transactions.into_values());
+        let (commits, transactions) = (stored.commits.into_values(), stored.transactions.into_values());
+        self.remembered.restore(stored.forgotten, commits, transactions);
         Ok(())
+    }
+
+    /// Forgets commits older than the window, now and from now on as time passes. Without it that happens with the
+    /// next commit. Call it after [`load`](Self::load).
+    pub fn sweep(&mut self, now: Now) {
+        if let Some(moment) = self.remembered.forget(now.wall) {
+            self.outputs
+                .push_back(Output::Store(StoreChange { forget_before: Some(moment), ..StoreChange::default() }));
+        }
+        self.sweep_at = Some(now.mono.after(self.remembered.step()));
     }
 
     /// The next thing to do, if there is one.
@@ -232,7 +255,7 @@ impl Engine {
 
     /// When [`handle_timeout`](Self::handle_timeout) wants to be called.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.connections.values().filter_map(Connection::deadline).min()
+        self.connections.values().filter_map(Connection::deadline).chain(self.sweep_at).min()
     }
 
     /// The highest sync id given out.

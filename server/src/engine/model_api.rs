@@ -85,6 +85,7 @@ impl Engine {
         let mut batch = String::new();
         let mut object = ObjectWriter::new(&mut batch);
         object.str("clientTxId", &key);
+        object.raw("createdAt", body.get("createdAt").map_or("null", |moment| moment.raw));
         let operations = object.key("operations");
         operations.push('[');
         operation.write(operations);

@@ -185,6 +185,9 @@ impl Engine {
 
     /// Time has passed.
     pub fn handle_timeout(&mut self, now: Now) {
+        if self.sweep_at.is_some_and(|at| at <= now.mono) {
+            self.sweep(now);
+        }
         let due = |connection: &&Connection| connection.deadline().is_some_and(|deadline| deadline <= now.mono);
         let ids: Vec<ConnectionId> = self.connections.iter().filter(|(_, c)| due(c)).map(|(id, _)| *id).collect();
         for id in ids {

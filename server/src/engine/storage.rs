@@ -175,6 +175,8 @@ pub struct Stored {
     pub head: SyncId,
     /// History up to and including this id is gone.
     pub history_floor: SyncId,
+    /// Idempotency records from before this moment are gone.
+    pub forgotten: WallTime,
     /// Model names: lower case to spelling.
     pub models: BTreeMap<Text, Text>,
     /// Rows by organization, model and id.
@@ -214,6 +216,7 @@ impl Stored {
             self.deltas = self.deltas.split_off(&SyncId(floor.0.saturating_add(1)));
         }
         if let Some(moment) = change.forget_before {
+            self.forgotten = self.forgotten.max(moment);
             self.commits.retain(|_, commit| commit.at >= moment);
             self.transactions.retain(|_, record| record.at >= moment);
         }

@@ -32,7 +32,10 @@ struct Rig {
 
 impl Rig {
     fn new(schema: Option<&str>) -> Self {
-        let config = Config { schema: schema.map(|text| Schema::parse_all(text).unwrap()), keys: Vec::new() };
+        Self::with(Config { schema: schema.map(|text| Schema::parse_all(text).unwrap()), ..Config::default() })
+    }
+
+    fn with(config: Config) -> Self {
         Self {
             engine: Engine::new(config, Engine::seed_from(1)),
             disk: Stored::default(),
@@ -294,14 +297,74 @@ fn repeats_have_one_effect() {
     let receipt: Value =
         serde_json::from_str(&rig.engine.commit_request(rig.time(), &ada, None, body).unwrap()).unwrap();
     assert_eq!(receipt, first["payload"]);
-    // And so does the next run; a day later it is forgotten.
+    // And so does the next run; a week later it is forgotten.
     let mut rig = rig.restarted(None);
     let conn = rig.live(&ada);
     rig.frame(conn, &frame("k1", "a", "tx1"));
     assert_eq!(rig.take(conn), [first]);
-    rig.now += idempotency::REMEMBER_MS;
+    rig.now += IDEMPOTENCY_WINDOW_MS;
     rig.frame(conn, &frame("k1", "a", "tx1"));
     assert_eq!(rig.take(conn)[0]["payload"]["error"]["code"], "unique_violation");
+}
+
+#[test]
+fn a_commit_older_than_the_window_is_refused_unless_its_key_is_known() {
+    let mut rig = Rig::new(None);
+    let conn = rig.live(&Participant::user("a", "acme"));
+    let start = rig.time().wall.0;
+    let frame = |key: &str, id: &str, created_at: u64| {
+        json!({"type":"commit","payload":{"clientTxId":key,"createdAt":created_at,"operations":[
+            {"type":"CREATE","model":"task","id":id,"input":{},"transactionId":id}]}})
+    };
+    let answer = |rig: &mut Rig, frame: &Value| {
+        rig.frame(conn, frame);
+        let payload = rig.take(conn).pop().unwrap()["payload"].take();
+        payload["error"]["code"].as_str().unwrap_or("accepted").to_owned()
+    };
+    assert_eq!(answer(&mut rig, &frame("old", "t1", start)), "accepted");
+    rig.now += IDEMPOTENCY_WINDOW_MS - 1;
+    assert_eq!(answer(&mut rig, &frame("old", "t1", start)), "accepted", "its key is known");
+    assert_eq!(answer(&mut rig, &frame("young", "t2", start + 1)), "accepted", "young enough to be new");
+    // Deleted meanwhile: applying the first commit again would bring the row back.
+    rig.write(conn, "DELETE", "task", "t1", Value::Null);
+    rig.now += 1;
+    assert_eq!(answer(&mut rig, &frame("old", "t1", start)), "idempotency_window_expired");
+    assert_eq!(rig.engine.rows("acme").count(), 1);
+    // A client that does not say how old its commit is goes on as before.
+    let mut silent = frame("silent", "t3", 0);
+    silent["payload"].as_object_mut().unwrap().remove("createdAt");
+    assert_eq!(answer(&mut rig, &silent), "accepted");
+    let mut odd = frame("odd", "t4", 0);
+    odd["payload"]["createdAt"] = json!("yesterday");
+    assert_eq!(answer(&mut rig, &odd), "invalid_body");
+}
+
+#[test]
+fn old_records_are_deleted_as_time_passes_and_a_longer_window_does_not_bring_trust_back() {
+    let mut rig = Rig::with(Config { idempotency_window_ms: 60_000, ..Config::default() });
+    let ada = Participant::user("a", "acme");
+    let conn = rig.live(&ada);
+    let created = rig.time().wall.0;
+    let body = json!({"clientTxId":"k1","createdAt":created,"operations":[
+        {"action":"create","model":"task","id":"t1","data":{},"transactionId":"tx1"}]})
+    .to_string();
+    rig.engine.commit_request(rig.time(), &ada, None, &body).unwrap();
+    rig.engine.sweep(rig.time());
+    rig.pump();
+    assert_eq!((rig.disk.commits.len(), rig.disk.transactions.len()), (1, 1));
+    rig.engine.disconnect(rig.time(), conn);
+    while !rig.disk.commits.is_empty() {
+        let due = rig.engine.poll_timeout().unwrap().0;
+        assert!(due > rig.now && due <= 120_000, "not deleted by {due} ms");
+        rig.now = due;
+        rig.engine.handle_timeout(rig.time());
+        rig.pump();
+    }
+    assert!(rig.disk.transactions.is_empty() && rig.now >= 60_000);
+
+    let mut rig = rig.restarted(None);
+    let refused = rig.engine.commit_request(rig.time(), &ada, None, &body).unwrap_err();
+    assert_eq!(refused.code, "idempotency_window_expired");
 }
 
 #[test]

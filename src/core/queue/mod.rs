@@ -396,6 +396,8 @@ impl Queue {
         self.retry_at = None;
         self.in_flight = Some(now);
         let commit = self.commits.front_mut()?;
+        // A server that has forgotten the key would apply it twice: it can tell by the age.
+        let created_at = (commit.foreign || commit.attempts > 0).then_some(commit.created.0);
         commit.sent = true;
         commit.open = false;
         commit.attempts = commit.attempts.saturating_add(1);
@@ -407,6 +409,7 @@ impl Queue {
             operations,
             client_tx_id: commit.key.0.as_ref().to_owned(),
             reads: commit.reads.clone(),
+            created_at,
         });
         Some(frame.write())
     }

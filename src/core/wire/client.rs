@@ -171,6 +171,8 @@ pub struct Commit {
     pub client_tx_id: String,
     /// The text of an array of read dependencies (protocol.md 10.4).
     pub reads: Option<String>,
+    /// When the sender made it, in milliseconds since 1970: said when the commit may have been sent before.
+    pub created_at: Option<u64>,
 }
 
 impl Commit {
@@ -197,7 +199,13 @@ impl Commit {
             return Err(Error::wire("commit_operation_required", "a commit needs an operation").param("operations"));
         }
         let reads = payload.get("reads").filter(|reads| !reads.is_null()).map(|reads| reads.raw.to_owned());
-        Ok(Self { operations, client_tx_id: key.into_owned(), reads })
+        let created_at = match payload.get("createdAt").filter(|moment| !moment.is_null()) {
+            None => None,
+            Some(moment) => Some(moment.as_u64().ok_or_else(|| {
+                Error::wire("invalid_body", "createdAt must be milliseconds since 1970").param("createdAt")
+            })?),
+        };
+        Ok(Self { operations, client_tx_id: key.into_owned(), reads, created_at })
     }
 
     /// Writes the commit's payload in the socket's spelling.
@@ -207,6 +215,9 @@ impl Commit {
         object.str("clientTxId", &self.client_tx_id);
         if let Some(reads) = &self.reads {
             object.raw("reads", reads);
+        }
+        if let Some(moment) = self.created_at {
+            object.u64("createdAt", moment);
         }
         object.end();
     }
@@ -379,6 +390,7 @@ mod tests {
             }],
             client_tx_id: "0b9d".into(),
             reads: Some("[]".into()),
+            created_at: Some(1_782_900_000_000),
         };
         for frame in [
             ClientFrame::Ping,
