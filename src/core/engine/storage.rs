@@ -68,7 +68,7 @@ enum Job {
     Meta,
     /// Reading what other tabs have written, on becoming the one that sends.
     CatchUpCache,
-    CatchUpJournal,
+    CatchUpJournal(Vec<u64>),
     Delete,
     Quiet,
 }
@@ -113,6 +113,8 @@ pub(super) struct Storage {
     logged_cursor: SyncId,
     checkpoint: Option<Checkpoint>,
     checkpoint_due: bool,
+    /// What other tabs have written is being looked at: until then nothing may be added to it.
+    adopting: bool,
     /// The cache is written no more: it was given up.
     cache_lost: bool,
     /// The connection was lost once before.
@@ -124,6 +126,8 @@ pub(super) struct Storage {
     /// Changes of letters for the next write of the journal.
     letter_changes: Vec<StoreChange>,
     pub(super) tabs: Tabs,
+    /// Keys that other tabs have removed since the journal was last asked for.
+    pub(super) dropped: Vec<String>,
     /// Says when everything is deleted.
     purging: Option<Output>,
 }
@@ -146,6 +150,7 @@ impl Storage {
             logged_cursor: SyncId(0),
             checkpoint: None,
             checkpoint_due: false,
+            adopting: false,
             cache_lost: false,
             reopened: false,
             retry: Vec::new(),
@@ -153,6 +158,7 @@ impl Storage {
             letters: Vec::new(),
             letter_changes: Vec::new(),
             tabs: Tabs::default(),
+            dropped: Vec::new(),
             purging: None,
         }
     }
@@ -291,6 +297,8 @@ impl Engine {
                 self.storage.stage = Stage::Hidden;
             }
             Job::Reopen => {
+                // It may be a new database in place of one that was deleted.
+                self.rows_replaced();
                 for (changes, orders) in std::mem::take(&mut self.storage.retry) {
                     self.write_journal(changes, orders);
                 }
@@ -307,9 +315,9 @@ impl Engine {
             Job::Chunk => self.step_checkpoint(),
             Job::Meta => {}
             Job::CatchUpCache => self.adopt_cache(&records),
-            Job::CatchUpJournal => {
-                self.restore(records, false);
-                self.queue.set_sender(true);
+            Job::CatchUpJournal(known) => {
+                self.adopt_journal(records, &known);
+                self.queue.set_sender(self.storage.tabs.leads);
             }
             Job::Delete => {
                 self.storage.stage = Stage::Memory;
@@ -330,7 +338,8 @@ impl Engine {
                     self.give_up(failure);
                 }
             }
-            Job::Quiet | Job::Meta | Job::CatchUpCache => {}
+            Job::Quiet | Job::Meta => {}
+            Job::CatchUpCache => self.adopt_cache(&[]),
             Job::Open
                 if failure.kind == StoreFailureKind::Lost && !std::mem::replace(&mut self.storage.reopened, true) =>
             {
@@ -341,7 +350,7 @@ impl Engine {
                 }
             }
             // The two reads behind it fail with it.
-            Job::Open | Job::ReadCache | Job::ReadJournal | Job::Reopen | Job::CatchUpJournal => self.give_up(failure),
+            Job::Open | Job::ReadCache | Job::ReadJournal | Job::Reopen | Job::CatchUpJournal(_) => self.give_up(failure),
             Job::Journal(changes, orders) => match failure.kind {
                 StoreFailureKind::Lost | StoreFailureKind::Aborted if !self.storage.reopened => {
                     self.storage.retry.push((changes, orders));
@@ -445,6 +454,7 @@ impl Engine {
             self.note_identity(&who);
         }
         self.join_tabs();
+        self.read_journal_again();
         self.flush_due = true;
     }
 
@@ -566,7 +576,8 @@ impl Engine {
         }
     }
 
-    /// Takes in commits and refused writes from the journal.
+    /// Takes in commits and refused writes from the journal. Last first when it may replace: a commit that was split has
+    /// given operations to those behind it.
     fn restore(&mut self, records: Vec<Record>, replace: bool) {
         for (key, value) in records {
             let Ok(text) = String::from_utf8(value) else {
@@ -577,19 +588,16 @@ impl Engine {
                 self.put_letter(Letter { id: id.to_owned(), text });
             } else if let Some(order) = journal_order(&key) {
                 match self.queue.restore(order, &text, replace, &self.config.schema) {
-                    Ok(rows) => {
-                        for (model, id) in rows {
-                            self.refresh_overlay(model, id.as_str());
-                        }
-                    }
+                    Ok(outcome) => self.take_outcome(outcome),
                     Err(error) => self.set_aside(&key, &error.message),
                 }
             }
         }
     }
 
-    pub(super) fn restore_one(&mut self, key: String, text: String) {
-        self.restore(vec![(key, text.into_bytes())], true);
+    /// Takes in what another tab has journaled.
+    pub(super) fn restore_shared(&mut self, records: Vec<Record>) {
+        self.restore(records, true);
     }
 
     /// A record that cannot be read stays where it is, for `storage.export()`, and is reported.
@@ -670,7 +678,7 @@ impl Engine {
     }
 
     fn pump_cache(&mut self) {
-        if !self.storage.tabs.leads || self.storage.cache_lost || !self.loaded {
+        if !self.storage.tabs.leads || self.storage.adopting || self.storage.cache_lost || !self.loaded {
             return;
         }
         if self.storage.checkpoint.is_none() {
@@ -769,12 +777,37 @@ impl Engine {
         self.ask(Database::Identity, StoreRequest::Write { changes, strict: false }, Job::Meta);
     }
 
+    /// Another tab sends from now on, and writes the cache.
+    pub(super) fn leave_cache(&mut self) {
+        self.rows_replaced();
+        self.storage.checkpoint_due = false;
+    }
+
     /// This tab sends from now on: first it learns what others have written since it has read.
     pub(super) fn catch_up_with_tabs(&mut self) {
         let from = log_key(self.storage.generation, self.storage.log_number + 1);
         let request = StoreRequest::Read { store: ObjectStore::Cache, from, to: LAST.to_owned() };
+        self.storage.adopting = true;
         self.ask(Database::Identity, request, Job::CatchUpCache);
-        self.ask(Database::Identity, all(ObjectStore::Journal, ""), Job::CatchUpJournal);
+        self.read_journal_again();
+    }
+
+    /// Messages of other tabs may be missing: those sent before this tab joined, or never sent by one that is gone.
+    fn read_journal_again(&mut self) {
+        let known = self.queue.settled_orders();
+        self.storage.dropped.clear();
+        self.ask(Database::Identity, all(ObjectStore::Journal, ""), Job::CatchUpJournal(known));
+    }
+
+    /// Makes of the queue what the journal says.
+    fn adopt_journal(&mut self, mut records: Vec<Record>, known: &[u64]) {
+        let orders: Vec<u64> = records.iter().filter_map(|(key, _)| journal_order(key)).collect();
+        // What was removed while this was read.
+        records.retain(|(key, _)| !self.storage.dropped.contains(key));
+        records.reverse();
+        self.restore(records, true);
+        let outcome = self.queue.keep_journaled(known, &orders);
+        self.take_outcome(outcome);
     }
 
     /// The cache goes on from our rows if nobody has written it since we have read it; otherwise it is written anew.
@@ -782,8 +815,10 @@ impl Engine {
         let untouched = matches!(newer, [(key, value)] if key == META && std::str::from_utf8(value).ok()
             .and_then(|text| Value::parse(text).ok()).and_then(|meta| meta.get_u64("generation"))
             == Some(self.storage.generation));
+        self.storage.adopting = false;
+        // Deltas that came while another tab wrote the log are not in ours.
         if !untouched || self.cursor > self.storage.logged_cursor {
-            self.storage.checkpoint_due = true;
+            self.rows_replaced();
         }
     }
 

@@ -10,7 +10,7 @@ use super::storage::Stage;
 use crate::core::error::Error;
 use crate::core::json::{ObjectWriter, Value};
 use crate::core::output::Output;
-use crate::core::store::{ObjectStore, StoreChange};
+use crate::core::store::{ObjectStore, Record, StoreChange};
 use crate::core::time::Instant;
 use crate::core::wire::MutationResult;
 
@@ -73,6 +73,7 @@ impl Engine {
             self.catch_up_with_tabs();
         } else {
             self.queue.set_sender(false);
+            self.leave_cache();
             if let Some(name) = self.tabs_name() {
                 self.emit(Output::RequestLock { name, steal: false });
             }
@@ -170,12 +171,14 @@ impl Engine {
                 self.storage.tabs.ask_at = Some(self.now.mono.after(SENDER_ASK_MS));
             }
             "journal" => {
-                // A commit that was split: its operations move to the new ones before the old one goes.
-                for (key, record) in message.at("put").members() {
-                    self.restore_one(key.decode().into_owned(), record.as_str().unwrap_or_default().into_owned());
-                }
+                let text = |record: Value<'_>| record.as_str().unwrap_or_default().into_owned().into_bytes();
+                let puts = message.at("put").members().map(|(key, record)| (key.decode().into_owned(), text(record)));
+                let mut puts: Vec<Record> = puts.collect();
+                puts.reverse();
+                self.restore_shared(puts);
                 for key in message.get_strings("drop") {
                     self.handle_dropped(&key);
+                    self.storage.dropped.push(key);
                 }
             }
             "result" => {

@@ -195,15 +195,14 @@ impl Queue {
         self.retry_at = None;
         if commit.lane == Lane::Model && commit.ops.len() > 1 && !bug::on(Bug::RefusalTakesNeighbours) {
             let (left, right) = commit.ops.split_at(commit.ops.len() / 2);
-            for half in [right, left] {
+            // The parts share the place of the whole: other tabs may have put writes right behind it.
+            for (half, offset) in [(right, left.len()), (left, 0)] {
                 let key = CommitKey(Rc::from(rng.uuid()));
                 let mut part = self.new_commit(key, half.to_vec(), Lane::Model, commit.created);
                 part.attempts = commit.attempts;
+                part.order = commit.order + offset as u64;
                 self.commits.push_front(part);
             }
-            self.removals.push(commit.order);
-            // Places in the journal follow the order of sending.
-            self.renumber();
             return;
         }
         self.removals.push(commit.order);
@@ -219,21 +218,6 @@ impl Queue {
             outcome.fail_direct(commit.lane, error);
             outcome.refused = Some((commit.key.0.as_ref().to_owned(), error.clone()));
             self.remember(&commit.key, Err(error.clone()), outcome);
-        }
-    }
-
-    /// Gives unsent commits fresh places where splitting put them out of order.
-    pub(super) fn renumber(&mut self) {
-        let mut last = 0;
-        for commit in &mut self.commits {
-            if commit.order <= last {
-                self.removals.push(commit.order);
-                self.next_order = (((self.next_order >> 32) + 1) << 32) | u64::from(self.tab);
-                commit.order = self.next_order;
-                commit.dirty = true;
-                commit.journaling = 0;
-            }
-            last = commit.order;
         }
     }
 

@@ -9,6 +9,10 @@ use crate::core::schema::Schema;
 
 /// Version of the records written here.
 const RECORD_VERSION: u64 = 1;
+/// Bits of a place that tell the parts of a commit apart: it has at most twice [`COMMIT_OPS_MAX`] operations.
+const PARTS_BITS: u32 = 7;
+/// The other lower bits of a place are the tab's.
+const TAB_MASK: u64 = (1 << (32 - PARTS_BITS)) - 1;
 
 impl Queue {
     /// Sets what makes places in the journal unique among tabs.
@@ -35,6 +39,12 @@ impl Queue {
         self.sender = sender;
         if !sender {
             self.in_flight = None;
+            for commit in &mut self.commits {
+                // From now on another tab may send and alter it; what the server still says about it is for that tab.
+                commit.foreign |= !commit.dirty;
+                commit.open = false;
+                commit.sent = false;
+            }
         }
     }
 
@@ -43,20 +53,28 @@ impl Queue {
         !self.commits.is_empty()
     }
 
-    /// A number that orders places made from now on behind this one.
+    /// A place behind all others: a count, the tab, and room for the parts that a refused commit is split into.
     pub(super) fn take_order(&mut self) -> u64 {
-        self.next_order = (((self.next_order >> 32) + 1) << 32) | u64::from(self.tab);
+        let tab = u64::from(self.tab) & TAB_MASK;
+        self.next_order = (((self.next_order >> 32) + 1) << 32) | (tab << PARTS_BITS);
         self.next_order
     }
 
     /// Takes in a commit from the journal or another tab. One that is here already is left as it is, or replaced when
-    /// its maker has altered it since. The rows that it touches.
+    /// its maker has altered it since. What became of rows: operations that the maker has given up are gone.
     ///
     /// # Errors
     /// When the record cannot be read: `storage_record_unreadable`, or `storage_newer_version`.
-    pub fn restore(&mut self, order: u64, text: &str, replace: bool, schema: &Schema) -> Result<Vec<RowKey>, Error> {
+    pub fn restore(&mut self, order: u64, text: &str, replace: bool, schema: &Schema) -> Result<Outcome, Error> {
+        let mut outcome = Outcome::default();
         let unreadable =
             |why: &str| Error::local("storage_record_unreadable", format!("journal record {order:x}: {why}"));
+        let here = self.commits.iter().find(|commit| commit.order == order);
+        // What is on its way, or altered here, is newer than any record of it.
+        let ahead = |commit: &Commit| commit.sent || commit.dirty || commit.journaling > 0;
+        if here.is_some_and(|commit| !replace || ahead(commit) || record(&self.ops, commit) == text) {
+            return Ok(outcome);
+        }
         let root = Value::parse(text).map_err(|error| unreadable(&error.to_string()))?;
         let version = root.get_u64("v").unwrap_or(0);
         if version > RECORD_VERSION {
@@ -64,11 +82,11 @@ impl Queue {
             return Err(Error::local("storage_newer_version", message));
         }
         let key = root.get_string("key").filter(|key| !key.is_empty()).ok_or_else(|| unreadable("no key"))?;
-        let known = self.commits.iter().any(|commit| commit.order == order || *commit.key.0 == *key);
-        if (known && !replace) || self.acked.iter().any(|acked| *acked.key.0 == *key) {
-            return Ok(Vec::new());
-        }
         let atomic = root.get_bool("atomic").unwrap_or(false);
+        let same = |commit: &Commit| *commit.key.0 == *key && (!replace || atomic || commit.order != order || ahead(commit));
+        if self.commits.iter().any(|commit| same(commit)) || self.acked.iter().any(|acked| *acked.key.0 == *key) {
+            return Ok(outcome);
+        }
         let created = WallTime(root.get_u64("createdAt").unwrap_or(0));
         let mut parsed = Vec::new();
         let mut locals = root.at("local").elements();
@@ -86,8 +104,7 @@ impl Queue {
             let model = schema.resolve(&operation.model).unwrap_or(ModelIndex(u16::MAX));
             let row: RowKey = (model, RowId::from(operation.id.as_deref().unwrap_or_default()));
             touched.push(row.clone());
-            let here = if known || replace { self.named(operation.transaction_id.as_deref()) } else { None };
-            if let Some(seq) = here {
+            if let Some(seq) = self.named(operation.transaction_id.as_deref()) {
                 self.detach(seq);
                 if let Some(op) = self.ops.get_mut(seq.0) {
                     op.patch = operation.input.as_deref().map(|input| gather::stamped(input, created));
@@ -121,16 +138,39 @@ impl Queue {
         commit.attempts = u32::try_from(root.get_u64("attempts").unwrap_or(0)).unwrap_or(u32::MAX);
         commit.reads = root.get("reads").map(|reads| reads.raw.to_owned());
         self.next_order = self.next_order.max(order);
-        if let Some(index) = self.commits.iter().position(|other| other.order == order) {
-            self.commits.remove(index);
-        }
+        let rest = self.drop_commit(order);
+        outcome.rows.extend(rest.rows);
+        outcome.settled.extend(rest.settled);
         // Never in front of what is on its way.
         let at = self.commits.iter().position(|other| !other.sent && other.order > order).unwrap_or(self.commits.len());
         self.commits.insert(at, commit);
         for row in &touched {
             self.sort_row(row);
         }
-        Ok(touched)
+        outcome.rows.extend(touched);
+        Ok(outcome)
+    }
+
+    /// Places of the commits that other tabs may have finished: those that are as the journal had them.
+    pub fn settled_orders(&self) -> Vec<u64> {
+        let settled = self.commits.iter().filter(|commit| !commit.sent && commit.is_journaled() && commit.foreign);
+        settled.map(|commit| commit.order).collect()
+    }
+
+    /// The journal has these places and no others: whichever of `candidates` is not among them is done with, unless
+    /// somebody here waits to hear how it ended.
+    pub fn keep_journaled(&mut self, candidates: &[u64], orders: &[u64]) -> Outcome {
+        let mut outcome = Outcome::default();
+        for order in candidates.iter().filter(|order| !orders.contains(order)) {
+            let waited_for = self.commits.iter().filter(|commit| commit.order == *order).any(|commit| {
+                commit.lane != Lane::Model && commit.lane != Lane::Direct { queued: None, confirmed: None }
+                    || commit.ops.iter().any(|seq| self.ops.get(seq.0).is_some_and(|op| !op.waiting.is_empty()))
+            });
+            if !waited_for {
+                outcome.rows.extend(self.drop_commit(*order).rows);
+            }
+        }
+        outcome
     }
 
     /// The sending tab says that a commit is no longer in the journal: what is still in it was given up by its maker.
