@@ -6,12 +6,21 @@
 import type { Bytes, StoreChange, StoreRecords } from './boundary.js';
 import { fail, finished, Kind, openDatabase, utf8 } from './indexeddb.js';
 
-/** Encryption of stored values; record keys stay readable. */
+/**
+ * Encryption of what a client stores, except for the keys of records, which tell how much there is.
+ *
+ * @example
+ * const server = { schema, baseURL: 'https://sync.example.com', apiKey: 'ek_test_ada' };
+ * const ablo = Ablo({ ...server, persistence: 'indexeddb', encryption: { key: 'device' } });
+ * await ablo.ready();
+ * ablo.status.durability; // → 'indexeddb'
+ * await ablo.purge();
+ */
 export interface AbloEncryption {
   /**
-   * A key for AES-GCM that the application obtains; or `'device'`: one that is made once per browser profile, cannot be
-   * read by any script, and is kept beside the data. The latter protects a copy of the data, not the data in a browser
-   * that somebody else can use.
+   * A key for AES-GCM that the application obtains, at login for example; or `'device'`: one that is made once per
+   * browser profile and origin, and that no script can read. It is kept in the browser too, so it does not protect from
+   * somebody who has the whole profile.
    */
   readonly key: CryptoKey | 'device';
 }

@@ -1,0 +1,91 @@
+// Encryption of what a client stores: with a key of the device and with one of the application.
+
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { NO_SERVER, openContext, openPage, Server } from './harness.mjs';
+
+const SECRET = 'the plan of which nobody may know';
+
+/** A page whose client, `window.ablo`, stores encrypted. `filling` makes a key of the application. */
+async function openClient(t, server, context, { filling } = {}) {
+  const page = await openPage(t, server, { context, expected: NO_SERVER });
+  await start(page, filling);
+  return page;
+}
+
+async function start(page, filling) {
+  await page.evaluate(async (fill) => {
+    const raw = new Uint8Array(32).fill(fill);
+    const own = () => crypto.subtle.importKey('raw', raw, 'AES-GCM', false, ['encrypt', 'decrypt']);
+    const key = fill === undefined ? 'device' : await own();
+    globalThis.ablo = make({ persistence: 'indexeddb', encryption: { key } });
+    await ablo.ready();
+  }, filling);
+}
+
+/** Everything that this browser stores for the page, as text. */
+function everythingStored(page) {
+  return page.evaluate(async () => {
+    const answer = (request) =>
+      new Promise((resolve, reject) => {
+        request.onsuccess = () => resolve(request.result);
+        request.onerror = () => reject(request.error);
+      });
+    const texts = [];
+    for (const { name } of await indexedDB.databases()) {
+      const connection = await answer(indexedDB.open(name));
+      for (const store of connection.objectStoreNames) {
+        const objects = connection.transaction(store).objectStore(store);
+        const [keys, values] = [objects.getAllKeys(), objects.getAll()];
+        texts.push(name, ...(await answer(keys)));
+        for (const value of await answer(values)) {
+          if (value instanceof Uint8Array) texts.push(new TextDecoder('latin1').decode(value));
+        }
+      }
+      connection.close();
+    }
+    return texts.join('\n');
+  });
+}
+
+test('rows and unsent writes come back after a reload, and are stored encrypted', async (t) => {
+  const server = await Server.start(t);
+  const context = await openContext(t);
+  const page = await openClient(t, server, context);
+  await page.evaluate(async (title) => {
+    await ablo.tasks.create({ id: 'sent', data: { title }, wait: 'confirmed' });
+    ablo.setOffline(true);
+    await ablo.tasks.create({ id: 'waiting', data: { title }, wait: 'queued' });
+  }, SECRET);
+  const stored = await everythingStored(page);
+  assert.ok(stored.length > 200, stored);
+  for (const word of [SECRET, 'ada', 'waiting', '{"']) assert.ok(!stored.includes(word), `"${word}" can be read`);
+  await page.route('**/api/**', (route) => route.abort());
+  await page.reload();
+  await page.waitForFunction(() => globalThis.isLoaded);
+  await start(page);
+  const titles = await page.evaluate(() => ablo.tasks.getAll().map(({ id, title }) => [id, title]));
+  assert.deepEqual(titles.sort(), [['sent', SECRET], ['waiting', SECRET]]);
+});
+
+test('another key opens nothing, destroys no unsent write, and the client works', async (t) => {
+  const server = await Server.start(t);
+  const context = await openContext(t);
+  const first = await openClient(t, server, context, { filling: 1 });
+  await first.evaluate(async (title) => {
+    ablo.setOffline(true);
+    await ablo.tasks.create({ id: 'waiting', data: { title }, wait: 'queued' });
+  }, SECRET);
+  await first.close();
+  const second = await openClient(t, server, context, { filling: 2 });
+  const facts = await second.evaluate(async () => {
+    await ablo.tasks.create({ id: 'other', data: { title: 'x' }, wait: 'confirmed' });
+    const { durability, storage } = ablo.status;
+    return { rows: ablo.tasks.getAll().map(({ id }) => id), durability, problem: storage.problem?.message };
+  });
+  const problem = 'the key opens none of the records';
+  assert.deepEqual(facts, { rows: ['other'], durability: 'memory', problem });
+  await second.close();
+  const third = await openClient(t, server, context, { filling: 1 });
+  await third.evaluate(() => until(() => ablo.status.pendingWrites === 0 && ablo.tasks.get('waiting')));
+});
