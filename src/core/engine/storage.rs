@@ -291,10 +291,13 @@ impl Engine {
                 self.storage.known = text.and_then(|text| Value::parse(text).ok()).map(read_identity);
                 self.storage.stage = Stage::Unknown;
             }
-            Job::ReadCache => self.storage.cache = records,
+            Job::ReadCache => {
+                self.storage.cache = records;
+                self.handle_read();
+            }
             Job::ReadJournal => {
                 self.storage.journal = records;
-                self.storage.stage = Stage::Hidden;
+                self.handle_read();
             }
             Job::Reopen => {
                 // It may be a new database in place of one that was deleted.
@@ -328,6 +331,13 @@ impl Engine {
         }
     }
 
+    /// The two object stores are read side by side, and either may take longer.
+    fn handle_read(&mut self) {
+        if !self.storage.jobs.values().any(|job| matches!(job, Job::ReadCache | Job::ReadJournal)) {
+            self.storage.stage = Stage::Hidden;
+        }
+    }
+
     fn handle_failure(&mut self, job: Job, failure: &StoreFailure) {
         match job {
             // Without a directory a start without a network finds nothing; the rest works.
@@ -350,7 +360,9 @@ impl Engine {
                 }
             }
             // The two reads behind it fail with it.
-            Job::Open | Job::ReadCache | Job::ReadJournal | Job::Reopen | Job::CatchUpJournal(_) => self.give_up(failure),
+            Job::Open | Job::ReadCache | Job::ReadJournal | Job::Reopen | Job::CatchUpJournal(_) => {
+                self.give_up(failure)
+            }
             Job::Journal(changes, orders) => match failure.kind {
                 StoreFailureKind::Lost | StoreFailureKind::Aborted if !self.storage.reopened => {
                     self.storage.retry.push((changes, orders));

@@ -39,6 +39,7 @@ impl Queue {
         self.sender = sender;
         if !sender {
             self.in_flight = None;
+            self.retry_at = None;
             for commit in &mut self.commits {
                 // From now on another tab may send and alter it; what the server still says about it is for that tab.
                 commit.foreign |= !commit.dirty;
@@ -83,7 +84,8 @@ impl Queue {
         }
         let key = root.get_string("key").filter(|key| !key.is_empty()).ok_or_else(|| unreadable("no key"))?;
         let atomic = root.get_bool("atomic").unwrap_or(false);
-        let same = |commit: &Commit| *commit.key.0 == *key && (!replace || atomic || commit.order != order || ahead(commit));
+        let same =
+            |commit: &Commit| *commit.key.0 == *key && (!replace || atomic || commit.order != order || ahead(commit));
         if self.commits.iter().any(|commit| same(commit)) || self.acked.iter().any(|acked| *acked.key.0 == *key) {
             return Ok(outcome);
         }
