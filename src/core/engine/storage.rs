@@ -5,8 +5,10 @@
 //! since, and `meta`, which names the generation that counts. Rows of another identity are never shown: what was opened
 //! on the directory's word is shown only when the server confirms who we are, or cannot be reached.
 
+mod purge;
+
 use super::tabs::Tabs;
-use super::{Engine, Loading};
+use super::{Engine, Loading, Phase};
 use crate::core::config::Identity;
 use crate::core::connection::State;
 use crate::core::error::Error;
@@ -69,7 +71,9 @@ enum Job {
     /// Reading what other tabs have written, on becoming the one that sends.
     CatchUpCache,
     CatchUpJournal(Vec<u64>),
-    Delete,
+    /// Reading whom to forget, and who else is here.
+    PurgeKnown,
+    PurgeDirectory,
     Quiet,
 }
 
@@ -179,7 +183,7 @@ impl Engine {
         let tab = (self.rng.next_u64() >> 33) as u32 + 1;
         self.queue.set_tab(tab);
         self.storage.tabs.tab = tab;
-        self.ask(Database::Directory, StoreRequest::Open { name: "directory".to_owned() }, Job::OpenDirectory);
+        self.open_directory();
         let key = self.directory_key();
         let to = after(&key);
         self.ask(
@@ -187,6 +191,10 @@ impl Engine {
             StoreRequest::Read { store: ObjectStore::Cache, from: key, to },
             Job::ReadDirectory,
         );
+    }
+
+    fn open_directory(&mut self) {
+        self.ask(Database::Directory, StoreRequest::Open { name: "directory".to_owned() }, Job::OpenDirectory);
     }
 
     fn ask(&mut self, database: Database, request: StoreRequest, job: Job) {
@@ -281,14 +289,16 @@ impl Engine {
             Ok(records) => self.handle_done(job, records),
             Err(failure) => self.handle_failure(job, &failure),
         }
+        if self.storage.stage == Stage::Purging && self.storage.jobs.is_empty() {
+            self.finish_purge();
+        }
     }
 
     fn handle_done(&mut self, job: Job, records: Vec<Record>) {
         match job {
             Job::OpenDirectory | Job::Open | Job::Quiet => {}
             Job::ReadDirectory => {
-                let text = records.first().and_then(|(_, value)| std::str::from_utf8(value).ok());
-                self.storage.known = text.and_then(|text| Value::parse(text).ok()).map(read_identity);
+                self.storage.known = read_directory(&records);
                 self.storage.stage = Stage::Unknown;
             }
             Job::ReadCache => {
@@ -302,6 +312,12 @@ impl Engine {
             Job::Reopen => {
                 // It may be a new database in place of one that was deleted.
                 self.rows_replaced();
+                if self.storage.tabs.leads {
+                    self.queue.offer_again();
+                    for letter in &self.storage.letters {
+                        self.storage.letter_changes.push(put(format!("{LETTERS}{}", letter.id), letter.text.clone()));
+                    }
+                }
                 for (changes, orders) in std::mem::take(&mut self.storage.retry) {
                     self.write_journal(changes, orders);
                 }
@@ -322,12 +338,8 @@ impl Engine {
                 self.adopt_journal(records, &known);
                 self.queue.set_sender(self.storage.tabs.leads);
             }
-            Job::Delete => {
-                self.storage.stage = Stage::Memory;
-                if let Some(output) = self.storage.purging.take() {
-                    self.emit(output);
-                }
-            }
+            Job::PurgeKnown => self.purge_known(&records),
+            Job::PurgeDirectory => self.purge_directory(records.is_empty()),
         }
     }
 
@@ -364,7 +376,7 @@ impl Engine {
                 self.give_up(failure)
             }
             Job::Journal(changes, orders) => match failure.kind {
-                StoreFailureKind::Lost | StoreFailureKind::Aborted if !self.storage.reopened => {
+                StoreFailureKind::Lost | StoreFailureKind::Aborted if self.may_reopen() => {
                     self.storage.retry.push((changes, orders));
                     self.reopen();
                 }
@@ -377,9 +389,14 @@ impl Engine {
             },
             Job::Log(_) | Job::Chunk => {
                 self.storage.logging = false;
-                self.give_up_cache(failure);
+                if failure.kind == StoreFailureKind::Lost && self.may_reopen() {
+                    self.reopen();
+                } else {
+                    self.give_up_cache(failure);
+                }
             }
-            Job::Delete => self.handle_done(Job::Delete, Vec::new()),
+            Job::PurgeKnown => {}
+            Job::PurgeDirectory => self.purge_directory(false),
         }
     }
 
@@ -392,6 +409,11 @@ impl Engine {
                 self.reopen();
             }
         }
+    }
+
+    /// Whether the database is tried once more, or that is under way.
+    fn may_reopen(&self) -> bool {
+        !self.storage.reopened || self.storage.jobs.values().any(|job| matches!(job, Job::Reopen))
     }
 
     fn reopen(&mut self) {
@@ -818,8 +840,7 @@ impl Engine {
         records.retain(|(key, _)| !self.storage.dropped.contains(key));
         records.reverse();
         self.restore(records, true);
-        let outcome = self.queue.keep_journaled(known, &orders);
-        self.take_outcome(outcome);
+        self.queue.keep_journaled(known, &orders);
     }
 
     /// The cache goes on from our rows if nobody has written it since we have read it; otherwise it is written anew.
@@ -831,29 +852,6 @@ impl Engine {
         // Deltas that came while another tab wrote the log are not in ours.
         if !untouched || self.cursor > self.storage.logged_cursor {
             self.rows_replaced();
-        }
-    }
-
-    /// Deletes everything that is stored of this identity; `output` says when it is gone.
-    pub(super) fn purge_storage(&mut self, output: Output) {
-        self.leave_tabs();
-        if matches!(self.storage.stage, Stage::Memory | Stage::Idle | Stage::Purging) {
-            self.emit(output);
-            return;
-        }
-        let opened = self.storage.owner.is_some();
-        let key = self.directory_key();
-        let tab = self.storage.tabs.tab;
-        self.storage = Storage::new(true);
-        self.storage.tabs.tab = tab;
-        self.storage.stage = Stage::Purging;
-        self.storage.purging = Some(output);
-        let changes = vec![StoreChange::Remove { store: ObjectStore::Cache, to: after(&key), from: key }];
-        self.ask(Database::Directory, StoreRequest::Write { changes, strict: true }, Job::Quiet);
-        if opened {
-            self.ask(Database::Identity, StoreRequest::Delete, Job::Delete);
-        } else {
-            self.handle_done(Job::Delete, Vec::new());
         }
     }
 }
@@ -895,11 +893,13 @@ fn remove(key: &str) -> StoreChange {
     StoreChange::Remove { store: ObjectStore::Journal, from: key.to_owned(), to: after(key) }
 }
 
-fn read_identity(value: Value<'_>) -> Identity {
-    Identity {
+fn read_directory(records: &[Record]) -> Option<Identity> {
+    let (_, value) = records.first()?;
+    let value = Value::parse(std::str::from_utf8(value).ok()?).ok()?;
+    Some(Identity {
         kind: value.get_string("kind").unwrap_or_default(),
         participant: value.get_string("participant").unwrap_or_default(),
         organization: value.get_string("organization").unwrap_or_default(),
         sync_groups: value.get_strings("groups"),
-    }
+    })
 }

@@ -8,6 +8,7 @@
 use super::Engine;
 use super::storage::Stage;
 use crate::core::error::Error;
+use crate::core::id::SyncId;
 use crate::core::json::{ObjectWriter, Value};
 use crate::core::output::Output;
 use crate::core::store::{ObjectStore, Record, StoreChange};
@@ -121,6 +122,7 @@ impl Engine {
 
     /// Tells what is in the journal now, and what is not any more.
     pub(super) fn share_journal(&mut self, changes: &[StoreChange]) {
+        let cursor = self.cursor;
         self.post("journal", &|message| {
             message.object("put", |puts| {
                 for change in changes {
@@ -134,6 +136,7 @@ impl Engine {
                 StoreChange::Put { .. } => None,
             });
             message.strs("drop", dropped);
+            message.u64("cursor", cursor.0);
         });
     }
 
@@ -176,8 +179,9 @@ impl Engine {
                 let mut puts: Vec<Record> = puts.collect();
                 puts.reverse();
                 self.restore_shared(puts);
+                let cursor = SyncId(message.get_u64("cursor").unwrap_or(0));
                 for key in message.get_strings("drop") {
-                    self.handle_dropped(&key);
+                    self.handle_dropped(&key, cursor);
                     self.storage.dropped.push(key);
                 }
             }
@@ -198,12 +202,13 @@ impl Engine {
         }
     }
 
-    fn handle_dropped(&mut self, key: &str) {
+    /// Another tab, which had rows up to `cursor`, has taken a record out of the journal.
+    fn handle_dropped(&mut self, key: &str, cursor: SyncId) {
         if let Some(id) = super::storage::letter_id(key) {
             self.storage.letters.retain(|letter| letter.id != id);
             self.announce_outbox();
         } else if let Some(order) = super::storage::journal_order(key) {
-            let outcome = self.queue.drop_commit(order);
+            let outcome = self.queue.retire(order, Some(cursor), self.cursor);
             self.take_outcome(outcome);
         }
     }

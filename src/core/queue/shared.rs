@@ -140,9 +140,7 @@ impl Queue {
         commit.attempts = u32::try_from(root.get_u64("attempts").unwrap_or(0)).unwrap_or(u32::MAX);
         commit.reads = root.get("reads").map(|reads| reads.raw.to_owned());
         self.next_order = self.next_order.max(order);
-        let rest = self.drop_commit(order);
-        outcome.rows.extend(rest.rows);
-        outcome.settled.extend(rest.settled);
+        self.drop_rest(order, &mut outcome);
         // Never in front of what is on its way.
         let at = self.commits.iter().position(|other| !other.sent && other.order > order).unwrap_or(self.commits.len());
         self.commits.insert(at, commit);
@@ -161,31 +159,44 @@ impl Queue {
 
     /// The journal has these places and no others: whichever of `candidates` is not among them is done with, unless
     /// somebody here waits to hear how it ended.
-    pub fn keep_journaled(&mut self, candidates: &[u64], orders: &[u64]) -> Outcome {
-        let mut outcome = Outcome::default();
+    pub fn keep_journaled(&mut self, candidates: &[u64], orders: &[u64]) {
         for order in candidates.iter().filter(|order| !orders.contains(order)) {
             let waited_for = self.commits.iter().filter(|commit| commit.order == *order).any(|commit| {
                 commit.lane != Lane::Model && commit.lane != Lane::Direct { queued: None, confirmed: None }
                     || commit.ops.iter().any(|seq| self.ops.get(seq.0).is_some_and(|op| !op.waiting.is_empty()))
             });
             if !waited_for {
-                outcome.rows.extend(self.drop_commit(*order).rows);
+                self.retire(*order, None, SyncId(0));
             }
+        }
+    }
+
+    /// A commit is no longer in the journal. It shows until confirmed rows are complete up to `threshold`, or without
+    /// one until the next catch-up: they may have it.
+    pub fn retire(&mut self, order: u64, threshold: Option<SyncId>, cursor: SyncId) -> Outcome {
+        let mut outcome = Outcome::default();
+        let index = self.commits.iter().position(|commit| commit.order == order && !commit.sent);
+        let Some(commit) = index.and_then(|index| self.commits.remove(index)) else { return outcome };
+        let Commit { key, order, ops, lane, .. } = *commit;
+        let receipt = receipt_json(&key.0, "confirmed", SyncId(0), None);
+        let acked = Box::new(Acked { key, order, ops, threshold, lane, receipt });
+        if threshold.is_some_and(|id| id <= cursor) {
+            self.finish(*acked, &mut outcome);
+        } else {
+            self.acked.push_back(acked);
         }
         outcome
     }
 
-    /// The sending tab says that a commit is no longer in the journal: what is still in it was given up by its maker.
-    pub fn drop_commit(&mut self, order: u64) -> Outcome {
-        let mut outcome = Outcome::default();
-        let index = self.commits.iter().position(|commit| commit.order == order && !commit.sent);
+    /// Takes out what is left of a commit whose maker has altered it.
+    fn drop_rest(&mut self, order: u64, outcome: &mut Outcome) {
+        let index = self.commits.iter().position(|commit| commit.order == order);
         let commit = index.and_then(|index| self.commits.remove(index));
         for seq in commit.map(|commit| commit.ops).unwrap_or_default() {
             let Some(op) = self.ops.remove(seq.0) else { continue };
-            self.unlink(&op.row, seq, op.optimistic, &mut outcome);
+            self.unlink(&op.row, seq, op.optimistic, outcome);
             outcome.settle_all(&op.waiting, &Ok(None));
         }
-        outcome
     }
 
     /// The sending tab has an answer for a commit.
