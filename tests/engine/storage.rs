@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
-use ablo_wasm::core::input::{Command, Input};
+use ablo_wasm::core::input::{Change, Command, Input};
 use ablo_wasm::core::output::Output;
 use ablo_wasm::core::store::{
     Database, ObjectStore, Record, StoreChange, StoreFailure, StoreFailureKind, StoreRequest,
@@ -191,6 +191,10 @@ fn offline(device: &Rc<RefCell<Device>>, no: usize) -> Tab {
     tab
 }
 
+fn update(title: &str) -> Change {
+    Change::Update(json!({ "title": title }).to_string())
+}
+
 fn first_visit(device: &Rc<RefCell<Device>>) -> Tab {
     let mut tab = Tab::started(device, 1);
     tab.connect(10, &[json!({"id":"t1","title":"A","rank":1}), json!({"id":"t2","title":"B","rank":2})]);
@@ -229,7 +233,7 @@ fn a_write_is_queued_when_it_is_on_the_disk_and_survives() {
     drop(first_visit(&device));
     let mut tab = offline(&device, 2);
     let options = Some(r#"{"wait":"queued"}"#);
-    let change = ablo_wasm::core::input::Change::Update(json!({"title":"offline"}).to_string());
+    let change = Change::Update(json!({"title":"offline"}).to_string());
     let ticket = tab.bench.write(crate::harness::TASKS, "t1", change, options).expect("accepted");
     assert_eq!(tab.bench.field("t1", "title"), "offline");
     assert!(tab.bench.outcome(ticket).is_none(), "not on the disk yet");
@@ -393,9 +397,60 @@ fn purge_leaves_nothing() {
     let ticket = tab.bench.command(Command::Purge).expect("accepted");
     tab.serve();
     assert!(tab.bench.outcome(ticket).expect("settled").is_ok());
-    let left: Vec<String> = device.borrow().databases.keys().cloned().collect();
-    assert_eq!(left, ["directory"]);
-    assert!(device.borrow().databases["directory"].is_empty());
+    assert!(device.borrow().databases.is_empty());
+}
+
+#[test]
+fn purge_before_the_start_deletes_what_the_last_user_left_and_no_more() {
+    let device = device();
+    drop(first_visit(&device));
+    let other = ((ObjectStore::Cache, "another application".to_owned()), b"{}".to_vec());
+    device.borrow_mut().databases.get_mut("directory").expect("there").extend([other]);
+    let mut tab = Tab::new(&device, 2);
+    let ticket = tab.bench.command(Command::Purge).expect("accepted");
+    assert!(tab.bench.outcome(ticket).is_none());
+    tab.serve();
+    assert!(tab.bench.outcome(ticket).expect("settled").is_ok());
+    assert_eq!(device.borrow().databases.keys().collect::<Vec<_>>(), ["directory"]);
+    assert_eq!(device.borrow().databases["directory"].len(), 1);
+}
+
+#[test]
+fn a_deleted_database_is_made_anew_with_everything_unsent() {
+    let device = device();
+    let mut tab = first_visit(&device);
+    tab.bench.input(Input::Offline);
+    tab.bench.write(crate::harness::TASKS, "t1", update("one"), Some(r#"{"idempotencyKey":"k"}"#)).expect("accepted");
+    tab.turn();
+    assert_eq!(journal_len(&device), 1);
+    device.borrow_mut().databases.clear();
+    tab.open.clear();
+    tab.bench.input(Input::StoreClosed(Database::Identity));
+    tab.turn();
+    assert_eq!(journal_len(&device), 1);
+    drop(tab);
+    device.borrow_mut().lock.clear();
+    let mut tab = offline(&device, 2);
+    tab.bench.input(Input::Online);
+    tab.connect(10, &[json!({"id":"t1","title":"A","rank":1})]);
+    assert_eq!(tab.bench.field("t1", "title"), "one");
+}
+
+#[test]
+fn writes_that_were_under_way_when_the_connection_was_lost_are_all_repeated() {
+    let device = device();
+    let mut tab = first_visit(&device);
+    tab.bench.input(Input::Offline);
+    tab.open.remove(&Database::Identity);
+    for (at, id) in ["t1", "t2"].iter().enumerate() {
+        let options = format!(r#"{{"idempotencyKey":"k{at}"}}"#);
+        tab.bench.write(crate::harness::TASKS, id, update("one"), Some(&options)).expect("accepted");
+        // The device is slow: both requests wait for it.
+        tab.bench.turn();
+    }
+    tab.serve();
+    assert_eq!(journal_len(&device), 2);
+    assert!(tab.bench.event("storage:problem").is_empty());
 }
 
 #[test]

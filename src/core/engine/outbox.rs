@@ -1,12 +1,11 @@
 //! Writes on their way and writes refused, as the application sees them, and what it may do with the refused ones.
 
-use super::storage::{Letter, Stage};
-use super::{Engine, Phase};
+use super::Engine;
+use super::storage::Letter;
 use crate::core::error::Error;
-use crate::core::id::{ModelIndex, RowId, SyncId};
+use crate::core::id::{ModelIndex, RowId};
 use crate::core::input::Ticket;
 use crate::core::json::{Kind, ObjectWriter, Value, merge, write_array};
-use crate::core::output::Output;
 use crate::core::queue::{Enqueue, NewOp, Rejected, Wait};
 use crate::core::wire::{OpKind, Operation, write_operations};
 
@@ -111,39 +110,6 @@ impl Engine {
         self.flush_due = true;
         self.settle(ticket, Ok(None));
         Ok(())
-    }
-
-    /// Deletes everything that is stored of this identity, and ends.
-    pub(super) fn purge(&mut self, ticket: Ticket) {
-        self.share_purge();
-        self.connection.stop(self.now.mono);
-        self.perform_actions();
-        self.forget_everything(&Error::local("client_disposed", "everything stored here was deleted"));
-        self.phase = Phase::Disposed;
-        self.purge_storage(Output::Settle(ticket, Ok(None)));
-        self.announce_status();
-    }
-
-    /// Another tab has deleted everything of this identity.
-    pub(super) fn handle_purged(&mut self) {
-        let error = Error::local("session_expired", "another tab has deleted what was stored and ended the session");
-        self.connection.stop(self.now.mono);
-        self.perform_actions();
-        self.forget_everything(&error);
-        self.leave_tabs();
-        self.emit(Output::CloseStores);
-        self.storage.stage = Stage::Memory;
-        self.emit(Output::Event("session:ended", error.to_json()));
-    }
-
-    fn forget_everything(&mut self, error: &Error) {
-        self.session = None;
-        self.pool.clear();
-        self.storage.letters.clear();
-        self.cursor = SyncId(0);
-        self.loaded = false;
-        self.loading = super::Loading::Idle;
-        self.fail_waiting(error);
     }
 
     pub(super) fn announce_outbox(&mut self) {

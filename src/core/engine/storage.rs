@@ -5,6 +5,7 @@
 //! since, and `meta`, which names the generation that counts. Rows of another identity are never shown: what was opened
 //! on the directory's word is shown only when the server confirms who we are, or cannot be reached.
 
+mod directory;
 mod purge;
 
 use super::tabs::Tabs;
@@ -193,23 +194,10 @@ impl Engine {
         );
     }
 
-    fn open_directory(&mut self) {
-        self.ask(Database::Directory, StoreRequest::Open { name: "directory".to_owned() }, Job::OpenDirectory);
-    }
-
     fn ask(&mut self, database: Database, request: StoreRequest, job: Job) {
         let task = self.task_id();
         self.storage.jobs.insert(task, job);
         self.emit(Output::Store(task, database, request));
-    }
-
-    /// Under which key the directory knows this application, and as far as it was told, this user.
-    fn directory_key(&self) -> String {
-        let config = &self.config;
-        // A key that was given as such stands for its owner; only a fingerprint of it is written down.
-        let token = config.token.as_deref().map_or(0, |token| fingerprint(token.as_bytes()));
-        let asked = [config.participant.as_deref().unwrap_or_default(), config.kind.as_str()].join("\n");
-        format!("{}\n{asked}\n{token:x}", config.base_url)
     }
 
     pub(super) fn database_name(&self, owner: &Identity) -> String {
@@ -298,7 +286,7 @@ impl Engine {
         match job {
             Job::OpenDirectory | Job::Open | Job::Quiet => {}
             Job::ReadDirectory => {
-                self.storage.known = read_directory(&records);
+                self.storage.known = directory::read(&records);
                 self.storage.stage = Stage::Unknown;
             }
             Job::ReadCache => {
@@ -490,20 +478,6 @@ impl Engine {
         self.join_tabs();
         self.read_journal_again();
         self.flush_due = true;
-    }
-
-    /// Writes into the directory who is here.
-    pub(super) fn note_identity(&mut self, who: &Identity) {
-        let mut text = String::new();
-        let mut object = ObjectWriter::new(&mut text);
-        object.str("participant", &who.participant);
-        object.str("organization", &who.organization);
-        object.str("kind", &who.kind);
-        object.strs("groups", &who.sync_groups);
-        object.end();
-        let change =
-            StoreChange::Put { store: ObjectStore::Cache, key: self.directory_key(), value: text.into_bytes() };
-        self.ask(Database::Directory, StoreRequest::Write { changes: vec![change], strict: false }, Job::Quiet);
     }
 
     fn show_cache(&mut self) {
@@ -891,15 +865,4 @@ fn put_cache(key: String, text: String) -> StoreChange {
 
 fn remove(key: &str) -> StoreChange {
     StoreChange::Remove { store: ObjectStore::Journal, from: key.to_owned(), to: after(key) }
-}
-
-fn read_directory(records: &[Record]) -> Option<Identity> {
-    let (_, value) = records.first()?;
-    let value = Value::parse(std::str::from_utf8(value).ok()?).ok()?;
-    Some(Identity {
-        kind: value.get_string("kind").unwrap_or_default(),
-        participant: value.get_string("participant").unwrap_or_default(),
-        organization: value.get_string("organization").unwrap_or_default(),
-        sync_groups: value.get_strings("groups"),
-    })
 }

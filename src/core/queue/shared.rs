@@ -49,6 +49,13 @@ impl Queue {
         }
     }
 
+    /// The journal may be a new one: it is offered everything again.
+    pub fn offer_again(&mut self) {
+        for commit in &mut self.commits {
+            commit.dirty = true;
+        }
+    }
+
     /// Whether there is something to send.
     pub fn has_unsent(&self) -> bool {
         !self.commits.is_empty()
