@@ -5,9 +5,11 @@ import { Board } from './board.js';
 import { connectionBar } from './connection.js';
 import { editText, h, icon, nowAndThen, number, oncePerFrame, statusIcon } from './dom.js';
 import { STATUS_LABELS } from './card.js';
+import { OutboxPanel } from './outbox.js';
 import { fill } from './seed.js';
 import { connect, DATA_SETS, place } from './session.js';
 import { Sidebar } from './sidebar.js';
+import { storageLine } from './storage.js';
 import { show, showError } from './toast.js';
 import { Writer } from './writer.js';
 
@@ -15,14 +17,13 @@ import { Writer } from './writer.js';
 const COUNT_EVERY_MS = 250;
 
 const started = performance.now();
-const ablo = connect(place.user);
+const ablo = connect(place.user, { persistence: 'indexeddb' });
 // For the console of the browser: try ablo.tasks.getAll({ where: { status: 'doing' } }).
 globalThis.ablo = ablo;
 
 const page = document.querySelector('#app');
 const live = h('p', { class: 'hidden', role: 'status' });
 
-ablo.onMutationFailure(({ error }) => showError(error, 'A change was undone.'));
 ablo.onSessionError((error) => showError(error));
 
 await start();
@@ -53,7 +54,12 @@ function build(took) {
   const board = new Board(ablo, writer, say);
   const agent = new BusyAgent(board, { changed: oncePerFrame(() => bar.showAgent()), failed: showError });
   bar = connectionBar(ablo, agent);
-  const sidebar = new Sidebar(ablo, { open, created: rename, failed: showError });
+  const anyTask = () => [...board.columns.values()].flatMap(({ rows }) => rows)[0];
+  const outbox = new OutboxPanel(ablo, { anyTask, failed: showError });
+  ablo.onMutationFailure(({ error }) => {
+    if (!outbox.element.open) showError(error, 'A change was undone.', { label: 'Outbox', run: () => outbox.open() });
+  });
+  const sidebar = new Sidebar(ablo, { open, created: rename, failed: showError, storage: storageLine(ablo) });
   const title = h('button', { type: 'button', title: 'Rename', onclick: rename });
   const share = h('div', { class: 'share' }, h('i', {}), h('span', {}));
   const tabs = h('div', { class: 'tabs', role: 'group', 'aria-label': 'Columns' }, ...[...board.columns].map(tab));
@@ -63,7 +69,8 @@ function build(took) {
   page.replaceChildren(
     sidebar.element,
     shade,
-    h('main', {}, h('header', { class: 'top' }, menu, h('div', { class: 'headline' }, h('h1', {}, title), share), h('div', { class: 'tools' }, ...bar.elements)), tabs, columns),
+    h('main', {}, h('header', { class: 'top' }, menu, h('div', { class: 'headline' }, h('h1', {}, title), share), h('div', { class: 'tools' }, ...bar.elements), outbox.button), tabs, columns),
+    outbox.element,
     live,
   );
 

@@ -6,7 +6,14 @@ import { editText, h, icon, statusIcon } from './dom.js';
 import { PRIORITIES, STATUSES } from './schema.js';
 
 export const STATUS_LABELS = { todo: 'To do', doing: 'In progress', done: 'Done' };
-const SAVE = { saving: ['clock', 'Saving'], waiting: ['clock', 'Not sent yet'], saved: ['check', 'Saved'] };
+/** How far a change has come: icon, words, and more words. */
+const SAVE = {
+  applied: ['clock', 'Not sent yet', 'In this tab only, not sent yet'],
+  journaled: ['device', 'On this device', 'Saved on this device, not sent yet'],
+  sent: ['send', 'Sending', 'On its way to the server'],
+  saved: ['check', 'Saved', 'Confirmed by the server'],
+  rejected: ['alert', 'Not saved', 'The server refused a change: see the outbox'],
+};
 /** How a change by somebody else looks. */
 const HIGHLIGHT = { borderColor: 'var(--agent)', backgroundColor: 'color-mix(in srgb, var(--agent) 14%, var(--panel))' };
 const PRIORITY_LABELS = { low: 'Low', normal: 'Normal', high: 'High' };
@@ -99,8 +106,9 @@ export class Card {
     const { save } = this.#parts;
     if (save.dataset.state === (state ?? '')) return;
     save.dataset.state = state ?? '';
-    const [name, text] = SAVE[state] ?? [];
-    save.replaceChildren(...(name ? [icon(name), text] : []));
+    const [name, text, more] = SAVE[state] ?? [];
+    save.title = more ?? '';
+    save.replaceChildren(...(name ? [icon(name), h('span', {}, text)] : []));
   }
 
   /** Only the card that the keyboard is on can be tabbed into. */

@@ -27,6 +27,10 @@ const ICONS = {
   clock: 'M8 4.5V8l2.2 1.6M8 2a6 6 0 100 12A6 6 0 008 2z',
   check: 'M3.5 8.5l3 3 6-7',
   up: 'M4 9.5L8 5.5l4 4',
+  device: 'M8 2.5v6.5M5.2 6.4L8 9.2l2.8-2.8M3 10.8v2.7h10v-2.7',
+  send: 'M8 13V6.5M5.2 9.1L8 6.3l2.8 2.8M3 3.2h10',
+  tray: 'M2.5 9.2l1.8-5.7h7.4l1.8 5.7v3.8h-11zM2.5 9.2h3.2l.9 1.5h2.8l.9-1.5h3.2',
+  alert: 'M8 5.2v3.4M8 10.7v.1M8 2a6 6 0 100 12A6 6 0 008 2z',
 };
 
 /** An icon of the set above, 16 by 16, in the colour of the text. */

@@ -30,10 +30,11 @@ export function addressOf(changes) {
  * Here keys come from a file. In an application this function asks your backend, which knows who is signed in:
  * `apiKey: async () => (await fetch('/api/session', { method: 'POST' })).text()`.
  */
-export function connect(participant) {
+export function connect(participant, options = {}) {
   return Ablo({
     schema,
     baseURL: location.origin,
+    ...options,
     apiKey: async () => {
       const keys = await (await fetch('dev-keys.json')).json();
       return keys.find((key) => key.participantId === participant && key.organizationId === place.data)?.token ?? null;

@@ -16,8 +16,9 @@ export class Sidebar {
   /**
    * @param open called with the id of the project that is chosen
    * @param created called when a new one has been opened
+   * @param storage an element with the state of the storage
    */
-  constructor(ablo, { open, created, failed }) {
+  constructor(ablo, { open, created, failed, storage }) {
     this.#ablo = ablo;
     this.#open = open;
     const data = h(
@@ -38,6 +39,7 @@ export class Sidebar {
         h('label', { for: 'data' }, 'Data set'),
         h('span', { class: 'select' }, data),
         this.#facts,
+        storage,
         h('a', { class: 'row', href: addressOf({ user: other }), target: '_blank' }, icon('window'), `New window as ${PEOPLE[other].name.split(' ')[0]}`),
         h('div', { class: 'row me' }, avatar(place.user), h('span', {}, PEOPLE[place.user].name)),
       ),

@@ -14,16 +14,22 @@ const WORDS = {
   session_expired: 'You were signed out. Reload the page to sign in again.',
   auth_no_credentials: 'There is no key for this user. Was the server started with dev-keys.json?',
   wasm_unavailable: 'The client could not be loaded. Is the package built?',
+  idempotency_window_expired: 'Nobody can tell any more whether this was saved. Compare before you retry.',
+  storage_quota_exceeded: 'The disk is full. New changes are kept in this tab only.',
   rate_limit_exceeded: 'That was too much at once. Try again in a moment.',
 };
 
 const region = h('div', { class: 'toasts', role: 'status', 'aria-live': 'polite' });
 document.body.append(region);
 
+/** What an error means, for a person. */
+export function explain(error) {
+  return WORDS[error.code] ?? sentence(error.message);
+}
+
 /** Shows an error to a person. */
-export function showError(error, context) {
-  const words = WORDS[error.code] ?? sentence(error.message);
-  show('error', [context, words].filter(Boolean).join(' '), error.code);
+export function showError(error, context, action) {
+  show('error', [context, explain(error)].filter(Boolean).join(' '), error.code, action);
 }
 
 /** Shows a message, perhaps with something to press. */

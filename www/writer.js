@@ -1,14 +1,15 @@
-// Writes, and which rows have some that the server has not confirmed yet.
+// Writes of this page, and how far those of each row have come, as the outbox tells it.
 
 const OURS_FOR_MS = 3000;
 
 export class Writer {
   #ablo;
-  #pending = new Map();
-  #online = true;
-  #recent = new Map();
   #changed;
   #failed;
+  /** By row: the stage of its newest write that is not confirmed. */
+  #stages = new Map();
+  /** By row: that something of ours happened a moment ago, and whether it was confirmed. */
+  #recent = new Map();
 
   /**
    * @param changed called with the id of a row when its state may have changed
@@ -18,12 +19,8 @@ export class Writer {
     this.#ablo = ablo;
     this.#changed = changed;
     this.#failed = failed;
-    ablo.onStatus(({ connection }) => {
-      const online = connection.state === 'connected';
-      if (online === this.#online) return;
-      this.#online = online;
-      for (const id of this.#pending.keys()) changed(id);
-    });
+    this.#stages = stagesOf(ablo.outbox.list());
+    ablo.outbox.onChange((entries) => this.#follow(entries));
   }
 
   create(data) {
@@ -39,49 +36,56 @@ export class Writer {
     return this.#run(id, () => this.#ablo.tasks.delete({ id }));
   }
 
-  /** `'saving'` (or `'waiting'` without a connection) until the server has confirmed, then for a moment `'saved'`. */
+  /**
+   * `'applied'`, `'journaled'` and `'sent'` are stages of what is not confirmed yet, `'rejected'` of what the server
+   * refused; `'saved'` for a moment after everything was confirmed.
+   */
   state(id) {
-    if (this.#pending.has(id)) return this.#online ? 'saving' : 'waiting';
-    return this.#recent.has(id) ? 'saved' : undefined;
+    return this.#stages.get(id) ?? (this.#recent.get(id)?.saved ? 'saved' : undefined);
   }
 
   /** Whether what happens to this row now is of our own making. */
   isOurs(id) {
-    return this.#pending.has(id) || this.#recent.has(id);
+    return this.#recent.has(id) || (this.#stages.get(id) ?? 'rejected') !== 'rejected';
   }
 
-  // A write is visible at once. Its promise resolves when it is queued; waitForConfirmation tells of the server's answer.
+  // A write is visible at once; its promise says that it is safe here. A refusal comes later, to the outbox.
   async #run(id, write) {
-    this.#pending.set(id, (this.#pending.get(id) ?? 0) + 1);
+    this.#remember(id, false);
     try {
-      const queued = write();
-      this.#changed(id);
-      await queued;
+      await write();
     } catch (error) {
-      this.#done(id);
       this.#failed(error);
-      return;
     }
-    // A refusal is undone by the client and announced by `write:rejected`, once for all writes.
-    await this.#ablo.waitForConfirmation('Task', id).catch(() => undefined);
-    this.#done(id);
   }
 
-  #done(id) {
-    const left = this.#pending.get(id) - 1;
-    if (left > 0) {
-      this.#pending.set(id, left);
-      return;
+  #follow(entries) {
+    const before = this.#stages;
+    this.#stages = stagesOf(entries);
+    for (const [id, stage] of this.#stages) if (before.get(id) !== stage) this.#changed(id);
+    for (const [id, stage] of before) {
+      if (this.#stages.has(id)) continue;
+      // What leaves the outbox is confirmed; what was refused leaves it when somebody gives it up.
+      if (stage !== 'rejected') this.#remember(id, true);
+      this.#changed(id);
     }
-    this.#pending.delete(id);
-    clearTimeout(this.#recent.get(id));
-    this.#recent.set(
-      id,
-      setTimeout(() => {
-        this.#recent.delete(id);
-        this.#changed(id);
-      }, OURS_FOR_MS),
-    );
-    this.#changed(id);
   }
+
+  #remember(id, saved) {
+    clearTimeout(this.#recent.get(id)?.timer);
+    const forget = () => {
+      this.#recent.delete(id);
+      this.#changed(id);
+    };
+    this.#recent.set(id, { saved, timer: setTimeout(forget, OURS_FOR_MS) });
+  }
+}
+
+function stagesOf(entries) {
+  const stages = new Map();
+  // Refused ones come last in the list, and count only where nothing newer is on its way.
+  for (const { stage, operations } of entries) {
+    for (const { id } of operations) if (stage !== 'rejected' || !stages.has(id)) stages.set(id, stage);
+  }
+  return stages;
 }

@@ -64,7 +64,7 @@ test('the keyboard does all of it', async (t) => {
   await card(page, 'By keyboard').waitFor({ state: 'detached' });
 });
 
-test('offline work is kept, shown as unsent, and sent', async (t) => {
+test('offline work is kept on the device, outlives a reload, and is sent', async (t) => {
   const server = await Server.start(t, DEMO);
   const ada = await open(t, server);
   const grace = await open(t, server, { path: '/?user=grace' });
@@ -73,12 +73,59 @@ test('offline work is kept, shown as unsent, and sent', async (t) => {
   const title = await column(ada, 'todo').locator('.card .title').first().textContent();
   await card(ada, title).locator('.ring-button').click();
   await inColumn(ada, 'doing', title);
-  await card(ada, title).locator('.save[data-state="waiting"]').waitFor();
+  await card(ada, title).locator('.save[data-state="journaled"]', { hasText: 'On this device' }).waitFor();
   await ada.locator('.pending', { hasText: '1 unsaved' }).waitFor();
+  await ada.locator('.outbox').click();
+  await ada.locator('.waiting li', { hasText: title }).filter({ hasText: 'Saved on this device' }).waitFor();
   assert.equal(await column(grace, 'todo').locator('.card', { hasText: title }).count(), 1);
-  await ada.locator('.switch').click();
+
+  // The switch is not remembered: what the last page could not send, this one does.
+  await ada.reload();
   await inColumn(grace, 'doing', title);
+  await inColumn(ada, 'doing', title);
   await ada.locator('.pending').waitFor({ state: 'hidden' });
+  await ada.locator('.outbox').click();
+  await ada.locator('.waiting', { hasText: 'everything is saved' }).waitFor();
+  await ada.locator('.storage[data-tone="good"]', { hasText: / of \d/ }).waitFor();
+});
+
+test('what the server refuses can be edited, tried again and given up', async (t) => {
+  const server = await Server.start(t, DEMO);
+  const page = await open(t, server);
+  const refused = page.locator('.refused li');
+  await page.locator('.outbox').click();
+  await page.locator('.provoke').click();
+  await refused.filter({ hasText: 'check_violation' }).waitFor();
+  const cells = () => refused.locator('tbody').locator('th, td').allTextContents();
+  const [field, yours, now] = await cells();
+  const other = now === 'high' ? 'low' : 'high';
+  assert.deepEqual([field, yours], ['priority', 'urgent']);
+  const [{ operations }] = await page.evaluate(() => ablo.outbox.list());
+  const first = page.locator(`.card[data-id="${operations[0].id}"]`);
+  assert.equal(await first.getAttribute('data-priority'), now, 'what is shown as the value now is that of the board');
+  await first.locator('.save[data-state="rejected"]').waitFor();
+
+  await refused.getByRole('button', { name: 'Retry' }).click();
+  await refused.filter({ hasText: 'check_violation' }).waitFor();
+  assert.equal(await refused.count(), 1, 'refused again, and kept once');
+
+  // Refused writes are on the device as well.
+  await page.reload();
+  await page.locator('.badge', { hasText: '1' }).waitFor();
+  await page.locator('.outbox').click();
+  await refused.getByRole('button', { name: 'Edit' }).click();
+  await refused.getByLabel('priority').selectOption(other);
+  await refused.getByRole('button', { name: 'Send' }).click();
+  await refused.waitFor({ state: 'detached' });
+  await page.locator('.sheet header button').click();
+  await page.locator(`.card[data-id="${operations[0].id}"][data-priority="${other}"]`).waitFor();
+  await page.waitForFunction(() => ablo.status.pendingWrites === 0);
+
+  await page.locator('.outbox').click();
+  await page.locator('.provoke').click();
+  await refused.getByRole('button', { name: 'Discard' }).click();
+  await refused.waitFor({ state: 'detached' });
+  await page.locator('.badge').waitFor({ state: 'hidden' });
 });
 
 test('the busy agent moves data on the server', async (t) => {
@@ -136,7 +183,17 @@ test('it fits a phone', async (t) => {
   const server = await Server.start(t, DEMO);
   const context = await openContext(t, PHONE);
   const page = await open(t, server, { context });
-  assert.ok(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth), 'nothing sticks out');
+  const fits = () =>
+    page.evaluate(() => {
+      const parts = [document.documentElement, ...document.querySelectorAll('dialog[open], .top')];
+      return parts.every((element) => element.scrollWidth <= innerWidth);
+    });
+  assert.ok(await fits(), 'nothing sticks out');
+  await page.locator('.outbox').tap();
+  await page.locator('.provoke').tap();
+  await page.locator('.refused li').waitFor();
+  assert.ok(await fits(), 'the outbox fits too');
+  await page.locator('.sheet header button').tap();
   await page.locator('.tabs button').nth(2).tap();
   await page.locator('.tabs button[aria-pressed="true"]', { hasText: 'Done' }).waitFor();
   await page.locator('.menu').tap();
