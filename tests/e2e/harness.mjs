@@ -4,7 +4,7 @@
 
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, readdir, readlink, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -167,6 +167,54 @@ export async function openContext(t, options = {}) {
   const context = await (await browser()).newContext(options);
   atEnd(t, () => context.close());
   return context;
+}
+
+/**
+ * A browser of its own, with a profile on the disk that survives its end. Its pages come without the server's help.
+ */
+export class Profile {
+  #dir;
+  context;
+
+  static async open(t, server) {
+    const profile = new Profile();
+    profile.#dir = await mkdtemp(join(tmpdir(), 'ablo-profile-'));
+    atEnd(t, async () => {
+      await profile.context.close();
+      await rm(profile.#dir, { recursive: true, force: true });
+    });
+    await profile.run(server);
+    return profile;
+  }
+
+  /** Starts the browser. */
+  async run(server) {
+    this.context = await chromium.launchPersistentContext(this.#dir, { executablePath: CHROMIUM, args: CHROMIUM_ARGS });
+    await servePages(this.context, server);
+  }
+
+  /** Ends the browser as a crash does, and waits until it is gone. */
+  async kill() {
+    const gone = new Promise((resolve) => this.context.once('close', resolve));
+    // A link to `<host>-<process>`.
+    const lock = await readlink(join(this.#dir, 'SingletonLock'));
+    process.kill(Number(lock.slice(lock.lastIndexOf('-') + 1)), 'SIGKILL');
+    await gone;
+    for (const name of await readdir(this.#dir)) {
+      if (name.startsWith('Singleton')) await rm(join(this.#dir, name));
+    }
+  }
+}
+
+/** Answers for the server where it serves files, so that pages can be opened while it is gone. */
+export async function servePages(context, server) {
+  // The browser does not know where such a page comes from.
+  await context.grantPermissions(['local-network-access'], { origin: server.url });
+  for (const [path, dir] of [['/e2e/', 'tests/e2e/pages'], ['/pkg/', 'pkg']]) {
+    await context.route(`${server.url}${path}**`, (route) => {
+      return route.fulfill({ path: join(ROOT, dir, new URL(route.request().url()).pathname.slice(path.length)) });
+    });
+  }
 }
 
 /**

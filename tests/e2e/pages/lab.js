@@ -60,4 +60,39 @@ async function deltasSince(from, token = 'ek_test_grace') {
   return (answer.deltas ?? []).map((delta) => ({ ...delta, data: typeof delta.data === 'string' ? JSON.parse(delta.data) : delta.data }));
 }
 
-Object.assign(globalThis, { sdk, schema, make, until, turn, outcome, deltasSince, isLoaded: true });
+/** Does something with a transaction over both stores of each database of the package. */
+async function eachDatabase(mode, work) {
+  const results = [];
+  for (const { name } of await indexedDB.databases()) {
+    const database = await new Promise((resolve, reject) => {
+      const request = indexedDB.open(name);
+      request.onsuccess = () => resolve(request.result);
+      request.onerror = () => reject(request.error);
+    });
+    const transaction = database.transaction(['journal', 'cache'], mode);
+    const done = new Promise((resolve, reject) => {
+      transaction.oncomplete = resolve;
+      transaction.onabort = () => reject(transaction.error);
+    });
+    const result = work(transaction);
+    await done;
+    database.close();
+    results.push(result);
+  }
+  return results;
+}
+
+/** The keys of the records that are stored in `journal` or `cache`, of all databases. */
+async function storedKeys(store) {
+  const requests = await eachDatabase('readonly', (transaction) => transaction.objectStore(store).getAllKeys());
+  return requests.flatMap((request) => request.result);
+}
+
+/** Puts a record into each database. */
+async function store(store, key, text) {
+  const value = new TextEncoder().encode(text);
+  await eachDatabase('readwrite', (transaction) => transaction.objectStore(store).put(value, key));
+}
+
+const own = { eachDatabase, storedKeys, store };
+Object.assign(globalThis, { sdk, schema, make, until, turn, outcome, deltasSince, ...own, isLoaded: true });
