@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
-import { makeClient, page, readyClient } from './support.mjs';
+import { makeClient, page, readyClient, settled } from './support.mjs';
 
 const aesKey = (...usages) => crypto.subtle.generateKey({ name: 'AES-GCM', length: 256 }, false, usages);
 
@@ -13,7 +13,27 @@ test('where there is no IndexedDB, opening a database says so', async () => {
   await assert.rejects(core.storage.read(0, 0, 'a', 'b'), { kind: 3 });
 });
 
-test('what other tabs tell reaches the core until the client ends', async () => {
+/** Counts the channels that clients join, and closes them when the test is over: an open one keeps Node running. */
+function watchChannels(t) {
+  const Channel = globalThis.BroadcastChannel;
+  const channels = [];
+  globalThis.BroadcastChannel = class extends Channel {
+    constructor(name) {
+      super(name);
+      channels.push(this);
+    }
+  };
+  t.after(() => {
+    globalThis.BroadcastChannel = Channel;
+    for (const channel of channels) channel.close();
+  });
+  return async (count) => {
+    while (channels.length < count) await settled();
+  };
+}
+
+test('what other tabs tell reaches the core until the client ends', { timeout: 30_000 }, async (t) => {
+  const joined = watchChannels(t);
   const [first, second] = [await readyClient(), await readyClient()];
   const heard = [];
   let tell;
@@ -24,6 +44,7 @@ test('what other tabs tell reaches the core until the client ends', async () => 
   const next = () => new Promise((resolve) => (tell = resolve));
   first.core.storage.channel('x');
   second.core.storage.channel('x');
+  await joined(2);
   let hearing = next();
   first.core.storage.post('one');
   await hearing;
