@@ -801,9 +801,11 @@ impl Engine {
     }
 
     /// Messages of other tabs may be missing: those sent before this tab joined, or never sent by one that is gone.
-    fn read_journal_again(&mut self) {
+    pub(super) fn read_journal_again(&mut self) {
         let known = self.queue.settled_orders();
-        self.storage.dropped.clear();
+        if !self.storage.jobs.values().any(|job| matches!(job, Job::CatchUpJournal(_))) {
+            self.storage.dropped.clear();
+        }
         self.ask(Database::Identity, all(ObjectStore::Journal, ""), Job::CatchUpJournal(known));
     }
 

@@ -102,7 +102,8 @@ impl Engine {
             (None, Some(at)) if at > now => {}
             (None, _) => {
                 tabs.asked_at = Some(now);
-                self.post("who", &|_| {});
+                let first = self.queue.first_order().unwrap_or(0);
+                self.post("who", &|message| message.str("first", &format!("{first:x}")));
             }
         }
     }
@@ -168,7 +169,14 @@ impl Engine {
             return;
         }
         match message.get_str("t").unwrap_or_default().as_ref() {
-            "who" if self.storage.tabs.leads => self.post("here", &|_| {}),
+            "who" if self.storage.tabs.leads => {
+                self.post("here", &|_| {});
+                // A tab that crashed may have journaled it and told nobody.
+                let first = message.get_str("first").and_then(|first| u64::from_str_radix(&first, 16).ok());
+                if first.is_some_and(|order| !self.queue.knows(order)) {
+                    self.read_journal_again();
+                }
+            }
             "here" => {
                 self.storage.tabs.asked_at = None;
                 self.storage.tabs.ask_at = Some(self.now.mono.after(SENDER_ASK_MS));

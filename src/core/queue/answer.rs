@@ -201,6 +201,7 @@ impl Queue {
                 let mut part = self.new_commit(key, half.to_vec(), Lane::Model, commit.created);
                 part.attempts = commit.attempts;
                 part.order = commit.order + offset as u64;
+                part.foreign = commit.foreign;
                 self.commits.push_front(part);
             }
             return;

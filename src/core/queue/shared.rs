@@ -158,6 +158,16 @@ impl Queue {
         Ok(outcome)
     }
 
+    /// Place of the first commit that is not confirmed.
+    pub fn first_order(&self) -> Option<u64> {
+        self.commits.front().map(|commit| commit.order)
+    }
+
+    /// Whether there is a commit at this place.
+    pub fn knows(&self, order: u64) -> bool {
+        self.commits.iter().any(|commit| commit.order == order) || self.acked.iter().any(|acked| acked.order == order)
+    }
+
     /// Places of the commits that other tabs may have finished: those that are as the journal had them.
     pub fn settled_orders(&self) -> Vec<u64> {
         let settled = self.commits.iter().filter(|commit| !commit.sent && commit.is_journaled() && commit.foreign);
