@@ -86,7 +86,8 @@ test('refused writes are retried, edited and discarded by their id', async () =>
   await assert.rejects(ablo.outbox.edit('l1', { rank: NaN }), { code: 'invalid_body', param: 'data' });
   await ablo.outbox.discard('l1');
   assert.equal(core.discarded, 'l1');
-  core.refuse.discard = { thrown: { class: 'AbloValidationError', code: 'entity_not_found', message: 'x', param: 'id' } };
+  const thrown = { class: 'AbloValidationError', code: 'entity_not_found', message: 'x', param: 'id' };
+  core.refuse.discard = { thrown };
   await assert.rejects(ablo.outbox.discard('l1'), { code: 'entity_not_found', param: 'id' });
 });
 

@@ -888,15 +888,4 @@ impl Engine {
     fn report(&mut self, error: &Error) {
         self.emit(Output::Event("sync:error", error.to_json()));
     }
-
-    /// Groups to read, the granted ones and those of entered scopes, without repeats.
-    fn wanted_groups(&self) -> Vec<String> {
-        let mut wanted: Vec<String> = Vec::new();
-        for group in self.groups.iter().chain(self.reads.scopes()) {
-            if !wanted.contains(group) {
-                wanted.push(group.clone());
-            }
-        }
-        wanted
-    }
 }

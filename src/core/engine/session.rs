@@ -407,6 +407,17 @@ impl Engine {
         matches!(self.loading, super::Loading::Fetching(_))
     }
 
+    /// Groups to read, the granted ones and those of entered scopes, without repeats.
+    pub(super) fn wanted_groups(&self) -> Vec<String> {
+        let mut wanted: Vec<String> = Vec::new();
+        for group in self.groups.iter().chain(self.reads.scopes()) {
+            if !wanted.contains(group) {
+                wanted.push(group.clone());
+            }
+        }
+        wanted
+    }
+
     fn send(&mut self, socket: TaskId, frame: &ClientFrame<'_>) {
         self.emit(Output::SendFrame(socket, frame.write()));
     }
