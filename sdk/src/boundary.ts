@@ -109,12 +109,61 @@ export interface StorageEvents {
   posted(text: string): void;
 }
 
+/** What `Core.ask` is for, with the arguments that each reads. */
+export const enum Ask {
+  /** Settles when the client is ready. */
+  Start,
+  /** Model; id, fields, options. */
+  Create,
+  /** Model; id, fields, options. */
+  Update,
+  /** Model; id, nothing, options. */
+  Delete,
+  /** Server reads: model; options. The value is a JSON array of slots. */
+  Read,
+  /** Options. The value is the JSON of a receipt. */
+  Commit,
+  /** Settles when every write is confirmed, or fails after so many milliseconds; negative: never. */
+  Flush,
+  /** Typename, id. */
+  Confirmation,
+  /** Token. */
+  SetToken,
+  /** Whether `Host.credential` can be asked, when that changes after construction: 1 or 0. */
+  SetCredentialSource,
+  /** Reconnects now. */
+  Nudge,
+  /** For demonstrations and tests, as if the network were gone: 1 or 0. */
+  SetOffline,
+  /** Writes a refused write again: id, fields over its own (JSON) or nothing. Settles when it is journaled. */
+  Retry,
+  /** Forgets a refused write: id. */
+  Discard,
+  /** Deletes what is stored of this identity, and ends. Settles when it is gone. */
+  Purge,
+  /** Ends; settles when what was waiting is sent or given up. */
+  Dispose,
+  /** {@link StorageEvents}: the database. */
+  StoreClosed,
+  /** {@link StorageEvents}: 1 or 0. */
+  Lock,
+  /** {@link StorageEvents}: the text. */
+  Posted,
+}
+
 /** One client of the core. Each method that throws, throws the JSON text of an error. */
 export declare class Core {
   /** @param config JSON of {@link CoreConfig}. */
   constructor(config: string, host: Host, storage: StorageHost);
-  /** Settles when the client is ready. */
-  start(ticket: number): void;
+  /** Does what {@link Ask}, the `kind`, says. */
+  ask(
+    kind: number,
+    ticket: number,
+    number: number,
+    first: string | undefined,
+    second: string | undefined,
+    third: string | undefined,
+  ): void;
   /** Slot + 1 of a visible row, or 0. */
   find(model: number, id: string): number;
   /** `[{…},null,…]`, in the order asked for. */
@@ -131,37 +180,11 @@ export declare class Core {
    */
   viewRead(view: number): Uint32Array;
   viewClose(view: number): void;
-  create(ticket: number, model: number, id: string, data: string, options: string | undefined): void;
-  update(ticket: number, model: number, id: string, data: string, options: string | undefined): void;
-  delete(ticket: number, model: number, id: string, options: string | undefined): void;
-  /** Server reads. The value is a JSON array of slots. */
-  read(ticket: number, model: number, options: string): void;
-  /** The value is the JSON of a receipt. */
-  commit(ticket: number, options: string): void;
   /** JSON of an array: writes that are not confirmed in their order, then refused ones. */
   outbox(): string;
-  /** Writes a refused write again, over its fields those of `data` (JSON). Settles when it is journaled. */
-  retry(ticket: number, id: string, data: string | undefined): void;
-  /** Forgets a refused write. */
-  discard(ticket: number, id: string): void;
-  /** Deletes what is stored of this identity, and ends. Settles when it is gone. */
-  purge(ticket: number): void;
   /** JSON of {@link CoreStatus}. */
   status(): string;
-  flush(ticket: number, timeoutMs: number | undefined): void;
-  confirmation(ticket: number, typename: string, id: string): void;
-  setToken(token: string): void;
   token(): string | undefined;
-  nudge(): void;
-  /** For demonstrations and tests: behaves as if the network were gone. */
-  setOffline(offline: boolean): void;
-  /** Tells whether `Host.credential` can be asked, when that changes after construction. */
-  setCredentialSource?(present: boolean): void;
-  dispose(ticket: number): void;
-  /** {@link StorageEvents} */
-  storeClosed(database: number): void;
-  lock(held: boolean): void;
-  posted(text: string): void;
   /** wasm-bindgen's own: drops the object. */
   free?(): void;
 }

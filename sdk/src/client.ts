@@ -10,7 +10,8 @@ import { type AbloOptions, type CredentialResolver, readOptions, type Settings }
 import { checkListener } from './report.js';
 import type { Schema } from './schema/define.js';
 import { toSchemaJSON } from './schema/json.js';
-import { Session } from './session.js';
+import { Ask } from './boundary.js';
+import { ask, Session } from './session.js';
 import { createStorage, type StorageClient } from './storage.js';
 import { type Status, StatusReader, type SyncStatus } from './status.js';
 import type { CommitClient, ModelsOf } from './types.js';
@@ -235,7 +236,7 @@ function createClient(settings: Settings): AbloClient<Schema> {
   const ready = (): Promise<void> => {
     if (deferred !== undefined) return Promise.reject(deferred);
     starting ??= session
-      .send((core, ticket) => core.start(ticket), nothing)
+      .send(ask(Ask.Start), nothing)
       .catch((error: unknown) => {
         starting = undefined;
         throw toAbloError(error);
@@ -244,7 +245,7 @@ function createClient(settings: Settings): AbloClient<Schema> {
   };
   const dispose = (): Promise<void> => (disposing ??= session.dispose());
   const deleteStored = async (): Promise<void> => {
-    if (settings.core.persistence !== 'memory') await session.send((core, ticket) => core.purge(ticket), nothing);
+    if (settings.core.persistence !== 'memory') await session.send(ask(Ask.Purge), nothing);
     await dispose();
   };
   const purge = (): Promise<void> => (purging ??= deleteStored());
@@ -278,9 +279,9 @@ function createClient(settings: Settings): AbloClient<Schema> {
         listener({ transaction, error, permanent }),
       );
     },
-    waitForFlush: (timeoutMs) => session.send((core, ticket) => core.flush(ticket, timeoutMs), nothing),
+    waitForFlush: (timeoutMs) => session.send(ask(Ask.Flush, timeoutMs ?? -1), nothing),
     waitForConfirmation: (typename, id) =>
-      session.send((core, ticket) => core.confirmation(ticket, String(typename), String(id)), nothing),
+      session.send(ask(Ask.Confirmation, 0, String(typename), String(id)), nothing),
     outbox,
     storage: createStorage(session, outbox, () => reader.status),
     commits: createCommits(session),
@@ -289,15 +290,15 @@ function createClient(settings: Settings): AbloClient<Schema> {
         throw invalid('invalid_options', `a token must be a non-empty string, got ${show(next)}`, 'token');
       }
       token = next;
-      session.core?.setToken(next);
+      session.tell(Ask.SetToken, 0, next);
     },
     getAuthToken: async () => session.core?.token() ?? token ?? settings.apiKey ?? settings.authToken,
     setCredentialRefresher(next) {
       resolver = next;
       session.setCredential(next);
     },
-    nudgeReconnect: () => session.core?.nudge(),
-    setOffline: (offline) => session.whenLoaded((core) => core.setOffline(offline), nothing),
+    nudgeReconnect: () => session.tell(Ask.Nudge, 0),
+    setOffline: (offline) => session.whenLoaded(() => session.tell(Ask.SetOffline, Number(offline)), nothing),
   };
   for (const [index, [key, model]] of Object.entries(schema.models).entries()) {
     Object.defineProperty(client, key, { value: createOperations(session, index, key, model), enumerable: true });

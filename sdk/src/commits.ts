@@ -2,7 +2,9 @@
 
 import { invalid, toAbloError } from './errors.js';
 import { notYet } from './later.js';
+import { Ask } from './boundary.js';
 import type { Session } from './session.js';
+import { ask } from './session.js';
 import type { CommitClient, CommitCreateOptions, CommitReceipt } from './types.js';
 import { checkJson, checkKeys, isPlainObject, show } from './values.js';
 import { optionsText } from './writes.js';
@@ -17,7 +19,7 @@ export function createCommits(session: Session): CommitClient {
     async create(options: CommitCreateOptions): Promise<CommitReceipt> {
       try {
         const text = commitText(options);
-        return await session.send((core, ticket) => core.commit(ticket, text), readReceipt);
+        return await session.send(ask(Ask.Commit, 0, text), readReceipt);
       } catch (error) {
         throw toAbloError(error);
       }

@@ -5,7 +5,9 @@ import { notYet } from './later.js';
 import { type LocalOptions, listText, retrieveText } from './reads.js';
 import { compact, type Row } from './rows.js';
 import type { ModelDef } from './schema/model.js';
+import { Ask } from './boundary.js';
 import type { Session } from './session.js';
+import { ask } from './session.js';
 import type { ModelOperations } from './types.js';
 import { checkId, isPlainObject, newId, show } from './values.js';
 import { openView } from './view.js';
@@ -37,7 +39,7 @@ export function createOperations(session: Session, index: number, key: string, m
   const read = async (text: string): Promise<readonly Row[]> => {
     const rows = (value: string | undefined): readonly Row[] =>
       Object.freeze(compact(cache.take(JSON.parse(value ?? '[]') as number[])));
-    return session.send((core, ticket) => core.read(ticket, index, text), rows);
+    return session.send(ask(Ask.Read, index, text), rows);
   };
 
   /** Sends a write and resolves to its row as it then is. */
@@ -73,20 +75,20 @@ export function createOperations(session: Session, index: number, key: string, m
       const data = createText(key, model, params['data']);
       const own = (params['data'] as Params)['id'];
       const id = checkId(params['id'] ?? own ?? newId());
-      return write(id, params['wait'] === 'confirmed', (core, ticket) => core.create(ticket, index, id, data, options));
+      return write(id, params['wait'] === 'confirmed', ask(Ask.Create, index, id, data, options));
     }),
     update: coded(async (given) => {
       const params = checkParams(given, 'update');
       const options = optionsText(params, UPDATE_OWN, context);
       const id = checkId(params['id']);
       const data = updateText(key, model, params['data']);
-      return write(id, params['wait'] === 'confirmed', (core, ticket) => core.update(ticket, index, id, data, options));
+      return write(id, params['wait'] === 'confirmed', ask(Ask.Update, index, id, data, options));
     }),
     delete: coded(async (given) => {
       const params = checkParams(given, 'delete');
       const options = optionsText(params, DELETE_OWN, context);
       const id = checkId(params['id']);
-      return session.send((core, ticket) => core.delete(ticket, index, id, options), nothing);
+      return session.send(ask(Ask.Delete, index, id, undefined, options), nothing);
     }),
     claim: coded(async () => {
       throw notYet('claim');

@@ -1,9 +1,11 @@
 /** `ablo.outbox`: writes on their way and writes refused, as one list. */
 
 import type { CoreError } from './boundary.js';
+import { Ask } from './boundary.js';
 import { type AbloError, errorFromCore, toAbloError } from './errors.js';
 import { checkListener } from './report.js';
 import type { Session } from './session.js';
+import { ask } from './session.js';
 import type { CommitOperationInput } from './types.js';
 import { checkJson } from './values.js';
 
@@ -121,17 +123,17 @@ export function createOutbox(session: Session): Outbox {
         if (told !== current()) listener((told = entries));
       });
     },
-    retry: (id) => change((core, ticket) => core.retry(ticket, id, undefined)),
+    retry: (id) => change(ask(Ask.Retry, 0, id)),
     async edit(id, data) {
       try {
         checkJson(data, 'data');
         const fields = JSON.stringify(data ?? null);
-        await change((core, ticket) => core.retry(ticket, id, fields));
+        await change(ask(Ask.Retry, 0, id, fields));
       } catch (error) {
         throw toAbloError(error);
       }
     },
-    discard: (id) => change((core, ticket) => core.discard(ticket, id)),
+    discard: (id) => change(ask(Ask.Discard, 0, id)),
   });
 }
 

@@ -6,6 +6,7 @@
  */
 
 import type { Answer, Core, CoreConfig, CoreError, Host, WasmSource } from './boundary.js';
+import { Ask } from './boundary.js';
 import type { AbloEncryption } from './encryption.js';
 import { AbloError, AbloAuthenticationError, errorFromCore, toAbloError } from './errors.js';
 import { Listeners, reportThrown } from './report.js';
@@ -16,7 +17,12 @@ import { BrowserStorage } from './store.js';
 import { createCore, loadCore, onCrash } from './wasm.js';
 
 /** A call that the core will answer through {@link Host.settle}. */
-type Call = (core: Core, ticket: number) => void;
+export type Call = (core: Core, ticket: number) => void;
+
+/** A call of {@link Core.ask}. */
+export function ask(kind: Ask, number = 0, first?: string, second?: string, third?: string): Call {
+  return (core, ticket) => core.ask(kind, ticket, number, first, second, third);
+}
 
 interface Ticket {
   /** Runs inside `settle`, before anything else can change. */
@@ -79,9 +85,9 @@ export class Session implements Host {
     this.#keys = Object.keys(models);
     this.models = Object.values(models).map((model, index) => new RowCache(this, index, model));
     const events = {
-      storeClosed: (database: number) => this.core?.storeClosed(database),
-      lock: (held: boolean) => this.core?.lock(held),
-      posted: (text: string) => this.core?.posted(text),
+      storeClosed: (database: number) => this.tell(Ask.StoreClosed, database),
+      lock: (held: boolean) => this.tell(Ask.Lock, Number(held)),
+      posted: (text: string) => this.tell(Ask.Posted, 0, text),
     };
     this.#storage = new BrowserStorage(events, environment.encryption);
     this.#unwatch = onCrash((error) => this.end(error));
@@ -196,10 +202,7 @@ export class Session implements Host {
     const error = new AbloError('the client was disposed', { code: 'client_disposed' });
     const closed =
       core &&
-      this.send(
-        (live, ticket) => live.dispose(ticket),
-        () => undefined,
-      ).catch(() => undefined);
+      this.send(ask(Ask.Dispose), () => undefined).catch(() => undefined);
     this.#ended ??= error;
     this.#views.clear();
     if (closed !== undefined) await closed;
@@ -231,7 +234,12 @@ export class Session implements Host {
   /** Installs or removes the application's credential function. */
   setCredential(credential: (() => Promise<string | null>) | null): void {
     this.#environment.credential = credential;
-    this.core?.setCredentialSource?.(credential !== null);
+    this.tell(Ask.SetCredentialSource, Number(credential !== null));
+  }
+
+  /** Tells the core, if there is one, something that it does not answer. */
+  tell(kind: Ask, number: number, text?: string): void {
+    if (this.core) ask(kind, number, text)(this.core, 0);
   }
 
   // What the core calls.

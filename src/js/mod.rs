@@ -86,11 +86,6 @@ impl Core {
         Ok(Self { driver: Driver::new(engine, host, storage) })
     }
 
-    /// Starts; settles when rows are ready.
-    pub fn start(&self, ticket: u32) -> Result<(), JsValue> {
-        self.command(Command::Start(Ticket(ticket)))
-    }
-
     /// Slot + 1 of a visible row, 0 when there is none.
     pub fn find(&self, model: u32, id: &str) -> u32 {
         self.driver.with(|engine| engine.find(index(model), id)).map_or(0, |slot| slot.0 + 1)
@@ -161,63 +156,9 @@ impl Core {
         self.driver.with(|engine| engine.close_view(ViewId(view)));
     }
 
-    /// Adds a row.
-    pub fn create(
-        &self,
-        ticket: u32,
-        model: u32,
-        id: String,
-        data: String,
-        options: Option<String>,
-    ) -> Result<(), JsValue> {
-        self.write(ticket, model, id, Change::Create(data), options)
-    }
-
-    /// Changes fields of a row.
-    pub fn update(
-        &self,
-        ticket: u32,
-        model: u32,
-        id: String,
-        data: String,
-        options: Option<String>,
-    ) -> Result<(), JsValue> {
-        self.write(ticket, model, id, Change::Update(data), options)
-    }
-
-    /// Removes a row.
-    pub fn delete(&self, ticket: u32, model: u32, id: String, options: Option<String>) -> Result<(), JsValue> {
-        self.write(ticket, model, id, Change::Delete, options)
-    }
-
-    /// Reads through the server; settles with the text of an array of slots.
-    pub fn read(&self, ticket: u32, model: u32, options: String) -> Result<(), JsValue> {
-        self.command(Command::Read(Ticket(ticket), index(model), options))
-    }
-
-    /// Sends one atomic batch; settles with the text of a receipt.
-    pub fn commit(&self, ticket: u32, options: String) -> Result<(), JsValue> {
-        self.command(Command::Commit(Ticket(ticket), options))
-    }
-
     /// Writes that are not confirmed, as the text of an array.
     pub fn outbox(&self) -> String {
         self.driver.with(|engine| engine.outbox())
-    }
-
-    /// Writes a refused write again, with other fields if given.
-    pub fn retry(&self, ticket: u32, id: String, data: Option<String>) -> Result<(), JsValue> {
-        self.command(Command::Retry(Ticket(ticket), id, data))
-    }
-
-    /// Forgets a refused write.
-    pub fn discard(&self, ticket: u32, id: String) -> Result<(), JsValue> {
-        self.command(Command::Discard(Ticket(ticket), id))
-    }
-
-    /// Deletes what is stored of this identity, and ends.
-    pub fn purge(&self, ticket: u32) -> Result<(), JsValue> {
-        self.command(Command::Purge(Ticket(ticket)))
     }
 
     /// The text of the status snapshot.
@@ -225,79 +166,53 @@ impl Core {
         self.driver.with(Engine::status)
     }
 
-    /// Settles when every write is confirmed.
-    pub fn flush(&self, ticket: u32, timeout_ms: Option<f64>) -> Result<(), JsValue> {
-        let timeout = timeout_ms.filter(|ms| *ms >= 0.0).map(|ms| ms as u64);
-        self.command(Command::Flush(Ticket(ticket), timeout))
-    }
-
-    /// Settles with the newest unfinished write of a row.
-    pub fn confirmation(&self, ticket: u32, typename: String, id: String) -> Result<(), JsValue> {
-        self.command(Command::Confirmation(Ticket(ticket), typename, id))
-    }
-
-    /// Uses another bearer from now on.
-    #[wasm_bindgen(js_name = setToken)]
-    pub fn set_token(&self, token: String) -> Result<(), JsValue> {
-        self.command(Command::SetToken(token))
-    }
-
     /// The bearer in use.
     pub fn token(&self) -> Option<String> {
         self.driver.with(|engine| engine.token().map(str::to_owned))
     }
 
-    /// Reconnects now.
-    pub fn nudge(&self) -> Result<(), JsValue> {
-        self.command(Command::Nudge)
-    }
-
-    /// Behaves as if there were no network.
-    #[wasm_bindgen(js_name = setOffline)]
-    pub fn set_offline(&self, offline: bool) -> Result<(), JsValue> {
-        self.command(Command::SetOffline(offline))
-    }
-
-    /// Whether the host's credential function can be asked from now on.
-    #[wasm_bindgen(js_name = setCredentialSource)]
-    pub fn set_credential_source(&self, present: bool) -> Result<(), JsValue> {
-        self.command(Command::SetCredentialSource(present))
-    }
-
-    /// Sends what is waiting, closes, settles. Safe to repeat.
-    pub fn dispose(&self, ticket: u32) -> Result<(), JsValue> {
-        self.command(Command::Dispose(Ticket(ticket)))
-    }
-
-    /// A database was closed under us: 0 is the directory, else the identity's.
-    #[wasm_bindgen(js_name = storeClosed)]
-    pub fn store_closed(&self, database: u32) {
-        let database = if database == 0 { Database::Directory } else { Database::Identity };
-        self.driver.handle_input(Input::StoreClosed(database));
-    }
-
-    /// The lock is ours, or is not any more.
-    pub fn lock(&self, held: bool) {
-        self.driver.handle_input(Input::Lock(held));
-    }
-
-    /// Another tab told this.
-    pub fn posted(&self, text: String) {
-        self.driver.handle_input(Input::Posted(text));
-    }
-
-    fn write(
+    /// Does what the application asks for (`Ask` in `sdk/src/boundary.ts` names the kinds), or takes in a fact. One method
+    /// for all: each exported method has its price in bytes.
+    pub fn ask(
         &self,
+        kind: u32,
         ticket: u32,
-        model: u32,
-        id: String,
-        change: Change,
-        options: Option<String>,
+        number: f64,
+        first: Option<String>,
+        second: Option<String>,
+        third: Option<String>,
     ) -> Result<(), JsValue> {
-        self.command(Command::Write(Ticket(ticket), Write { model: index(model), id, change, options }))
-    }
-
-    fn command(&self, command: Command) -> Result<(), JsValue> {
+        let ticket = Ticket(ticket);
+        let model = index(number as u32);
+        let text = first.unwrap_or_default();
+        let write = |id, change, options| Command::Write(ticket, Write { model, id, change, options });
+        let command = match kind {
+            0 => Command::Start(ticket),
+            1 => write(text, Change::Create(second.unwrap_or_default()), third),
+            2 => write(text, Change::Update(second.unwrap_or_default()), third),
+            3 => write(text, Change::Delete, third),
+            4 => Command::Read(ticket, model, text),
+            5 => Command::Commit(ticket, text),
+            6 => Command::Flush(ticket, Some(number).filter(|ms| *ms >= 0.0).map(|ms| ms as u64)),
+            7 => Command::Confirmation(ticket, text, second.unwrap_or_default()),
+            8 => Command::SetToken(text),
+            9 => Command::SetCredentialSource(number > 0.0),
+            10 => Command::Nudge,
+            11 => Command::SetOffline(number > 0.0),
+            12 => Command::Retry(ticket, text, second),
+            13 => Command::Discard(ticket, text),
+            14 => Command::Purge(ticket),
+            15 => Command::Dispose(ticket),
+            _ => {
+                self.driver.handle_input(match kind {
+                    16 if number > 0.0 => Input::StoreClosed(Database::Identity),
+                    16 => Input::StoreClosed(Database::Directory),
+                    17 => Input::Lock(number > 0.0),
+                    _ => Input::Posted(text),
+                });
+                return Ok(());
+            }
+        };
         self.driver.command(command).map_err(thrown)
     }
 }

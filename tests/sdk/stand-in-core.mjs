@@ -92,6 +92,32 @@ export class Core {
     else answer();
   }
 
+  ask(kind, ticket, number, first, second, third) {
+    const flag = number > 0;
+    const calls = [
+      () => this.start(ticket),
+      () => this.create(ticket, number, first, second, third),
+      () => this.update(ticket, number, first, second, third),
+      () => this.delete(ticket, number, first, third),
+      () => this.read(ticket, number, first),
+      () => this.commit(ticket, first),
+      () => this.flush(ticket, number < 0 ? undefined : number),
+      () => this.confirmation(ticket, first, second),
+      () => this.setToken(first),
+      () => this.setCredentialSource?.(flag),
+      () => this.nudge(),
+      () => this.setOffline(flag),
+      () => this.retry(ticket, first, second),
+      () => this.discard(ticket, first),
+      () => this.purge(ticket),
+      () => this.dispose(ticket),
+      () => this.storeClosed(number),
+      () => this.lock(flag),
+      () => this.posted(first),
+    ];
+    return calls[kind]();
+  }
+
   start(ticket) {
     this.answer(ticket, undefined, 'start');
   }
