@@ -339,6 +339,37 @@ fn tabs_share_edits_and_one_of_them_sends() {
 }
 
 #[test]
+fn a_sender_without_a_connection_loses_the_lock_to_a_tab_that_has_one() {
+    let device = device();
+    let mut first = first_visit(&device);
+    let mut second = Tab::started(&device, 2);
+    second.connect(10, &[]);
+    first.bench.close(1006);
+    first.serve();
+    first.bench.update("t1", json!({"title":"one"}));
+    first.turn();
+    deliver(&mut first, &mut second);
+    second.turn();
+    deliver(&mut second, &mut first);
+    deliver(&mut first, &mut second);
+    second.bench.elapse(1000);
+    second.serve();
+    let (_, operations) = second.bench.commit();
+    assert_eq!(operations[0]["id"], "t1");
+}
+
+#[test]
+fn without_a_connection_no_tab_asks_for_the_sender() {
+    let device = device();
+    let first = first_visit(&device);
+    let mut second = offline(&device, 2);
+    second.bench.update("t1", json!({"title":"one"}));
+    second.turn();
+    assert!(second.posts.iter().all(|text| !text.contains(r#""t":"who""#)), "{:?}", second.posts);
+    drop(first);
+}
+
+#[test]
 fn a_silent_sender_loses_the_lock_and_the_next_one_goes_on() {
     let device = device();
     let mut first = first_visit(&device);

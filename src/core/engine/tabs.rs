@@ -3,7 +3,7 @@
 //! Every tab reads the stream on a socket of its own, shows all pending writes and journals its own. The one that holds
 //! the lock sends, and writes the cache. What is journaled, what the server answered and what it refused goes over the
 //! channel; a tab that missed something finds it in the journal. A sender that does not answer while something waits to
-//! be sent is frozen, and loses the lock.
+//! be sent is frozen or has no connection, and loses the lock to a tab that has one.
 
 use super::Engine;
 use super::storage::Stage;
@@ -29,6 +29,8 @@ pub(super) struct Tabs {
     joined: bool,
     /// Whether this tab holds the lock.
     pub(super) leads: bool,
+    /// The write whose refusal is being taken from the sender's word.
+    pub(super) told: Option<String>,
     /// When the sender was asked, until it answers.
     asked_at: Option<Instant>,
     /// When it is asked again.
@@ -85,7 +87,8 @@ impl Engine {
     pub(super) fn pump_tabs(&mut self) {
         let now = self.now.mono;
         let tabs = &mut self.storage.tabs;
-        if !tabs.joined || tabs.leads || !self.queue.has_unsent() {
+        // Without a connection of our own there is nothing to do better.
+        if !tabs.joined || tabs.leads || self.session.is_none() || !self.queue.has_unsent() {
             tabs.asked_at = None;
             tabs.ask_at = None;
             return;
@@ -169,7 +172,8 @@ impl Engine {
             return;
         }
         match message.get_str("t").unwrap_or_default().as_ref() {
-            "who" if self.storage.tabs.leads => {
+            // Who cannot send keeps silent, and loses the lock to who can.
+            "who" if self.storage.tabs.leads && self.session.is_some() => {
                 self.post("here", &|_| {});
                 // A tab that crashed may have journaled it and told nobody.
                 let first = message.get_str("first").and_then(|first| u64::from_str_radix(&first, 16).ok());
@@ -184,8 +188,7 @@ impl Engine {
             "journal" => {
                 let text = |record: Value<'_>| record.as_str().unwrap_or_default().into_owned().into_bytes();
                 let puts = message.at("put").members().map(|(key, record)| (key.decode().into_owned(), text(record)));
-                let mut puts: Vec<Record> = puts.collect();
-                puts.reverse();
+                let puts: Vec<Record> = puts.collect();
                 self.restore_shared(puts);
                 let cursor = SyncId(message.get_u64("cursor").unwrap_or(0));
                 for key in message.get_strings("drop") {
@@ -203,7 +206,9 @@ impl Engine {
                 let error = error.unwrap_or_else(|| Error::local("commit_failed", "the server refused the write"));
                 let name = message.get_str("name").unwrap_or_default();
                 let outcome = self.queue.handle_shared_refusal(&name, &error, &mut self.rng);
+                self.storage.tabs.told = Some(name.into_owned());
                 self.take_outcome(outcome);
+                self.storage.tabs.told = None;
             }
             "purged" => self.handle_purged(),
             _ => {}
