@@ -157,30 +157,45 @@ test('tabs share what is written offline, and one of them sends it', async (t) =
   assert.deepEqual(await history(t, server, start), [['I', 'n', 'second tab'], ['U', 'n', 'second tab']]);
 });
 
-test('when the tab that sends is closed another takes over', async (t) => {
+test('when the tab that sends is closed another takes over, with what that had not sent', async (t) => {
   const server = await Server.start(t, { seed: SEED });
   const context = await openContext(t);
   const first = await openStored(t, server, context);
   const second = await openStored(t, server, context);
-  await offline(first);
+  for (const tab of [first, second]) await offline(tab);
   await first.evaluate(() => ablo.tasks.create({ id: 'n', data: { title: 'of the first' } }));
-  await second.evaluate(() => {
-    globalThis.confirmed = ablo.tasks.update({ id: 'a', data: { title: 'of the second' }, wait: 'confirmed' });
-  });
-  // The first tab holds the lock and has no network: nothing is sent.
-  await second.evaluate(() => until(() => ablo.tasks.get('n')));
-  assert.deepEqual((await server.rows('Task')).length, 3);
   await first.close();
   const ms = await second.evaluate(async () => {
-    const closed = performance.now();
-    await confirmed;
-    return Math.round(performance.now() - closed);
+    ablo.setOffline(false);
+    await until(() => ablo.status.connection.state === 'connected');
+    const start = performance.now();
+    await ablo.tasks.update({ id: 'a', data: { title: 'of the second' }, wait: 'confirmed' });
+    return Math.round(performance.now() - start);
   });
   t.diagnostic(`taken over after ${ms} ms`);
   await flushed(second);
   assert.deepEqual((await server.rows('Task')).map(({ id, title }) => [id, title]).sort(), [
     ...[['a', 'of the second'], ['b', 'seed b'], ['c', 'seed c'], ['n', 'of the first']],
   ]);
+});
+
+test('a tab without a connection leaves the sending to one that has it', async (t) => {
+  const server = await Server.start(t, { seed: SEED });
+  const context = await openContext(t);
+  const first = await openStored(t, server, context);
+  const second = await openStored(t, server, context);
+  await offline(first);
+  await first.evaluate(() => {
+    globalThis.confirmed = ablo.tasks.create({ id: 'n', data: { title: 'of the first' }, wait: 'confirmed' });
+  });
+  const update = () => ablo.tasks.update({ id: 'a', data: { title: 'of the second' }, wait: 'confirmed' });
+  assert.equal((await second.evaluate(update)).title, 'of the second');
+  assert.deepEqual((await server.rows('Task')).map(({ id }) => id).sort(), ['a', 'b', 'c', 'n']);
+  await first.evaluate(async () => {
+    ablo.setOffline(false);
+    await confirmed;
+  });
+  for (const tab of [first, second]) await flushed(tab);
 });
 
 test('a tab that is frozen loses its turn to send', async (t) => {
@@ -292,6 +307,68 @@ test('purge leaves nothing behind', async (t) => {
   assert.deepEqual(await page.evaluate(() => [localStorage.length, sessionStorage.length]), [0, 0]);
   const again = await openStored(t, server, context);
   assert.deepEqual(Object.keys(await titles(again)), ['a', 'b', 'c']);
+});
+
+test('when the login ends what is stored goes before anybody is told', { timeout: 60_000 }, async (t) => {
+  const server = await Server.start(t, { seed: SEED });
+  const page = await openBare(t, server);
+  page.expected.push(/status of 401/);
+  await page.route('**/api/auth/check', (route) => {
+    return route.fulfill({ status: 401, headers: { 'X-Auth-Failure': 'apikey_expired' } });
+  });
+  const facts = await page.evaluate(async (options) => {
+    let token = 'ek_test_ada';
+    globalThis.ablo = make({ ...options, apiKey: async () => token });
+    await ablo.ready();
+    await until(async () => (await storedKeys('cache')).includes('meta'));
+    const told = new Promise((resolve) => {
+      ablo.on('session:ended', () => resolve(Promise.all([indexedDB.databases(), ablo.tasks.getCount()])));
+    });
+    token = null;
+    ablo.setOffline(true);
+    await until(() => ablo.status.connection.state === 'offline');
+    ablo.setOffline(false);
+    return told;
+  }, STORED);
+  assert.deepEqual(facts, [[], 0]);
+});
+
+test('a client that is disposed makes way for the next one of the page, two at once share', async (t) => {
+  const server = await Server.start(t, { seed: SEED });
+  const page = await openStored(t, server, await openContext(t));
+  await cached(page);
+  const facts = await page.evaluate(async (options) => {
+    await ablo.dispose();
+    const [one, two] = [make(options), make(options)];
+    await Promise.all([one.ready(), two.ready()]);
+    const write = two.tasks.update({ id: 'a', data: { title: 'of the second' }, wait: 'confirmed' });
+    await until(() => one.tasks.get('a').title === 'of the second');
+    await write;
+    await one.dispose();
+    await two.tasks.update({ id: 'a', data: { title: 'alone' }, wait: 'confirmed' });
+    return [two.status.durability, two.tasks.get('a').title];
+  }, STORED);
+  assert.deepEqual(facts, ['indexeddb', 'alone']);
+});
+
+test('what a newer version has written is left alone', async (t) => {
+  const server = await Server.start(t, { seed: SEED });
+  const context = await openContext(t);
+  let page = await openStored(t, server, context);
+  await cached(page);
+  await page.close();
+  const bare = await openBare(t, server, context);
+  await bare.evaluate(() => store('cache', 'meta', '{"v":99}'));
+  page = await openStored(t, server, context);
+  await page.evaluate(() => ablo.tasks.update({ id: 'a', data: { title: 'mine' }, wait: 'confirmed' }));
+  await flushed(page);
+  const { problem, durability } = await status(page);
+  assert.deepEqual([problem, durability], ['storage_newer_version', 'indexeddb']);
+  const metas = await page.evaluate(async () => {
+    const requests = await eachDatabase('readonly', (transaction) => transaction.objectStore('cache').get('meta'));
+    return requests.map(({ result }) => new TextDecoder().decode(result));
+  });
+  assert.ok(metas.every((text) => text === '{"v":99}'), metas.join());
 });
 
 test('purge in one tab ends the session of the others, and nothing stays', async (t) => {
