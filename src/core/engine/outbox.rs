@@ -40,6 +40,11 @@ impl Engine {
 
     /// Keeps a refused operation until the application decides.
     pub(super) fn keep_rejected(&mut self, rejected: &Rejected) {
+        // The tab that sends keeps what it was told about, and says so; the text here may be an older one.
+        let told = self.storage.tabs.told.as_deref();
+        if told.is_some() && told == rejected.transaction_id.as_deref() {
+            return;
+        }
         let id = rejected.transaction_id.clone().unwrap_or_else(|| self.rng.uuid());
         let operation = Operation {
             kind: rejected.kind,

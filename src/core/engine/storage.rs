@@ -89,7 +89,7 @@ struct Checkpoint {
 }
 
 /// A write that the server refused, kept until the application decides.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Letter {
     pub(super) id: String,
     pub(super) text: String,
@@ -124,8 +124,6 @@ pub(super) struct Storage {
     cache_lost: bool,
     /// The connection was lost once before.
     reopened: bool,
-    /// Journal changes that wait for the database to be open again.
-    retry: Vec<(Vec<StoreChange>, Vec<u64>)>,
     pub(super) problem: Option<Error>,
     pub(super) letters: Vec<Letter>,
     /// Changes of letters for the next write of the journal.
@@ -158,7 +156,6 @@ impl Storage {
             adopting: false,
             cache_lost: false,
             reopened: false,
-            retry: Vec::new(),
             problem: None,
             letters: Vec::new(),
             letter_changes: Vec::new(),
@@ -306,9 +303,6 @@ impl Engine {
                         self.storage.letter_changes.push(put(format!("{LETTERS}{}", letter.id), letter.text.clone()));
                     }
                 }
-                for (changes, orders) in std::mem::take(&mut self.storage.retry) {
-                    self.write_journal(changes, orders);
-                }
             }
             Job::Journal(changes, orders) => {
                 let outcome = self.queue.handle_journaled(&orders);
@@ -365,13 +359,13 @@ impl Engine {
             }
             Job::Journal(changes, orders) => match failure.kind {
                 StoreFailureKind::Lost | StoreFailureKind::Aborted if self.may_reopen() => {
-                    self.storage.retry.push((changes, orders));
+                    self.write_again(changes, orders);
                     self.reopen();
                 }
                 // The journal is worth more than the cache.
                 StoreFailureKind::Quota if !self.storage.cache_lost => {
                     self.give_up_cache(failure);
-                    self.write_journal(changes, orders);
+                    self.write_again(changes, orders);
                 }
                 _ => self.give_up(failure),
             },
@@ -584,10 +578,10 @@ impl Engine {
         }
     }
 
-    /// Takes in commits and refused writes from the journal. Last first when it may replace: a commit that was split has
-    /// given operations to those behind it.
+    /// Takes in commits and refused writes from the journal, last first: refused writes are known then, and a commit that
+    /// was split has given operations to those behind it.
     fn restore(&mut self, records: Vec<Record>, replace: bool) {
-        for (key, value) in records {
+        for (key, value) in records.into_iter().rev() {
             let Ok(text) = String::from_utf8(value) else {
                 self.set_aside(&key, "it is no text");
                 continue;
@@ -595,7 +589,9 @@ impl Engine {
             if let Some(id) = letter_id(&key) {
                 self.put_letter(Letter { id: id.to_owned(), text });
             } else if let Some(order) = journal_order(&key) {
-                match self.queue.restore(order, &text, replace, &self.config.schema) {
+                let letters = &self.storage.letters;
+                let is_refused = |name: &str| letters.iter().any(|letter| letter.id == name);
+                match self.queue.restore(order, &text, replace, &self.config.schema, &is_refused) {
                     Ok(outcome) => self.take_outcome(outcome),
                     Err(error) => self.set_aside(&key, &error.message),
                 }
@@ -621,7 +617,7 @@ impl Engine {
             self.storage.letter_changes.clear();
             return;
         }
-        if self.storage.stage != Stage::Open {
+        if self.storage.stage != Stage::Open || self.is_reopening() {
             return;
         }
         let mut changes = std::mem::take(&mut self.storage.letter_changes);
@@ -632,12 +628,38 @@ impl Engine {
                     orders.push(order);
                     changes.push(put(journal_key(order), record));
                 }
-                JournalOp::Remove { order } => changes.push(remove(&journal_key(order))),
+                JournalOp::Remove { order } => {
+                    let key = journal_key(order);
+                    changes.push(remove(&key));
+                    self.note_dropped(key);
+                }
             }
         }
         if !changes.is_empty() {
             self.write_journal(changes, orders);
         }
+    }
+
+    fn is_reopening(&self) -> bool {
+        self.storage.jobs.values().any(|job| matches!(job, Job::Reopen))
+    }
+
+    /// Changes of the journal failed, and go with the next: as things are by then, or an older text would replace a newer.
+    fn write_again(&mut self, changes: Vec<StoreChange>, mut orders: Vec<u64>) {
+        for change in changes {
+            let (key, put) = match &change {
+                StoreChange::Put { key, .. } => (key, true),
+                StoreChange::Remove { from, .. } => (from, false),
+            };
+            if let Some(id) = letter_id(key) {
+                if self.storage.letters.iter().any(|letter| letter.id == id) == put {
+                    self.storage.letter_changes.push(change);
+                }
+            } else if let (Some(order), false) = (journal_order(key), put) {
+                orders.push(order);
+            }
+        }
+        self.queue.handle_journal_failed(&orders);
     }
 
     fn write_journal(&mut self, changes: Vec<StoreChange>, orders: Vec<u64>) {
@@ -803,10 +825,16 @@ impl Engine {
     /// Messages of other tabs may be missing: those sent before this tab joined, or never sent by one that is gone.
     pub(super) fn read_journal_again(&mut self) {
         let known = self.queue.settled_orders();
-        if !self.storage.jobs.values().any(|job| matches!(job, Job::CatchUpJournal(_))) {
+        self.ask(Database::Identity, all(ObjectStore::Journal, ""), Job::CatchUpJournal(known));
+    }
+
+    /// A record is taken out of the journal: if it is being read, it may still be in what is read.
+    pub(super) fn note_dropped(&mut self, key: String) {
+        if self.storage.jobs.values().any(|job| matches!(job, Job::CatchUpJournal(_))) {
+            self.storage.dropped.push(key);
+        } else {
             self.storage.dropped.clear();
         }
-        self.ask(Database::Identity, all(ObjectStore::Journal, ""), Job::CatchUpJournal(known));
     }
 
     /// Makes of the queue what the journal says.
@@ -814,7 +842,6 @@ impl Engine {
         let orders: Vec<u64> = records.iter().filter_map(|(key, _)| journal_order(key)).collect();
         // What was removed while this was read.
         records.retain(|(key, _)| !self.storage.dropped.contains(key));
-        records.reverse();
         self.restore(records, true);
         self.queue.keep_journaled(known, &orders);
     }

@@ -193,7 +193,7 @@ impl Engine {
                 let cursor = SyncId(message.get_u64("cursor").unwrap_or(0));
                 for key in message.get_strings("drop") {
                     self.handle_dropped(&key, cursor);
-                    self.storage.dropped.push(key);
+                    self.note_dropped(key);
                 }
             }
             "result" => {

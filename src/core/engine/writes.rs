@@ -253,6 +253,10 @@ impl Engine {
             });
         }
         for rejected in &outcome.rejected {
+            // Of a commit of the application's own the sending tab tells whoever has not been told by a ticket.
+            if self.storage.tabs.told.is_some() && !rejected.optimistic {
+                continue;
+            }
             if let Some(name) = &rejected.transaction_id {
                 self.share_refusal(name, &rejected.error);
             }

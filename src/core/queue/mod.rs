@@ -341,9 +341,16 @@ impl Queue {
             self.removals.clear();
             return Vec::new();
         }
+        // Before the journal has it: what is sent again after a crash must be the same.
+        for index in 0..self.commits.len() {
+            self.put_referred_first(index);
+        }
         let mut out = Vec::new();
         for order in std::mem::take(&mut self.removals) {
-            out.push(JournalOp::Remove { order });
+            // The tab that sends takes out what is done; the word of two tabs could come in the wrong order.
+            if self.sender {
+                out.push(JournalOp::Remove { order });
+            }
         }
         for commit in &mut self.commits {
             if std::mem::take(&mut commit.dirty) {
@@ -392,7 +399,9 @@ impl Queue {
         if !self.commits.front().is_some_and(|commit| commit.is_journaled()) {
             return None;
         }
-        self.put_referred_first();
+        if !self.durable {
+            self.put_referred_first(0);
+        }
         self.retry_at = None;
         self.in_flight = Some(now);
         let commit = self.commits.front_mut()?;
@@ -519,10 +528,10 @@ impl Queue {
         }
     }
 
-    /// Within the first commit, moves creates before operations that refer to them.
-    fn put_referred_first(&mut self) {
-        let Some(commit) = self.commits.front_mut() else { return };
-        if commit.sent || commit.lane != Lane::Model {
+    /// Within a commit, moves creates before operations that refer to them.
+    fn put_referred_first(&mut self, index: usize) {
+        let Some(commit) = self.commits.get_mut(index) else { return };
+        if commit.sent || !commit.dirty && self.durable || commit.lane != Lane::Model {
             return;
         }
         let mut at = 0;

@@ -73,7 +73,14 @@ impl Queue {
     ///
     /// # Errors
     /// When the record cannot be read: `storage_record_unreadable`, or `storage_newer_version`.
-    pub fn restore(&mut self, order: u64, text: &str, replace: bool, schema: &Schema) -> Result<Outcome, Error> {
+    pub fn restore(
+        &mut self,
+        order: u64,
+        text: &str,
+        replace: bool,
+        schema: &Schema,
+        is_refused: &dyn Fn(&str) -> bool,
+    ) -> Result<Outcome, Error> {
         let mut outcome = Outcome::default();
         let unreadable =
             |why: &str| Error::local("storage_record_unreadable", format!("journal record {order:x}: {why}"));
@@ -106,6 +113,12 @@ impl Queue {
         }
         if parsed.is_empty() {
             return Err(unreadable("no operations"));
+        }
+        // Refused, and known to be: whoever was told is gone before the record was.
+        parsed.retain(|(operation, _)| !operation.transaction_id.as_deref().is_some_and(is_refused));
+        if parsed.is_empty() {
+            self.removals.push(order);
+            return Ok(outcome);
         }
         let mut seqs = Vec::with_capacity(parsed.len());
         let mut touched = Vec::with_capacity(parsed.len());
