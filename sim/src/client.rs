@@ -5,11 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ablo_wasm::core::Engine;
 use ablo_wasm::core::id::{ModelIndex, RowId, SyncId, TaskId};
-use ablo_wasm::core::input::Ticket;
+use ablo_wasm::core::input::{Input, Ticket};
 use ablo_wasm::core::json::ObjectWriter;
 use ablo_wasm::core::output::JournalOp;
 use ablo_wasm::core::pool::{Changes, RowRef, Slot};
 use ablo_wasm::core::queue::{Overlay, RowKey};
+use ablo_wasm::core::store::{Database, ObjectStore};
 use ablo_wasm::core::time::Now;
 use ablo_wasm::core::wire::OpKind;
 
@@ -39,6 +40,8 @@ pub(crate) struct Persona {
     pub(crate) groups: BTreeSet<String>,
     pub(crate) source: Source,
     pub(crate) durable: bool,
+    /// Rows and writes are kept on this device.
+    pub(crate) device: Option<usize>,
 }
 
 impl Persona {
@@ -64,6 +67,9 @@ impl Persona {
             Source::Exchange => object.str("apiKey", crate::host::SECRET),
         }
         object.bool("durable", self.durable);
+        if self.device.is_some() {
+            object.str("persistence", "indexeddb");
+        }
         object.end();
         out
     }
@@ -84,6 +90,15 @@ pub(crate) enum Use {
     Flush,
     Confirmation,
     Dispose,
+}
+
+/// A database as a tab has it open.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Handle {
+    pub(crate) name: String,
+    pub(crate) connection: u64,
+    /// The next request begins then.
+    pub(crate) turn_at: u64,
 }
 
 /// One incarnation.
@@ -117,11 +132,25 @@ pub(crate) struct Client {
     pub(crate) online: bool,
     /// The system has said that there is none.
     pub(crate) told_offline: bool,
+    /// The directory and the database of the identity.
+    pub(crate) stores: [Handle; 2],
+    /// When the last answer of an object store comes.
+    pub(crate) answered: BTreeMap<(Database, ObjectStore), u64>,
+    /// Its request for the lock.
+    pub(crate) claim: u64,
+    /// It has given up its storage.
+    pub(crate) memory: bool,
+    /// It gets nothing to do; what it misses waits.
+    pub(crate) frozen: bool,
+    pub(crate) thawing: bool,
+    pub(crate) backlog: Vec<Input>,
     pub(crate) disposing: bool,
     pub(crate) disposed: bool,
     steps: u64,
     /// The server can be believed, so rows and cursor must be right.
     pub(crate) honest: bool,
+    /// Rows read ahead of the stream lose their stamps when they are stored: changes since may be seen again (README).
+    pub(crate) mixes: bool,
     /// Hide changes from the page (a deliberate mistake).
     pub(crate) hide_changes: bool,
 }
@@ -150,10 +179,18 @@ impl Client {
             background: false,
             online: true,
             told_offline: false,
+            stores: Default::default(),
+            answered: BTreeMap::new(),
+            claim: 0,
+            memory: false,
+            frozen: false,
+            thawing: false,
+            backlog: Vec::new(),
             disposing: false,
             disposed: false,
             steps: 0,
             honest: true,
+            mixes: false,
             hide_changes: false,
         }
     }
@@ -314,6 +351,9 @@ impl Client {
             for (index, number) in numbers.iter().enumerate() {
                 let Some(op) = oracle.op(*number) else { continue };
                 let later = numbers.get(index + 1..).unwrap_or_default();
+                if oracle.is_shared(*number, self.cursor) {
+                    continue;
+                }
                 let undone =
                     |kind: OpKind| later.iter().filter_map(|later| oracle.op(*later)).any(|later| later.kind == kind);
                 let pending = op.applied.is_none();
@@ -354,6 +394,9 @@ impl Client {
         let Some(shown) = shown else { return Ok(()) };
         let last = numbers.iter().rev().filter_map(|number| oracle.op(*number)).find(|op| op.title.is_some());
         let Some(op) = last.filter(|op| op.applied.is_none()) else { return Ok(()) };
+        if numbers.iter().any(|number| oracle.is_shared(*number, self.cursor)) {
+            return Ok(());
+        }
         let alive = op.birth.is_none_or(|birth| shop::carries(shown, 'b', birth));
         let value = ablo_wasm::core::json::Value::parse(shown).ok().and_then(|row| row.get("title"));
         let title = value.map(|value| value.raw);
@@ -378,7 +421,7 @@ impl Client {
 
     /// Confirmed rows are at least as new as the cursor says.
     fn check_base(&self, universe: &[RowKey], oracle: &Oracle) -> Check {
-        if !self.engine.is_ready() || !self.persona.sees_all() || !self.honest {
+        if !self.engine.is_ready() || !self.persona.sees_all() || !self.honest || self.mixes {
             return Ok(());
         }
         let cursor = self.engine.cursor();
@@ -429,9 +472,10 @@ impl Client {
         let tickets: Vec<_> = self.tickets.iter().take(3).collect();
         let journal: Vec<_> = self.journal.iter().take(2).collect();
         format!(
-            "{}: status {}, pending {}, tickets {tickets:?}, journal {journal:?}, timer {:?}",
+            "{}: status {}, outbox {:.800}, pending {}, tickets {tickets:?}, journal {journal:?}, timer {:?}",
             self.name(),
             self.engine.status(),
+            self.engine.outbox(),
             self.engine.pending_count(),
             self.engine.poll_timeout(),
         )

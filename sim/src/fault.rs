@@ -23,6 +23,7 @@ pub(crate) enum Fault {
     WallJump,
     Resnapshot,
     Nudge,
+    Tab(usize),
 }
 
 impl World {
@@ -35,6 +36,7 @@ impl World {
         self.at(pause + 1, Event::Fault);
         let on = &self.plan.on;
         let no = self.faults.index(self.clients.len());
+        let tab = if self.plan.tabs > 0 { self.plan.clients + self.disk.index(self.plan.tabs) } else { 0 };
         let mut menu = vec![Fault::Nudge];
         for (is_on, fault) in [
             (on.cuts, Fault::Cut),
@@ -48,6 +50,9 @@ impl World {
             (on.recreate, Fault::Recreate),
             (on.wall_jumps, Fault::WallJump),
             (on.resnapshot, Fault::Resnapshot),
+            (self.plan.tabs > 0, Fault::Tab(tab)),
+            (self.plan.tabs > 0, Fault::Tab(tab)),
+            (self.plan.tabs > 0, Fault::Tab(tab)),
         ] {
             if is_on {
                 menu.push(fault);
@@ -103,6 +108,7 @@ impl World {
                 Ok(())
             }),
             Fault::Nudge => self.nudge(no),
+            Fault::Tab(no) => self.tab_trouble(no),
         }
     }
 
@@ -143,7 +149,7 @@ impl World {
         Ok(())
     }
 
-    fn lose_network(&mut self, no: usize) -> Check {
+    pub(crate) fn lose_network(&mut self, no: usize) -> Check {
         if !self.clients[no].online || self.clients[no].disposed {
             return Ok(());
         }
@@ -162,13 +168,16 @@ impl World {
     }
 
     fn recreate(&mut self, no: usize) -> Check {
-        if self.clients[no].disposing || self.clients[no].disposed {
+        if self.clients[no].disposing || self.clients[no].disposed || self.clients[no].frozen {
             return Ok(());
         }
         if self.faults.percent(50) {
             self.clients[no].disposing = true;
             let ticket = self.clients[no].ticket(Use::Dispose);
             return self.command(no, Command::Dispose(ticket)).map(drop);
+        }
+        if self.clients[no].persona.device.is_some() {
+            return self.crash_tab(no);
         }
         // The tab dies.
         let links: Vec<LinkNo> = self.clients[no].links.values().copied().collect();
@@ -193,7 +202,7 @@ impl World {
             0 => self.input(no, Input::Visible),
             1 => self.input(no, Input::Wake),
             2 => self.input(no, Input::Timeout),
-            3 => self.command(no, Command::Nudge).map(drop),
+            3 if !self.clients[no].frozen => self.command(no, Command::Nudge).map(drop),
             _ => self.input(no, Input::Online),
         }
     }
@@ -240,6 +249,9 @@ impl World {
             self.clients[no].background = false;
             if !self.clients[no].online {
                 self.repair(Fault::Network(no))?;
+            }
+            if self.clients[no].frozen && !self.clients[no].disposed {
+                self.thaw(no)?;
             }
         }
         Ok(())

@@ -6,7 +6,7 @@
 //! accounted for. See sim/README.md for the list of faults and of rules.
 //!
 //! Reading order: [`plan`] (what a seed turns on), `world` (the loop), `net`, `fault`, `work`, then `oracle` and
-//! `client` (the rules), [`bugs`] (proof that they bite), [`run`] (seeds).
+//! `client` (the rules), `tabs` and `cold` (what browsers keep), [`bugs`] (proof that they bite), [`run`] (seeds).
 
 #![expect(
     clippy::wildcard_enum_match_arm,
@@ -16,6 +16,8 @@
 
 pub mod bugs;
 mod client;
+mod cold;
+mod device;
 mod dice;
 mod fault;
 mod host;
@@ -26,6 +28,7 @@ pub mod plan;
 pub mod run;
 mod shop;
 mod stats;
+mod tabs;
 mod trace;
 mod views;
 mod work;

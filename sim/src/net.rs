@@ -156,6 +156,8 @@ impl World {
                 self.push_up(number, Up::Frame(text));
                 Ok(())
             }
+            // It has yet to learn what happened while it was frozen.
+            _ if self.clients[no].thawing => Ok(()),
             _ => broken("closed-socket", format!("a frame on {socket:?}, which is not open: {text}")),
         }
     }

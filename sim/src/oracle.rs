@@ -52,12 +52,24 @@ pub(crate) enum Fate {
 #[derive(Clone, Debug)]
 pub(crate) struct Op {
     pub(crate) author: Author,
+    /// The tabs of this device share it.
+    pub(crate) device: Option<usize>,
+    /// Its author was told that the device has it.
+    pub(crate) safe: bool,
+    /// Its refusal was told, so the device must keep a letter.
+    pub(crate) letter: bool,
+    /// Pending writes of the row that its author saw: it must come after them.
+    pub(crate) saw: Vec<u32>,
     pub(crate) kind: OpKind,
     pub(crate) row: Row,
     /// The birth of the row that its author saw.
     pub(crate) birth: Option<u32>,
     /// The text of the title that it writes.
     pub(crate) title: Option<String>,
+    /// The server's head when it was issued.
+    pub(crate) head: SyncId,
+    /// Its author's wall clock. The client's name for it begins with this.
+    pub(crate) stamp: u64,
     /// It shows at once; `commits.create` does not.
     pub(crate) optimistic: bool,
     /// The key that it was last sent under.
@@ -72,7 +84,6 @@ pub(crate) struct Op {
 /// An idempotency key and what it stands for.
 #[derive(Clone, Debug)]
 struct Key {
-    author: Author,
     payload: String,
     /// The numbers of the writes in each operation.
     ops: Vec<Vec<u32>>,
@@ -121,6 +132,10 @@ pub(crate) struct Oracle {
     applied_names: BTreeSet<(String, String)>,
     durable_keys: BTreeSet<String>,
     last_applied: BTreeMap<(Author, Row), u32>,
+    /// Writes that must not be applied any more: one whose author had seen them has come before.
+    overtaken: BTreeMap<u32, u32>,
+    /// Incarnations on a device, by device.
+    devices: BTreeMap<Author, usize>,
     /// The optimistic writes of an author on a row, in order.
     by_row: BTreeMap<(Author, Row), Vec<u32>>,
     head: SyncId,
@@ -131,6 +146,71 @@ impl Oracle {
     /// The number that the next write will have.
     pub(crate) fn next_number(&self) -> u32 {
         self.ops.len() as u32 + 1
+    }
+
+    /// An incarnation lives on a device: its tabs speak for each other.
+    pub(crate) fn settle_on(&mut self, author: Author, device: usize) {
+        self.devices.insert(author, device);
+    }
+
+    /// Whose writes a client may send: its own, or those of all tabs of its device.
+    fn family(&self, author: Author) -> Author {
+        self.devices.get(&author).map_or(author, |device| Author::MAX - *device as Author)
+    }
+
+    /// The author is told that the device has the write.
+    pub(crate) fn promise(&mut self, number: u32) {
+        self.op_mut(number).into_iter().for_each(|op| op.safe = true);
+    }
+
+    /// The device has lost what it had: it may still be applied, or not.
+    pub(crate) fn forget_promises(&mut self, device: usize) {
+        for op in self.ops.iter_mut().filter(|op| op.device == Some(device)) {
+            op.safe = false;
+            op.letter = false;
+            if op.fate == Fate::Open && op.applied.is_none() {
+                op.fate = Fate::Abandoned;
+            }
+        }
+    }
+
+    /// A refusal was told to somebody who is gone, and is nowhere in writing.
+    pub(crate) fn reopen(&mut self, number: u32) {
+        if let Some(op) = self.op_mut(number) {
+            op.fate = if op.safe { Fate::Open } else { Fate::Abandoned };
+            op.letter = false;
+        }
+    }
+
+    /// The device has a letter about it.
+    pub(crate) fn told(&mut self, number: u32) {
+        self.op_mut(number).into_iter().for_each(|op| op.fate = Fate::Rejected);
+    }
+
+    /// The device must keep a letter about it.
+    pub(crate) fn expect_letter(&mut self, number: u32) {
+        if let Some(op) = self.op_mut(number).filter(|op| op.fate == Fate::Rejected) {
+            op.letter = true;
+        }
+    }
+
+    /// Whether another tab has written to the row of a write, and that is not all in what is confirmed.
+    pub(crate) fn is_shared(&self, number: u32, cursor: SyncId) -> bool {
+        let Some(op) = self.op(number).filter(|op| op.device.is_some()) else { return false };
+        self.ops.iter().any(|other| {
+            other.device == op.device
+                && other.author != op.author
+                && other.row == op.row
+                && other.applied.is_none_or(|at| at > cursor.min(op.head))
+        })
+    }
+
+    /// The writes that a text shows and that the server does not have yet.
+    pub(crate) fn unapplied(&self, device: Option<usize>, text: &str) -> Vec<u32> {
+        let pending = |number: &u32| {
+            self.op(*number).is_some_and(|op| op.device == device && op.optimistic && op.applied.is_none())
+        };
+        shop::markers(text).into_iter().filter(pending).collect()
     }
 
     /// The application issued a write.
@@ -158,14 +238,18 @@ impl Oracle {
     }
 
     /// The application or the agent made a commit of its own under a key: each operation is one write.
-    pub(crate) fn declare(&mut self, author: Author, key: &str, ops: &[u32]) {
+    pub(crate) fn declare(&mut self, key: &str, ops: &[u32]) {
         let ops = ops.iter().map(|number| vec![*number]).collect();
-        self.keys.insert(key.to_owned(), Key { author, payload: String::new(), ops, refused: false });
+        self.keys.insert(key.to_owned(), Key { payload: String::new(), ops, refused: false });
     }
 
     /// A client gives a commit to a socket.
     pub(crate) fn sent(&mut self, author: Author, commit: &Commit, payload: &str) -> Check {
         let key = &commit.client_tx_id;
+        // When it was made is said only when the server may have it already.
+        let payload =
+            payload.rsplit_once(",\"createdAt\":").map_or_else(|| payload.to_owned(), |(rest, _)| format!("{rest}}}"));
+        let payload = payload.as_str();
         if let Some(known) = self.keys.get_mut(key) {
             if known.payload.is_empty() {
                 payload.clone_into(&mut known.payload);
@@ -185,7 +269,7 @@ impl Oracle {
         for operation in &commit.operations {
             ops.push(self.recognise(author, key, operation)?);
         }
-        self.keys.insert(key.clone(), Key { author, payload: payload.to_owned(), ops, refused: false });
+        self.keys.insert(key.clone(), Key { payload: payload.to_owned(), ops, refused: false });
         Ok(())
     }
 
@@ -194,7 +278,8 @@ impl Oracle {
         let Some(name) = operation.transaction_id.clone() else {
             return broken("nameless", format!("an operation without a name under the unknown key {key}"));
         };
-        if let Some((numbers, last)) = self.names.get_mut(&(author, name.clone())) {
+        let family = self.family(author);
+        if let Some((numbers, last)) = self.names.get_mut(&(family, name.clone())) {
             if !self.keys.get(last).is_some_and(|known| known.refused) {
                 return broken("second-key", format!("{name} was sent as {last}, never refused, and now as {key}"));
             }
@@ -214,13 +299,14 @@ impl Oracle {
             OpKind::Create | OpKind::Update => shop::markers(operation.input.as_deref().unwrap_or("{}")),
             OpKind::Delete | OpKind::Archive | OpKind::Unarchive => {
                 let fits = |op: &Op| {
-                    op.author == author
+                    self.family(op.author) == family
                         && op.kind == operation.kind
                         && op.row == row
                         && op.key.is_none()
-                        && !op.cancelled
+                        && (!op.cancelled || op.device.is_some())
                         && op.optimistic
-                        && op.fate == Fate::Open
+                        && op.fate != Fate::Rejected
+                        && (op.device.is_none() || name.starts_with(&format!("tx_{}_", op.stamp)))
                 };
                 self.ops().find(|(_, op)| fits(op)).map(|(number, _)| number).into_iter().collect()
             }
@@ -229,13 +315,13 @@ impl Oracle {
             return broken("invented", format!("{name} on {row:?} was sent and never issued"));
         }
         for number in &numbers {
-            let Some(op) = self.op_mut(*number) else { return broken("invented", format!("write {number} was sent")) };
-            if op.author != author || op.row != row || op.key.is_some() {
+            let Some(op) = self.op(*number) else { return broken("invented", format!("write {number} was sent")) };
+            if self.family(op.author) != family || op.row != row || op.key.is_some() {
                 return broken("invented", format!("write {number} on {row:?} was sent as another operation: {op:?}"));
             }
-            op.key = Some(key.to_owned());
+            self.op_mut(*number).into_iter().for_each(|op| op.key = Some(key.to_owned()));
         }
-        self.names.insert((author, name), (numbers.clone(), key.to_owned()));
+        self.names.insert((family, name), (numbers.clone(), key.to_owned()));
         Ok(numbers)
     }
 
@@ -304,8 +390,11 @@ impl Oracle {
                 continue;
             }
             for number in numbers {
-                let author = key.author;
+                if let Some(by) = self.overtaken.get(number) {
+                    return broken("order", format!("write {number} was applied after {by}, whose author had seen it"));
+                }
                 let Some(op) = self.op_mut(*number) else { continue };
+                let author = op.author;
                 if op.applied.is_some() {
                     return broken("twice", format!("write {number} was applied twice: {op:?}"));
                 }
@@ -313,7 +402,12 @@ impl Oracle {
                     return broken("rejected-trace", format!("write {number} was rejected and is applied: {op:?}"));
                 }
                 op.applied = Some(at);
-                let row = op.row.clone();
+                let (row, saw) = (op.row.clone(), op.saw.clone());
+                for seen in saw {
+                    if self.op(seen).is_some_and(|op| op.applied.is_none()) {
+                        self.overtaken.insert(seen, *number);
+                    }
+                }
                 let last = self.last_applied.insert((author, row.clone()), *number).unwrap_or(0);
                 // The agent's requests overtake each other; a client's socket keeps their order.
                 if last > *number && author != AGENT {
@@ -369,6 +463,9 @@ impl Oracle {
         let Some(op) = self.op(number).cloned() else { return Ok(()) };
         if op.fate == Fate::Abandoned || code == "client_disposed" || code == "session_expired" {
             self.abandon(number);
+            if op.fate == Fate::Abandoned && op.device.is_some() {
+                self.cancel_dependants(number, &op);
+            }
             return Ok(());
         }
         if op.fate == Fate::Rejected {
@@ -383,7 +480,7 @@ impl Oracle {
         let built_on = || {
             self.ops().any(|(other, base)| {
                 other < number
-                    && base.author == op.author
+                    && self.family(base.author) == self.family(op.author)
                     && base.row == op.row
                     && base.kind == OpKind::Create
                     && (base.fate == Fate::Rejected || self.refused_alone.contains(&other))
@@ -392,7 +489,7 @@ impl Oracle {
         // Or when it was left out in favour of a delete that was refused.
         let replaced = || {
             self.ops().skip(number as usize).any(|(other, delete)| {
-                delete.author == op.author
+                self.family(delete.author) == self.family(op.author)
                     && delete.row == op.row
                     && delete.kind == OpKind::Delete
                     && self.refused_alone.contains(&other)
@@ -404,17 +501,23 @@ impl Oracle {
         }
         self.counts.rejected += 1;
         self.op_mut(number).into_iter().for_each(|op| op.fate = Fate::Rejected);
-        if op.kind == OpKind::Create && op.optimistic {
-            // Deletes of a row that never came to be have what they wanted.
-            let numbers = self.by_row.get(&(op.author, op.row.clone())).map(Vec::as_slice).unwrap_or_default();
-            let later = numbers.iter().copied().filter(|other| *other > number);
-            let later = later.filter_map(|number| Some((number, self.op(number)?)));
-            let dependants = later.take_while(|(_, other)| other.kind != OpKind::Create);
-            let deletes = dependants.filter(|(_, other)| other.kind == OpKind::Delete && !self.is_on_its_way(other));
-            let deletes: Vec<u32> = deletes.map(|(number, _)| number).collect();
-            deletes.into_iter().for_each(|delete| self.cancel(delete));
-        }
+        self.cancel_dependants(number, &op);
         Ok(())
+    }
+
+    /// Deletes of a row that never came to be have what they wanted.
+    fn cancel_dependants(&mut self, number: u32, op: &Op) {
+        if op.kind != OpKind::Create || !op.optimistic {
+            return;
+        }
+        let family = self.family(op.author);
+        let later = self.ops().skip(number as usize);
+        let later = later.filter(|(_, other)| other.optimistic && other.row == op.row);
+        let later = later.filter(|(_, other)| self.family(other.author) == family);
+        let dependants = later.take_while(|(_, other)| other.kind != OpKind::Create || op.device.is_some());
+        let deletes = dependants.filter(|(_, other)| other.kind == OpKind::Delete && !self.is_on_its_way(other));
+        let deletes: Vec<u32> = deletes.map(|(number, _)| number).collect();
+        deletes.into_iter().for_each(|delete| self.cancel(delete));
     }
 
     /// It was sent, and the server did not refuse it.
@@ -457,20 +560,21 @@ impl Oracle {
 
     /// The author is gone: nobody can be told what becomes of the write.
     pub(crate) fn abandon(&mut self, number: u32) {
-        if let Some(op) = self.op_mut(number).filter(|op| op.fate == Fate::Open && op.applied.is_none()) {
+        let open = |op: &&mut Op| op.fate == Fate::Open && op.applied.is_none() && !op.safe;
+        if let Some(op) = self.op_mut(number).filter(open) {
             op.fate = Fate::Abandoned;
         }
     }
 
     /// The writes that the client's name of an operation stands for.
     pub(crate) fn named(&self, author: Author, name: &str) -> Vec<u32> {
-        self.names.get(&(author, name.to_owned())).map(|(numbers, _)| numbers.clone()).unwrap_or_default()
+        self.names.get(&(self.family(author), name.to_owned())).map(|(numbers, _)| numbers.clone()).unwrap_or_default()
     }
 
     /// The oldest operation of a refused commit of the application's own whose refusal has not been told.
     pub(crate) fn refused_direct(&self, author: Author, kind: OpKind, id: &str) -> Option<u32> {
         let fits = |op: &Op| {
-            op.author == author
+            self.family(op.author) == self.family(author)
                 && op.kind == kind
                 && op.row.1 == id
                 && !op.optimistic

@@ -6,8 +6,10 @@ use crate::dice::Dice;
 /// Everything that a seed decides before the run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
-    /// How many clients.
+    /// How many clients that keep everything in memory.
     pub clients: usize,
+    /// How many tabs of one more person, on one device.
+    pub tabs: usize,
     /// How many turns of the application in all.
     pub turns: u64,
     /// Longest pause between two turns of one client.
@@ -28,27 +30,33 @@ pub struct Plan {
 }
 
 macro_rules! switches {
-    ($($name:ident, $percent:literal, $doc:literal;)*) => {
+    ($($name:ident, $percent:literal, $doc:literal;)* --- $($late:ident, $late_percent:literal, $late_doc:literal;)*) => {
         /// Faults and habits, each on or off for a whole run.
         #[derive(Clone, Debug, Default, PartialEq, Eq)]
         pub struct Switches {
             $(#[doc = $doc] pub $name: bool,)*
+            $(#[doc = $late_doc] pub $late: bool,)*
         }
 
         impl Switches {
-            fn roll(dice: &mut Dice) -> Self {
-                Self { $($name: dice.percent($percent),)* }
+            /// Later additions have dice of their own: seeds that do without them stay what they were.
+            fn roll(dice: &mut Dice, late: &mut Dice) -> Self {
+                Self { $($name: dice.percent($percent),)* $($late: late.percent($late_percent),)* }
             }
 
             /// The names of those that are on.
             pub fn names(&self) -> Vec<&'static str> {
                 let mut out = Vec::new();
                 $(if self.$name { out.push(stringify!($name)); })*
+                $(if self.$late { out.push(stringify!($late)); })*
                 out
             }
 
             /// How often each is on, in percent, and what it means.
-            pub const ALL: &'static [(&'static str, u64, &'static str)] = &[$((stringify!($name), $percent, $doc),)*];
+            pub const ALL: &'static [(&'static str, u64, &'static str)] = &[
+                $((stringify!($name), $percent, $doc),)*
+                $((stringify!($late), $late_percent, $late_doc),)*
+            ];
         }
     };
 }
@@ -89,13 +97,24 @@ switches! {
     views, 60, "Clients keep live views open.";
     archive, 30, "Rows are archived and come back.";
     own_keys, 30, "Writes carry idempotency keys of the application.";
+    ---
+    tabs, 60, "Somebody has storage on the device, and several tabs.";
+    tab_crashes, 60, "Tabs crash, and are opened again.";
+    freezing, 45, "Tabs are frozen, with all that they hold.";
+    power_loss, 35, "Devices lose power, and what the disk did not have yet.";
+    store_trouble, 35, "Storage is full, aborts, closes, is deleted, has damaged records.";
+    slow_device, 50, "Storage takes its time.";
+    slow_channel, 40, "Messages between tabs take their time.";
+    cold_starts, 40, "Tabs are opened without a network.";
+    cold_looks, 60, "Copies of devices are opened without a network, at random moments.";
 }
 
 impl Plan {
     /// The plan of a seed.
     pub fn roll(seed: u64, turns: Option<u64>) -> Self {
         let dice = &mut Dice::new(seed, 1);
-        let on = Switches::roll(dice);
+        let late = &mut Dice::new(seed, 7);
+        let on = Switches::roll(dice, late);
         let latency_min_ms = dice.range(0, 40);
         let spread = dice.pick(&[0, 5, 60, 400]);
         Self {
@@ -107,6 +126,7 @@ impl Plan {
             fault_pace_ms: dice.pick(&[300, 2_000, 20_000]),
             rows: dice.pick(&[2, 5, 12, 40]),
             lying: dice.percent(8),
+            tabs: if on.tabs { late.range(2, 4) as usize } else { 0 },
             on,
         }
     }
@@ -122,6 +142,7 @@ impl Plan {
             fault_pace_ms: 1_000_000,
             rows: 6,
             lying: false,
+            tabs: 0,
             on: Switches { deletes: true, bursts: true, views: true, ..Switches::default() },
         }
     }

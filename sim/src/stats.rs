@@ -37,6 +37,20 @@ pub struct Stats {
     pub minted: u64,
     /// Other faults.
     pub faults: u64,
+    /// Requests to the storage of devices.
+    pub stored: u64,
+    /// Tabs that gave up their storage.
+    pub given_up: u64,
+    /// Tabs that crashed.
+    pub tab_crashes: u64,
+    /// Devices that lost power.
+    pub power_losses: u64,
+    /// Tabs frozen.
+    pub frozen: u64,
+    /// Locks stolen.
+    pub stolen: u64,
+    /// Looks at what a device would show without a network.
+    pub cold_looks: u64,
 }
 
 impl std::ops::AddAssign for Stats {
@@ -58,6 +72,13 @@ impl std::ops::AddAssign for Stats {
         self.journaled += other.journaled;
         self.minted += other.minted;
         self.faults += other.faults;
+        self.stored += other.stored;
+        self.given_up += other.given_up;
+        self.tab_crashes += other.tab_crashes;
+        self.power_losses += other.power_losses;
+        self.frozen += other.frozen;
+        self.stolen += other.stolen;
+        self.cold_looks += other.cold_looks;
     }
 }
 
@@ -73,6 +94,9 @@ impl std::fmt::Display for Stats {
         write!(f, "; {} sockets, {} frames, {} snapshots", self.sockets, self.frames, self.snapshots)?;
         write!(f, ", {} requests ({} failed), {} keys minted", self.requests, self.failures, self.minted)?;
         write!(f, ", {} journal writes; {} faults, {} server crashes", self.journaled, self.faults, self.crashes)?;
-        write!(f, ", {} clients replaced", self.reborn)
+        write!(f, ", {} clients replaced", self.reborn)?;
+        write!(f, "; {} requests to devices, {} tabs crashed", self.stored, self.tab_crashes)?;
+        write!(f, ", {} frozen, {} locks stolen, {} gave up storage", self.frozen, self.stolen, self.given_up)?;
+        write!(f, ", {} power losses, {} cold looks", self.power_losses, self.cold_looks)
     }
 }

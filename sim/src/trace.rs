@@ -2,6 +2,27 @@
 
 use std::collections::VecDeque;
 
+use ablo_wasm::core::output::Output;
+use ablo_wasm::core::store::{StoreChange, StoreRequest};
+
+/// An output as a line: records as text.
+pub(crate) fn describe(output: &Output) -> String {
+    let Output::Store(task, database, StoreRequest::Write { changes, strict }) = output else {
+        return format!("{output:?}");
+    };
+    let mut line = format!("Store({}, {database:?}, write, strict {strict}", task.0);
+    for change in changes {
+        match change {
+            StoreChange::Put { key, value, .. } => {
+                line.push_str(&format!(", put {key} {:.3000}", String::from_utf8_lossy(value)));
+            }
+            StoreChange::Remove { from, to, .. } => line.push_str(&format!(", remove {from:?}..{to:?}")),
+        }
+    }
+    line.push(')');
+    line
+}
+
 /// Lines kept for the report of a failure.
 pub(crate) const LINES_MAX: usize = 200;
 

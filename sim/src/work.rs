@@ -1,7 +1,7 @@
 //! What applications do.
 
 use ablo_wasm::core::error::Error;
-use ablo_wasm::core::id::ModelIndex;
+use ablo_wasm::core::id::{ModelIndex, SyncId};
 use ablo_wasm::core::input::{Change, Command, Response, Write};
 use ablo_wasm::core::json::{ObjectWriter, Value, write_array, write_str};
 use ablo_wasm::core::wire::OpKind;
@@ -27,7 +27,8 @@ impl World {
         self.turns -= 1;
         let pause = self.work.range(1, self.plan.pace_ms);
         self.at(pause, Event::Turn(no));
-        if self.clients[no].disposed || self.clients[no].disposing {
+        let client = &self.clients[no];
+        if client.disposed || client.disposing || client.frozen {
             return Ok(());
         }
         if !self.plan.on.eager && !self.clients[no].engine.is_ready() {
@@ -105,7 +106,12 @@ impl World {
         let title = title.filter(|title| !shows(title));
         let birth = if kind == OpKind::Create { Some(number) } else { shown.as_deref().and_then(shop::birth) };
         let author = self.clients[no].author;
-        let op = new_op(author, kind, &row, birth, title, true);
+        let device = self.clients[no].persona.device;
+        let saw = device.map(|_| self.oracle.unapplied(device, shown.as_deref().unwrap_or_default()));
+        let stamp = self.client_now(no).wall.0;
+        let head = self.oracle.head();
+        let op =
+            Op { device, stamp, head, saw: saw.unwrap_or_default(), ..new_op(author, kind, &row, birth, title, true) };
         self.oracle.issue(op);
         let confirmed = self.work.percent(50);
         let options = self.options(confirmed, number);
@@ -164,7 +170,7 @@ impl World {
         let author = self.clients[no].author;
         let (numbers, mut body) = self.batch(author, Some(no));
         let key = format!("direct-{}", numbers.first().copied().unwrap_or(0));
-        self.oracle.declare(author, &key, &numbers);
+        self.oracle.declare(&key, &numbers);
         let confirmed = self.work.percent(60);
         body.insert_str(
             1,
@@ -210,7 +216,8 @@ impl World {
                 object.raw("input", &shop::fields(row.0, number, taste, rows, &mut self.work).0);
             }
             object.end();
-            self.oracle.issue(new_op(author, kind, &row, None, None, false));
+            let device = no.and_then(|no| self.clients[no].persona.device);
+            self.oracle.issue(Op { device, ..new_op(author, kind, &row, None, None, false) });
             numbers.push(number);
             texts.push(text);
         }
@@ -263,7 +270,7 @@ impl World {
         write_str(&mut text, &key);
         text.push(',');
         body.replace_range(..1, &text);
-        self.oracle.declare(AGENT, &key, &numbers);
+        self.oracle.declare(&key, &numbers);
         // Without an answer the agent sends the same again at once: it must count once.
         let twice = self.work.percent(20);
         let owner = Owner::Agent(if twice { Vec::new() } else { numbers.clone() });
@@ -296,7 +303,24 @@ fn unexpected(error: Error) -> Check {
 fn new_op(author: Author, kind: OpKind, row: &Row, birth: Option<u32>, title: Option<String>, optimistic: bool) -> Op {
     let row = row.clone();
     let fate = Fate::Open;
-    Op { author, kind, row, birth, title, optimistic, key: None, cancelled: false, applied: None, fate }
+    Op {
+        author,
+        device: None,
+        safe: false,
+        letter: false,
+        saw: Vec::new(),
+        stamp: 0,
+        head: SyncId(0),
+        kind,
+        row,
+        birth,
+        title,
+        optimistic,
+        key: None,
+        cancelled: false,
+        applied: None,
+        fate,
+    }
 }
 
 fn random_read(model: ModelIndex, rows: usize, dice: &mut Dice) -> String {

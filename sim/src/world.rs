@@ -17,11 +17,12 @@ use ablo_wasm::core::wire::{ClientFrame, OpKind, ServerFrame};
 
 use crate::bugs::Tamper;
 use crate::client::{Client, Persona, Source, Use};
+use crate::device::{Claim, Device};
 use crate::dice::Dice;
 use crate::fault::Fault;
 use crate::host::{self, Call, Host, LinkNo};
 use crate::net::{Link, Owner, Pending};
-use crate::oracle::{Author, Check, Oracle, Row, broken};
+use crate::oracle::{Author, Check, Fate, Oracle, Row, broken};
 use crate::plan::Plan;
 use crate::shop;
 use crate::stats::Stats;
@@ -75,6 +76,14 @@ pub(crate) enum Event {
     Repair(Fault),
     /// Another client takes the place of one that is gone.
     Reborn(usize),
+    /// A device has done something for a tab.
+    Device(usize, u64),
+    /// The browser tells a tab something.
+    Told(usize, Author, Input),
+    /// The browser tells a tab what became of its request for the lock.
+    Lock(Claim, bool),
+    /// A frozen tab goes on.
+    Thaw(usize, Author),
 }
 
 /// What a run is asked to be besides its seed.
@@ -102,7 +111,9 @@ pub(crate) struct World {
     pub(crate) net: Dice,
     pub(crate) faults: Dice,
     pub(crate) work: Dice,
+    pub(crate) disk: Dice,
     seeds: Dice,
+    pub(crate) devices: Vec<Device>,
     /// Every row that anybody has ever written to.
     pub(crate) universe: Vec<RowKey>,
     known: BTreeSet<Row>,
@@ -121,7 +132,7 @@ impl World {
     pub(crate) fn new(seed: u64, plan: Plan, options: Options) -> Self {
         let mut setup = Dice::new(seed, 2);
         let all = BTreeSet::from([format!("org:{}", shop::ORGANIZATION)]);
-        let personas: Vec<Persona> = (0..plan.clients)
+        let mut personas: Vec<Persona> = (0..plan.clients)
             .map(|no| {
                 let user = format!("u{no}");
                 let restricted = plan.on.restricted && no > 0 && setup.percent(50);
@@ -139,9 +150,17 @@ impl World {
                 };
                 // An exchanged key has its organization's group only.
                 let groups = if source == Source::Exchange { all.clone() } else { groups };
-                Persona { user, groups, source, durable: plan.on.journal && setup.percent(60) }
+                Persona { user, groups, source, durable: plan.on.journal && setup.percent(60), device: None }
             })
             .collect();
+        if plan.tabs > 0 {
+            let source = setup.pick(&[Source::Fixed, Source::Function]);
+            let team = BTreeSet::from([format!("team:{}", setup.pick(&shop::TEAMS))]);
+            let groups = if plan.on.restricted && setup.percent(30) { team } else { all.clone() };
+            let user = "tabs".to_owned();
+            let persona = Persona { user, groups, source, durable: false, device: Some(0) };
+            personas.extend(std::iter::repeat_n(persona, plan.tabs));
+        }
         let mut keys =
             vec![host::fixed_key(host::SECRET, "root", all.clone()), host::fixed_key(host::AGENT_KEY, "agent", all)];
         keys.extend(personas.iter().map(|who| host::fixed_key(&who.token(), &who.user, who.groups.clone())));
@@ -162,7 +181,9 @@ impl World {
             net: Dice::new(seed, 3),
             faults: Dice::new(seed, 4),
             work: Dice::new(seed, 5),
+            disk: Dice::new(seed, 8),
             seeds: Dice::new(seed, 6),
+            devices: if plan.tabs > 0 { vec![Device::default()] } else { Vec::new() },
             universe: Vec::new(),
             known: BTreeSet::new(),
             trace: Trace::new(options.keep_trace, options.loud),
@@ -249,6 +270,7 @@ impl World {
         self.stats.steps += 1;
         self.trace.note(at, "", || match &event {
             Event::CallDone(call, _) => format!("{at:>8} CallDone({call})"),
+            Event::Told(no, author, input) => format!("{at:>8} c{no}.{author} <- {input:.300?}"),
             _ => format!("{at:>8} {event:?}"),
         });
         match event {
@@ -297,6 +319,18 @@ impl World {
             Event::Fault => self.fault()?,
             Event::Repair(fault) => self.repair(fault)?,
             Event::Reborn(no) => self.reborn(no)?,
+            Event::Device(index, number) => self.device_works(index, number)?,
+            Event::Told(no, author, input) => {
+                if self.is_current(no, author) {
+                    self.input(no, input)?;
+                }
+            }
+            Event::Lock(claim, held) => self.lock_told(claim, held)?,
+            Event::Thaw(no, author) => {
+                if self.is_current(no, author) && self.clients[no].frozen {
+                    self.thaw(no)?;
+                }
+            }
         }
         Ok(true)
     }
@@ -327,8 +361,12 @@ impl World {
         self.authors += 1;
         let seed = self.seeds.seed128();
         let now = Now::new(0, WALL_START + self.now);
+        if let Some(device) = persona.device {
+            self.oracle.settle_on(self.authors, device);
+        }
         let mut client = Client::new(no, self.authors, persona, seed, self.now, now);
         client.honest = !self.plan.lying;
+        client.mixes = client.persona.device.is_some() && self.plan.on.reads;
         client.hide_changes = self.options.tamper == Some(Tamper::ChangeNotTold);
         match self.clients.get_mut(no) {
             Some(place) => *place = client,
@@ -346,14 +384,18 @@ impl World {
     fn reborn(&mut self, no: usize) -> Check {
         let persona = self.clients[no].persona.clone();
         self.stats.reborn += 1;
+        let cold = persona.device.is_some() && self.plan.on.cold_starts && !self.healing && self.disk.percent(40);
         self.populate(no, persona);
+        if cold {
+            self.lose_network(no)?;
+        }
         self.start_client(no)
     }
 
     /// The author is gone: nothing more can be said about its unfinished writes.
     pub(crate) fn abandon(&mut self, author: Author) {
         let mine: Vec<u32> =
-            self.oracle.ops().filter(|(_, op)| op.author == author).map(|(number, _)| number).collect();
+            self.oracle.ops().filter(|(_, op)| op.author == author && !op.safe).map(|(number, _)| number).collect();
         mine.into_iter().for_each(|number| self.oracle.abandon(number));
     }
 
@@ -366,6 +408,10 @@ impl World {
 
     /// A fact for a client's engine.
     pub(crate) fn input(&mut self, no: usize, input: Input) -> Check {
+        if self.clients[no].frozen {
+            self.clients[no].backlog.push(input);
+            return Ok(());
+        }
         let now = self.client_now(no);
         self.clients[no].engine.handle_input(now, input);
         self.after_client(no)
@@ -388,6 +434,10 @@ impl World {
                 return broken("outputs", format!("{} outputs and no end: {output:?}", OUTPUTS_MAX));
             }
             self.perform(no, output)?;
+            if self.clients[no].memory {
+                // Beside tabs that have storage, one without is not simulated: it is reloaded at once.
+                return self.crash_tab(no);
+            }
         }
         self.clients[no].check(&self.universe, &self.oracle)?;
         let client = &mut self.clients[no];
@@ -408,7 +458,7 @@ impl World {
 
     fn perform(&mut self, no: usize, output: Output) -> Check {
         let (now, name) = (self.now, self.clients[no].name());
-        self.trace.note(no as u64, "", || format!("{now:>8}   {name} {output:?}"));
+        self.trace.note(no as u64, "", || format!("{now:>8}   {name} {}", crate::trace::describe(&output)));
         let author = self.clients[no].author;
         match output {
             Output::OpenSocket { socket, url, protocols } => self.open_link(no, socket, &url, &protocols),
@@ -448,20 +498,19 @@ impl World {
                 let good = !fails || self.options.tamper == Some(Tamper::JournalLies);
                 self.at(after, Event::Journaled(no, author, task, good));
             }
-            // The simulated clients keep everything in memory but for the journal.
             Output::Store(..)
             | Output::CloseStores
             | Output::RequestLock { .. }
             | Output::ReleaseLock
             | Output::OpenChannel(_)
             | Output::Post(_)
-            | Output::CloseChannel => {}
+            | Output::CloseChannel => self.serve_tab(no, output),
             Output::Settle(ticket, result) => self.settled(no, ticket, result)?,
-            Output::Event(name, payload) => {
-                if name == "write:rejected" {
-                    self.write_rejected(no, &payload)?;
-                }
-            }
+            Output::Event(name, payload) => match (name, self.clients[no].persona.device) {
+                ("write:rejected", _) => self.write_rejected(no, &payload)?,
+                ("session:ended", Some(device)) => self.oracle.forget_promises(device),
+                _ => {}
+            },
             Output::StatusChanged => {
                 if self.net.percent(30) {
                     let status = self.clients[no].engine.status();
@@ -500,6 +549,10 @@ impl World {
                         self.oracle.confirmed(number)?;
                     } else if self.clients[no].persona.durable {
                         self.check_journaled(no, number)?;
+                    } else if let Some(device) = self.clients[no].persona.device
+                        && !self.clients[no].memory
+                    {
+                        self.check_stored(device, number)?;
                     }
                 }
             }
@@ -538,6 +591,19 @@ impl World {
         broken("journal-first", what)
     }
 
+    /// A write that a tab calls safe is on the device.
+    fn check_stored(&mut self, device: usize, number: u32) -> Check {
+        let Some(op) = self.oracle.op(number).cloned() else { return Ok(()) };
+        if op.applied.is_some() || op.fate != Fate::Open || self.oracle.is_superseded(number) {
+            return Ok(());
+        }
+        if !self.is_recorded(device, "j/", number) {
+            return broken("journal-first", format!("write {number} settled and the device does not have it: {op:?}"));
+        }
+        self.oracle.promise(number);
+        Ok(())
+    }
+
     fn check_read(&self, no: usize, model: ablo_wasm::core::id::ModelIndex, slots: &str) -> Check {
         let Ok(list) = Value::parse(slots) else { return broken("read", slots) };
         for slot in list.elements() {
@@ -570,6 +636,9 @@ impl World {
         }
         for number in numbers {
             self.oracle.rejected(number, &code)?;
+            if self.clients[no].persona.device.is_some() && !self.clients[no].memory {
+                self.oracle.expect_letter(number);
+            }
         }
         Ok(())
     }
@@ -614,6 +683,7 @@ impl World {
                 .iter()
                 .all(|client| !client.disposed && (self.plan.lying || client.engine.cursor() == self.oracle.head()))
             && self.links.values().all(Link::is_quiet)
+            && self.are_devices_quiet()
     }
 
     fn unrest(&mut self) -> String {
@@ -646,6 +716,10 @@ impl World {
             .collect();
         for client in self.clients.iter_mut().filter(|client| client.honest) {
             client.check_converged(&self.universe, &server, &self.oracle)?;
+        }
+        self.check_letters()?;
+        for index in 0..self.devices.len() {
+            self.look_cold(index)?;
         }
         self.oracle.check_nothing_lost()
     }

@@ -1,0 +1,188 @@
+//! The strongest test of what is stored: an engine is opened without a network on a copy of a device. It must show the
+//! server's rows as of the stored cursor, and over them the writes that the journal has.
+
+use std::collections::BTreeMap;
+
+use ablo_wasm::core::Engine;
+use ablo_wasm::core::config::Config;
+use ablo_wasm::core::id::SyncId;
+use ablo_wasm::core::input::{Command, Input, Ticket};
+use ablo_wasm::core::json::Value;
+use ablo_wasm::core::output::Output;
+use ablo_wasm::core::store::{Database, ObjectStore, StoreRequest};
+use ablo_wasm::core::time::Now;
+use ablo_wasm::core::wire::{OpKind, Operation};
+
+use crate::client::Persona;
+use crate::device::Base;
+use crate::oracle::{Check, Row, broken, fingerprint};
+use crate::shop;
+use crate::world::World;
+
+/// Requests that an engine may make before it has shown what is stored.
+const REQUESTS_MAX: usize = 1_000;
+
+/// A write that a journal has.
+struct Pending {
+    kind: OpKind,
+    row: Row,
+    markers: Vec<u32>,
+}
+
+impl World {
+    /// Looks at what a device would show if it was opened now, somewhere without a network.
+    pub(crate) fn look_cold(&mut self, index: usize) -> Check {
+        let Some(persona) = self.clients.iter().map(|one| &one.persona).find(|one| one.device == Some(index)) else {
+            return Ok(());
+        };
+        let persona = persona.clone();
+        self.stats.cold_looks += 1;
+        let mut bases = self.devices[index].databases().clone();
+        if self.disk.percent(40) {
+            bases.values_mut().for_each(|base| base.lose_power(|count| self.disk.index(count)));
+        }
+        let now = self.server_now();
+        let engine = open_offline(&persona, &mut bases, Now::new(0, now.wall.0))?;
+        let Some((base, cursor)) = bases.values().find_map(|base| Some((base, stored_cursor(base)?))) else {
+            return Ok(());
+        };
+        if self.devices[index].damaged || self.plan.lying || !persona.sees_all() {
+            return Ok(());
+        }
+        // Without the directory nobody knows whose rows these are.
+        if !bases.values().any(|base| base.texts(ObjectStore::Cache, "http").next().is_some()) {
+            return Ok(());
+        }
+        if !engine.is_ready() || engine.cursor() != cursor {
+            let what = format!("stored is cursor {}, shown {} of {:?}", cursor.0, engine.is_ready(), engine.cursor());
+            return broken("cold-start", what);
+        }
+        let mut pending: BTreeMap<Row, Vec<Pending>> = BTreeMap::new();
+        for (_, record) in base.texts(ObjectStore::Journal, "j/") {
+            for write in read_record(record) {
+                pending.entry(write.row.clone()).or_default().push(write);
+            }
+        }
+        for key in &self.universe {
+            let row = (key.0, key.1.as_str().to_owned());
+            let found = engine.base_row(key.0, &row.1);
+            self.check_cold_base(&row, found, cursor)?;
+            check_cold_view(&row, found, engine.row(key.0, &row.1), pending.get(&row).map_or(&[], Vec::as_slice))?;
+        }
+        Ok(())
+    }
+
+    fn check_cold_base(&self, row: &Row, found: Option<&str>, cursor: SyncId) -> Check {
+        let text = found.map(fingerprint);
+        let versions = self.oracle.versions(row);
+        if row.0 == shop::FILES || self.plan.on.reads {
+            // Read on demand, or not at all.
+            if row.0 != shop::FILES || text.is_none() || versions.iter().any(|version| version.text == text) {
+                return Ok(());
+            }
+        }
+        let from = versions.iter().rposition(|version| version.id <= cursor);
+        let newer = versions.get(from.unwrap_or(0)..).unwrap_or_default();
+        let fits = (from.is_none() && text.is_none()) || newer.iter().any(|version| version.text == text);
+        let absent = text.is_none() && newer.iter().any(|version| version.archived);
+        if fits || absent {
+            return Ok(());
+        }
+        let what = format!("at the stored cursor {} {row:?} is {found:?}: {versions:?}", cursor.0);
+        broken("cold-rows", what)
+    }
+}
+
+/// What a journal's writes make of a row must show.
+fn check_cold_view(row: &Row, base: Option<&str>, shown: Option<&str>, writes: &[Pending]) -> Check {
+    let mut there = base.is_some();
+    let mut due: Vec<u32> = Vec::new();
+    for write in writes {
+        match write.kind {
+            OpKind::Create => {
+                there = true;
+                due.extend(&write.markers);
+            }
+            OpKind::Update if there => due.extend(&write.markers),
+            OpKind::Delete => {
+                there = false;
+                due.clear();
+            }
+            OpKind::Update | OpKind::Archive | OpKind::Unarchive => {}
+        }
+    }
+    let fits = match shown {
+        Some(text) => there && due.iter().all(|number| shop::carries(text, 'm', *number)),
+        None => !there,
+    };
+    let untouched = !writes.is_empty() || shown == base;
+    if fits && untouched {
+        return Ok(());
+    }
+    broken("cold-view", format!("{row:?} shows {shown:?} over {base:?}; the journal has writes {due:?} for it"))
+}
+
+/// Starts an engine that finds no network.
+fn open_offline(persona: &Persona, bases: &mut BTreeMap<String, Base>, now: Now) -> Check<Engine> {
+    let config = Config::parse(&persona.config()).expect("the configuration is valid");
+    let mut engine = Engine::new(config, 1, now);
+    engine.handle_input(now, Input::Offline);
+    let _ = engine.command(now, Command::Start(Ticket(1)));
+    let mut names: BTreeMap<Database, String> = BTreeMap::new();
+    let mut answers = Vec::new();
+    for _ in 0..REQUESTS_MAX {
+        while let Some(output) = engine.poll_output() {
+            let Output::Store(task, database, request) = output else { continue };
+            let name = names.get(&database).cloned().unwrap_or_default();
+            let records = match request {
+                StoreRequest::Open { name } => {
+                    bases.entry(name.clone()).or_default();
+                    names.insert(database, name);
+                    Vec::new()
+                }
+                StoreRequest::Read { store, from, to } => {
+                    bases.get(&name).map(|base| base.read(store, &from, &to)).unwrap_or_default()
+                }
+                StoreRequest::Write { .. } | StoreRequest::Delete => Vec::new(),
+            };
+            answers.push(Input::Stored(task, Ok(records)));
+        }
+        if answers.is_empty() {
+            return Ok(engine);
+        }
+        let input = answers.remove(0);
+        engine.handle_input(now, input);
+    }
+    broken("cold-start", "no end of requests to the storage")
+}
+
+/// How far stored rows are said to be complete.
+fn stored_cursor(base: &Base) -> Option<SyncId> {
+    let mut cursor = 0;
+    let mut generation = None;
+    for (_, meta) in base.texts(ObjectStore::Cache, "meta") {
+        let meta = Value::parse(meta).ok()?;
+        cursor = meta.get_u64("cursor")?;
+        generation = meta.get_u64("generation");
+    }
+    let log = format!("{:012x}/g/", generation?);
+    for (_, entry) in base.texts(ObjectStore::Cache, &log) {
+        cursor = cursor.max(Value::parse(entry).ok()?.get_u64("cursor")?);
+    }
+    Some(SyncId(cursor))
+}
+
+/// The writes of a journal's record that show.
+fn read_record(record: &str) -> Vec<Pending> {
+    let Ok(root) = Value::parse(record) else { return Vec::new() };
+    if root.get_bool("atomic").unwrap_or(false) {
+        return Vec::new();
+    }
+    let operations = root.at("operations").elements().filter_map(|item| Operation::parse(item).ok());
+    let pending = operations.filter_map(|operation| {
+        let row = (shop::model_of(&operation.model)?, operation.id?);
+        let markers = shop::markers(operation.input.as_deref().unwrap_or("{}"));
+        Some(Pending { kind: operation.kind, row, markers })
+    });
+    pending.collect()
+}
