@@ -500,6 +500,35 @@ fn an_unreadable_record_is_set_aside() {
 }
 
 #[test]
+fn a_record_of_a_newer_version_is_set_aside_as_such() {
+    let device = device();
+    drop(first_visit(&device));
+    device.borrow_mut().lock.clear();
+    for records in device.borrow_mut().databases.values_mut() {
+        records.insert((ObjectStore::Journal, "j/00000000000000ff".into()), br#"{"v":99}"#.to_vec());
+    }
+    let tab = offline(&device, 2);
+    assert_eq!(tab.bench.event("storage:problem")[0]["code"], "storage_newer_version");
+}
+
+#[test]
+fn refused_writes_are_listed_oldest_first_after_a_restart_too() {
+    let device = device();
+    drop(first_visit(&device));
+    device.borrow_mut().lock.clear();
+    for records in device.borrow_mut().databases.values_mut() {
+        for id in ["tx_1", "tx_2", "tx_3"] {
+            let text = format!(r#"{{"v":1,"id":"{id}","operations":[]}}"#);
+            records.insert((ObjectStore::Journal, format!("l/{id}")), text.into_bytes());
+        }
+    }
+    let tab = offline(&device, 2);
+    let outbox: serde_json::Value = serde_json::from_str(&tab.bench.engine.outbox()).expect("JSON");
+    let ids: Vec<&serde_json::Value> = outbox.as_array().expect("a list").iter().map(|entry| &entry["id"]).collect();
+    assert_eq!(ids, ["tx_1", "tx_2", "tx_3"]);
+}
+
+#[test]
 fn a_snapshot_that_is_not_written_out_leaves_the_old_rows() {
     let device = device();
     let mut tab = first_visit(&device);

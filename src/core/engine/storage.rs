@@ -583,7 +583,7 @@ impl Engine {
     fn restore(&mut self, records: Vec<Record>, replace: bool) {
         for (key, value) in records.into_iter().rev() {
             let Ok(text) = String::from_utf8(value) else {
-                self.set_aside(&key, "it is no text");
+                self.set_aside(&key, Error::local("storage_record_unreadable", "it is no text"));
                 continue;
             };
             if let Some(id) = letter_id(&key) {
@@ -593,7 +593,7 @@ impl Engine {
                 let is_refused = |name: &str| letters.iter().any(|letter| letter.id == name);
                 match self.queue.restore(order, &text, replace, &self.config.schema, &is_refused) {
                     Ok(outcome) => self.take_outcome(outcome),
-                    Err(error) => self.set_aside(&key, &error.message),
+                    Err(error) => self.set_aside(&key, error),
                 }
             }
         }
@@ -605,9 +605,9 @@ impl Engine {
     }
 
     /// A record that cannot be read stays where it is, for `storage.export()`, and is reported.
-    fn set_aside(&mut self, key: &str, why: &str) {
-        let message = format!("a stored write ({key}) cannot be read and is set aside: {why}");
-        self.storage_problem(Error::local("storage_record_unreadable", message));
+    fn set_aside(&mut self, key: &str, mut error: Error) {
+        error.message = format!("a stored write ({key}) cannot be read and is set aside: {}", error.message);
+        self.storage_problem(error);
     }
 
     /// Sends journal changes on their way to the disk.
@@ -676,7 +676,11 @@ impl Engine {
     pub(super) fn put_letter(&mut self, letter: Letter) {
         match self.storage.letters.iter_mut().find(|known| known.id == letter.id) {
             Some(known) => *known = letter,
-            None => self.storage.letters.push(letter),
+            None => {
+                // Their names begin with the moment: the order is the same in every tab, and after a restart.
+                let later = self.storage.letters.iter().position(|known| known.id > letter.id);
+                self.storage.letters.insert(later.unwrap_or(self.storage.letters.len()), letter);
+            }
         }
         self.announce_outbox();
     }
