@@ -249,7 +249,7 @@ function createClient(settings: Settings): AbloClient<Schema> {
     await dispose();
   };
   const purge = (): Promise<void> => (purging ??= deleteStored());
-  const outbox = createOutbox(session);
+  const outbox = STORAGE ? createOutbox(session) : (undefined as never);
 
   const client: AbloClient<Schema> = {
     schema,
@@ -283,7 +283,7 @@ function createClient(settings: Settings): AbloClient<Schema> {
     waitForConfirmation: (typename, id) =>
       session.send(ask(Ask.Confirmation, 0, String(typename), String(id)), nothing),
     outbox,
-    storage: createStorage(session, outbox, () => reader.status),
+    storage: STORAGE ? createStorage(session, outbox, () => reader.status) : (undefined as never),
     commits: createCommits(session),
     setAuthToken(next) {
       if (typeof next !== 'string' || next === '') {

@@ -5,7 +5,7 @@
  * here decides anything about the protocol.
  */
 
-import type { Answer, Core, CoreConfig, CoreError, Host, WasmSource } from './boundary.js';
+import type { Answer, Core, CoreConfig, CoreError, Host, WasmSource, StorageHost } from './boundary.js';
 import { Ask } from './boundary.js';
 import type { AbloEncryption } from './encryption.js';
 import { AbloError, AbloAuthenticationError, errorFromCore, toAbloError } from './errors.js';
@@ -77,7 +77,7 @@ export class Session implements Host {
   #dirty = new Set<number>();
   #statusDirty = false;
   #notifying = false;
-  #storage: BrowserStorage;
+  #storage: StorageHost | undefined;
   #unwatch: () => void;
 
   constructor(models: Readonly<Record<string, ModelDef>>, environment: Environment) {
@@ -89,7 +89,7 @@ export class Session implements Host {
       lock: (held: boolean) => this.tell(Ask.Lock, Number(held)),
       posted: (text: string) => this.tell(Ask.Posted, 0, text),
     };
-    this.#storage = new BrowserStorage(events, environment.encryption);
+    this.#storage = STORAGE ? new BrowserStorage(events, environment.encryption) : undefined;
     this.#unwatch = onCrash((error) => this.end(error));
   }
 
@@ -146,7 +146,7 @@ export class Session implements Host {
     try {
       await loadCore(this.#environment.wasm);
       if (this.#ended !== undefined) return;
-      this.core = createCore(JSON.stringify(this.#environment.config()), this, this.#storage);
+      this.core = createCore(JSON.stringify(this.#environment.config()), this, this.#storage!);
     } catch (error) {
       this.#failWaiting(toAbloError(error));
       return;
@@ -219,9 +219,9 @@ export class Session implements Host {
     this.#unwatch();
     this.core = undefined;
     // A core that has crashed gives nothing back by itself, and other tabs wait for it.
-    this.#storage.close();
-    this.#storage.lock(undefined, false);
-    this.#storage.channel(undefined);
+    this.#storage?.close();
+    this.#storage?.lock(undefined, false);
+    this.#storage?.channel(undefined);
     this.#views.clear();
     this.#attaching = [];
     for (const model of this.models) model.clear();

@@ -169,6 +169,14 @@ impl Driver {
                 // Memory mode: what is applied is as safe as it gets.
                 self.handle_input(Input::Journaled(task, Ok(())));
             }
+            Output::Store(..)
+            | Output::CloseStores
+            | Output::RequestLock { .. }
+            | Output::ReleaseLock
+            | Output::OpenChannel(_)
+            | Output::Post(_)
+            | Output::CloseChannel
+                if !cfg!(feature = "storage") => {}
             Output::Store(task, database, request) => {
                 store::ask(self.me.clone(), &self.storage, task, database, &request);
             }

@@ -210,7 +210,9 @@ impl Engine {
             }
             self.refresh_overlay(model, id.as_str());
         }
-        self.rows_replaced();
+        if super::STORAGE {
+            self.rows_replaced();
+        }
         if snapshot.skipped > 0 {
             let skipped = snapshot.skipped as u64;
             self.event("sync:rows-skipped", &|payload| payload.u64("count", skipped));

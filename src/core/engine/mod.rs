@@ -36,6 +36,8 @@ use super::time::{Instant, Now};
 use reads::Reads;
 use session::Session;
 
+/// Whether rows and writes can be kept on the device (feature `storage`).
+const STORAGE: bool = cfg!(feature = "storage");
 /// `ready()` fails after so long without rows, counted from the call; the client goes on trying.
 pub const READY_MS: u64 = 20_000;
 /// Identity and exchange requests are given up after so long (protocol.md 18).
@@ -175,7 +177,7 @@ impl Engine {
             tasks: SmallMap::default(),
             next_task: 0,
             journaling: SmallMap::default(),
-            storage: storage::Storage::new(config.stored),
+            storage: storage::Storage::new(STORAGE && config.stored),
             flush_due: false,
             ready: Vec::new(),
             flushing: Vec::new(),
@@ -198,7 +200,7 @@ impl Engine {
         self.advance(now);
         if self.phase == Phase::Disposed {
             // What was to be deleted is waited for.
-            if let Input::Stored(task, result) = input {
+            if let (true, Input::Stored(task, result)) = (STORAGE, input) {
                 self.handle_stored(task, result);
             }
             return;
@@ -218,6 +220,7 @@ impl Engine {
                 self.connection.handle_credential(self.now.mono, task, &credential, &mut self.rng);
             }
             Input::Journaled(task, result) => self.handle_journaled(task, result),
+            Input::Stored(..) | Input::StoreClosed(_) | Input::Lock(_) | Input::Posted(_) if !STORAGE => {}
             Input::Stored(task, result) => self.handle_stored(task, result),
             Input::StoreClosed(database) => self.handle_store_closed(database),
             Input::Lock(held) => self.handle_lock(held),
@@ -280,6 +283,7 @@ impl Engine {
             }
             Command::Nudge => self.connection.handle_retry(self.now.mono),
             Command::SetOffline(offline) => self.set_network(offline, self.system_offline),
+            Command::Retry(..) | Command::Discard(..) | Command::Purge(_) if !STORAGE => {}
             Command::Retry(ticket, id, data) => self.retry(ticket, &id, data.as_deref())?,
             Command::Discard(ticket, id) => self.discard(ticket, &id)?,
             Command::Purge(ticket) => {
@@ -318,7 +322,7 @@ impl Engine {
         if let (Loading::Wanted { not_before }, true) = (self.loading, self.can_fetch()) {
             offer(Some(not_before), Timer::Bootstrap);
         }
-        offer(self.storage.tabs.deadline(), Timer::Tabs);
+        offer(if STORAGE { self.storage.tabs.deadline() } else { None }, Timer::Tabs);
         offer(self.ready.iter().map(|(_, until)| *until).min(), Timer::Ticket);
         offer(self.flushing.iter().filter_map(|(_, until)| *until).min(), Timer::Ticket);
         if let Phase::Draining { until, .. } = self.phase {
@@ -446,7 +450,9 @@ impl Engine {
     /// Connects and loads, unless that has begun.
     fn begin(&mut self) {
         if *self.connection.state() == State::Idle {
-            self.begin_storage();
+            if STORAGE {
+                self.begin_storage();
+            }
             self.connection.start(self.now.mono);
             self.want_rows(self.now.mono);
             self.pump();
@@ -476,8 +482,8 @@ impl Engine {
         self.perform_actions();
         let error = Error::local("client_disposed", "the client was disposed before this was confirmed");
         self.fail_waiting(&error);
-        self.leave_tabs();
-        if self.config.stored {
+        if STORAGE && self.config.stored {
+            self.leave_tabs();
             self.emit(Output::CloseStores);
         }
         self.session = None;
@@ -617,7 +623,9 @@ impl Engine {
         let had = std::mem::replace(&mut self.groups, identity.sync_groups.clone());
         self.acked_groups.clone_from(&identity.sync_groups);
         self.identity = Some(identity);
-        self.check_stored_groups(&had);
+        if STORAGE {
+            self.check_stored_groups(&had);
+        }
         Ok(())
     }
 
@@ -707,7 +715,9 @@ impl Engine {
     /// Carries news between the machines until nothing moves, and does what became due.
     fn pump(&mut self) {
         self.perform_actions();
-        self.pump_storage();
+        if STORAGE {
+            self.pump_storage();
+        }
         let now = self.now.mono;
         if self.identity.is_some() && !self.loaded && !self.loads_rows() {
             self.loading = Loading::Idle;
@@ -817,7 +827,12 @@ impl Engine {
         self.loading = Loading::Idle;
         self.fail_waiting(&error);
         // What is stored goes before anybody is told.
-        self.purge_storage(Output::Event("session:ended", error.to_json()));
+        let ended = Output::Event("session:ended", error.to_json());
+        if STORAGE {
+            self.purge_storage(ended);
+        } else {
+            self.emit(ended);
+        }
     }
 
     fn fail_ready(&mut self) {

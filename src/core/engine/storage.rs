@@ -10,6 +10,7 @@ mod purge;
 
 use super::tabs::Tabs;
 use super::{Engine, Loading, Phase};
+use crate::core::bug::{self, Bug};
 use crate::core::config::Identity;
 use crate::core::connection::State;
 use crate::core::error::Error;
@@ -470,7 +471,9 @@ impl Engine {
             self.note_identity(&who);
         }
         self.join_tabs();
-        self.read_journal_again();
+        if !bug::on(Bug::JournalNotReadAgain) {
+            self.read_journal_again();
+        }
         self.flush_due = true;
     }
 
@@ -646,6 +649,9 @@ impl Engine {
 
     /// Changes of the journal failed, and go with the next: as things are by then, or an older text would replace a newer.
     fn write_again(&mut self, changes: Vec<StoreChange>, mut orders: Vec<u64>) {
+        if bug::on(Bug::StaleRewrite) {
+            return self.write_journal(changes, orders);
+        }
         for change in changes {
             let (key, put) = match &change {
                 StoreChange::Put { key, .. } => (key, true),
@@ -664,12 +670,18 @@ impl Engine {
 
     fn write_journal(&mut self, changes: Vec<StoreChange>, orders: Vec<u64>) {
         let request = StoreRequest::Write { changes: changes.clone(), strict: true };
+        if bug::on(Bug::StoredBeforeComplete) {
+            let outcome = self.queue.handle_journaled(&orders);
+            self.take_outcome(outcome);
+        }
         self.ask(Database::Identity, request, Job::Journal(changes, orders));
     }
 
     /// Keeps a refused write.
     pub(super) fn keep_letter(&mut self, id: String, text: String) {
-        self.storage.letter_changes.push(put(format!("{LETTERS}{id}"), text.clone()));
+        if !bug::on(Bug::LettersLost) {
+            self.storage.letter_changes.push(put(format!("{LETTERS}{id}"), text.clone()));
+        }
         self.put_letter(Letter { id, text });
     }
 
@@ -705,6 +717,9 @@ impl Engine {
 
     /// A snapshot has replaced the rows: what is stored stays as it is until all rows are written anew.
     pub(super) fn rows_replaced(&mut self) {
+        if bug::on(Bug::LogToOldGeneration) {
+            return;
+        }
         self.storage.log = String::new();
         self.storage.generation = 0;
         self.storage.checkpoint = None;

@@ -257,13 +257,17 @@ impl Engine {
             if self.storage.tabs.told.is_some() && !rejected.optimistic {
                 continue;
             }
-            if let Some(name) = &rejected.transaction_id {
+            if let (true, Some(name)) = (super::STORAGE, &rejected.transaction_id) {
                 self.share_refusal(name, &rejected.error);
             }
-            self.keep_rejected(rejected);
+            if super::STORAGE {
+                self.keep_rejected(rejected);
+            } else {
+                self.storage.letters.push(super::storage::Letter::default());
+            }
             self.tell_rejected(rejected);
         }
-        if let Some((key, error)) = &outcome.refused {
+        if let (true, Some((key, error))) = (super::STORAGE, &outcome.refused) {
             self.share_refusal(key, error);
         }
         for (ticket, result) in outcome.settled {
