@@ -26,6 +26,16 @@ pub enum Bug {
     JournalRemovalsLost,
     RefusedUnheard,
     ResumeFromNothing,
+    StoredBeforeComplete,
+    RemovedWhenSent,
+    FollowerSends,
+    RestoredNewKey,
+    LogToOldGeneration,
+    RestoreReversed,
+    LettersLost,
+    PartsBehind,
+    JournalNotReadAgain,
+    StaleRewrite,
 }
 
 #[cfg(feature = "bugs")]

@@ -717,11 +717,10 @@ impl Engine {
 
     /// A snapshot has replaced the rows: what is stored stays as it is until all rows are written anew.
     pub(super) fn rows_replaced(&mut self) {
-        if bug::on(Bug::LogToOldGeneration) {
-            return;
-        }
         self.storage.log = String::new();
-        self.storage.generation = 0;
+        if !bug::on(Bug::LogToOldGeneration) {
+            self.storage.generation = 0;
+        }
         self.storage.checkpoint = None;
         self.storage.checkpoint_due = true;
     }

@@ -200,9 +200,14 @@ impl Queue {
                 let key = CommitKey(Rc::from(rng.uuid()));
                 let mut part = self.new_commit(key, half.to_vec(), Lane::Model, commit.created);
                 part.attempts = commit.attempts;
-                part.order = commit.order + offset as u64;
+                if !bug::on(Bug::PartsBehind) {
+                    part.order = commit.order + offset as u64;
+                }
                 part.foreign = commit.foreign;
                 self.commits.push_front(part);
+            }
+            if bug::on(Bug::PartsBehind) {
+                self.removals.push(commit.order);
             }
             return;
         }

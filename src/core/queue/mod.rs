@@ -413,6 +413,9 @@ impl Queue {
         if bug::on(Bug::NewKeyOnRetry) && commit.attempts > 1 {
             commit.key = CommitKey(Rc::from(format!("{}+", commit.key.0)));
         }
+        if bug::on(Bug::RemovedWhenSent) {
+            self.removals.push(commit.order);
+        }
         let operations = operations(&self.ops, &commit.ops);
         let frame = ClientFrame::Commit(wire::Commit {
             operations,

@@ -36,7 +36,7 @@ impl Queue {
 
     /// Sets whether this tab sends: then it may alter what it has journaled but not sent.
     pub fn set_sender(&mut self, sender: bool) {
-        self.sender = sender;
+        self.sender = sender || bug::on(Bug::FollowerSends);
         if !sender {
             self.in_flight = None;
             self.retry_at = None;
@@ -96,7 +96,10 @@ impl Queue {
             let message = format!("a newer version of the application has written journal record {order:x}");
             return Err(Error::local("storage_newer_version", message));
         }
-        let key = root.get_string("key").filter(|key| !key.is_empty()).ok_or_else(|| unreadable("no key"))?;
+        let mut key = root.get_string("key").filter(|key| !key.is_empty()).ok_or_else(|| unreadable("no key"))?;
+        if bug::on(Bug::RestoredNewKey) {
+            key.push('+');
+        }
         let atomic = root.get_bool("atomic").unwrap_or(false);
         let same =
             |commit: &Commit| *commit.key.0 == *key && (!replace || atomic || commit.order != order || ahead(commit));
@@ -162,7 +165,8 @@ impl Queue {
         self.next_order = self.next_order.max(order);
         self.drop_rest(order, &mut outcome);
         // Never in front of what is on its way.
-        let at = self.commits.iter().position(|other| !other.sent && other.order > order).unwrap_or(self.commits.len());
+        let behind = |other: &Commit| (other.order > order) != bug::on(Bug::RestoreReversed);
+        let at = self.commits.iter().position(|other| !other.sent && behind(other)).unwrap_or(self.commits.len());
         self.commits.insert(at, commit);
         for row in &touched {
             self.sort_row(row);
