@@ -10,6 +10,7 @@
 //! - `status`: what the application is told about all this.
 
 mod intake;
+mod keys;
 mod outbox;
 mod reads;
 mod session;

@@ -8,6 +8,9 @@
 mod directory;
 mod purge;
 
+use super::keys::{
+    LAST, LETTERS, META, after, all, journal_key, journal_order, letter_id, log_key, put, put_cache, remove,
+};
 use super::tabs::Tabs;
 use super::{Engine, Loading, Phase};
 use crate::core::bug::{self, Bug};
@@ -30,11 +33,6 @@ const LAYOUT_VERSION: u64 = 1;
 const CHUNK_BYTES: usize = 512 * 1024;
 /// The log may grow this far, or to half of the rows, before the rows are written anew.
 const LOG_BYTES_MIN: usize = 1024 * 1024;
-/// Behind all keys.
-const LAST: &str = "~";
-const META: &str = "meta";
-const JOURNAL: &str = "j/";
-const LETTERS: &str = "l/";
 
 /// How far the storage has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -875,41 +873,4 @@ impl Engine {
             self.rows_replaced();
         }
     }
-}
-
-fn all(store: ObjectStore, from: &str) -> StoreRequest {
-    StoreRequest::Read { store, from: from.to_owned(), to: LAST.to_owned() }
-}
-
-/// The first key behind this one.
-fn after(key: &str) -> String {
-    [key, "\0"].concat()
-}
-
-fn journal_key(order: u64) -> String {
-    format!("{JOURNAL}{order:016x}")
-}
-
-pub(super) fn journal_order(key: &str) -> Option<u64> {
-    u64::from_str_radix(key.strip_prefix(JOURNAL)?, 16).ok()
-}
-
-pub(super) fn letter_id(key: &str) -> Option<&str> {
-    key.strip_prefix(LETTERS)
-}
-
-fn log_key(generation: u64, number: u64) -> String {
-    format!("{generation:012x}/g/{number:08x}")
-}
-
-fn put(key: String, text: String) -> StoreChange {
-    StoreChange::Put { store: ObjectStore::Journal, key, value: text.into_bytes() }
-}
-
-fn put_cache(key: String, text: String) -> StoreChange {
-    StoreChange::Put { store: ObjectStore::Cache, key, value: text.into_bytes() }
-}
-
-fn remove(key: &str) -> StoreChange {
-    StoreChange::Remove { store: ObjectStore::Journal, from: key.to_owned(), to: after(key) }
 }

@@ -6,6 +6,7 @@
 //! be sent is frozen or has no connection, and loses the lock to a tab that has one.
 
 use super::Engine;
+use super::keys::{journal_order, letter_id};
 use super::storage::Stage;
 use crate::core::error::Error;
 use crate::core::id::SyncId;
@@ -217,10 +218,10 @@ impl Engine {
 
     /// Another tab, which had rows up to `cursor`, has taken a record out of the journal.
     fn handle_dropped(&mut self, key: &str, cursor: SyncId) {
-        if let Some(id) = super::storage::letter_id(key) {
+        if let Some(id) = letter_id(key) {
             self.storage.letters.retain(|letter| letter.id != id);
             self.announce_outbox();
-        } else if let Some(order) = super::storage::journal_order(key) {
+        } else if let Some(order) = journal_order(key) {
             let outcome = self.queue.retire(order, Some(cursor), self.cursor);
             self.take_outcome(outcome);
         }
