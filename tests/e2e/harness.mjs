@@ -35,7 +35,7 @@ export const NO_SERVER = [/net::ERR_/, /WebSocket connection to/, /WebSocket is 
  * Which build the pages load: the package or, in tests of storage on the device, the build with it, which is too large to
  * be the package yet (docs/decisions/size.md).
  */
-const PKG = /(durable|store|demo|examples)\.test\.mjs$/.test(process.argv[1] ?? '') ? 'target/pkg-storage' : 'pkg';
+const PKG = /(durable|encryption|store|demo|examples)\.test\.mjs$/.test(process.argv[1] ?? '') ? 'target/pkg-storage' : 'pkg';
 
 export const sdk = await import(pathToFileURL(join(ROOT, 'pkg/schema.js')).href);
 
