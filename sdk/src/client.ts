@@ -129,7 +129,7 @@ export interface AbloClient<S> {
    * await ablo.waitForConfirmation('Task', task.id);
    */
   waitForConfirmation(typename: string, id: string): Promise<void>;
-  /** Writes on their way and writes refused. */
+  /** Writes on their way and writes refused. In builds with storage on the device. */
   readonly outbox: Outbox;
   /** How the storage of this browser is doing. */
   readonly storage: StorageClient;
@@ -249,9 +249,8 @@ function createClient(settings: Settings): AbloClient<Schema> {
     await dispose();
   };
   const purge = (): Promise<void> => (purging ??= deleteStored());
-  const outbox = STORAGE ? createOutbox(session) : (undefined as never);
 
-  const client: AbloClient<Schema> = {
+  const members: Omit<AbloClient<Schema>, 'outbox' | 'storage'> = {
     schema,
     ready,
     dispose,
@@ -282,8 +281,6 @@ function createClient(settings: Settings): AbloClient<Schema> {
     waitForFlush: (timeoutMs) => session.send(ask(Ask.Flush, timeoutMs ?? -1), nothing),
     waitForConfirmation: (typename, id) =>
       session.send(ask(Ask.Confirmation, 0, String(typename), String(id)), nothing),
-    outbox,
-    storage: STORAGE ? createStorage(session, outbox, () => reader.status) : (undefined as never),
     commits: createCommits(session),
     setAuthToken(next) {
       if (typeof next !== 'string' || next === '') {
@@ -300,6 +297,11 @@ function createClient(settings: Settings): AbloClient<Schema> {
     nudgeReconnect: () => session.tell(Ask.Nudge, 0),
     setOffline: (offline) => session.whenLoaded(() => session.tell(Ask.SetOffline, Number(offline)), nothing),
   };
+  const client = members as AbloClient<Schema>;
+  if (STORAGE) {
+    const outbox = createOutbox(session);
+    Object.assign(client, { outbox, storage: createStorage(session, outbox, () => reader.status) });
+  }
   for (const [index, [key, model]] of Object.entries(schema.models).entries()) {
     Object.defineProperty(client, key, { value: createOperations(session, index, key, model), enumerable: true });
   }

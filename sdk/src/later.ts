@@ -22,7 +22,8 @@ export function notYet(name: string): AbloError {
 
 /** Gives a client the members that are missing. They are not enumerable, so that printing a client does not trip over them. */
 export function defineLater(client: object): void {
-  for (const name of [...LATER_NAMES, ...INTERNAL_NAMES]) {
+  const absent = STORAGE ? [] : ['outbox', 'storage'];
+  for (const name of [...LATER_NAMES, ...INTERNAL_NAMES, ...absent]) {
     Object.defineProperty(client, name, {
       enumerable: false,
       get: () => {

@@ -37,9 +37,9 @@ export interface AbloOptions<S = Schema> {
   /** The server. Default: `https://api.abloatai.com`. A missing scheme means https. */
   readonly baseURL?: string | null | undefined;
   /**
-   * Default: `'memory'`. With `'indexeddb'` rows and unsent writes survive a reload and a crash, and the tabs of one
-   * login share them. Where the browser has no usable IndexedDB the client works in memory, and `status.durability` says
-   * so.
+   * Default: `'memory'`. With `'indexeddb'` rows and unsent writes survive a reload and a crash, and the tabs of one login
+   * share them. Builds without storage on the device warn and work in memory; so does the client where the browser has
+   * no usable IndexedDB. `status.durability` says which it is.
    *
    * @example
    * const ablo = Ablo({ schema, baseURL: 'https://sync.example.com', apiKey: 'ek_test_ada', persistence: 'indexeddb' });

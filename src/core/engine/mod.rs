@@ -9,6 +9,7 @@
 //! - `reads`: reads through the server;
 //! - `status`: what the application is told about all this.
 
+mod end;
 mod intake;
 mod keys;
 mod outbox;
@@ -460,51 +461,6 @@ impl Engine {
         }
     }
 
-    fn dispose(&mut self, ticket: Ticket) {
-        match self.phase {
-            Phase::Disposed => return self.settle(ticket, Ok(None)),
-            Phase::Draining { until, .. } => {
-                self.settle(ticket, Ok(None));
-                let Phase::Draining { ticket, .. } = self.phase else { return };
-                self.phase = Phase::Draining { ticket, until };
-                return;
-            }
-            Phase::Running => {}
-        }
-        self.phase = Phase::Draining { ticket, until: self.now.mono.after(DRAIN_MS) };
-        // What this turn has gathered goes now.
-        self.flush_due = false;
-        self.pump();
-    }
-
-    /// Ends for good: nothing is reported afterwards but what waits now.
-    fn finish_dispose(&mut self, ticket: Ticket) {
-        self.connection.stop(self.now.mono);
-        self.perform_actions();
-        let error = Error::local("client_disposed", "the client was disposed before this was confirmed");
-        self.fail_waiting(&error);
-        if STORAGE && self.config.stored {
-            self.leave_tabs();
-            self.emit(Output::CloseStores);
-        }
-        self.session = None;
-        self.tasks.take();
-        self.loading = Loading::Idle;
-        self.phase = Phase::Disposed;
-        self.settle(ticket, Ok(None));
-        self.announce_status();
-    }
-
-    fn fail_waiting(&mut self, error: &Error) {
-        let outcome = self.queue.fail_all(error);
-        self.take_outcome(outcome);
-        self.settle_ready(&Err(error.clone()));
-        self.settle_flushing(&Err(error.clone()));
-        for ticket in self.reads.fail_all() {
-            self.settle(ticket, Err(error.clone()));
-        }
-    }
-
     fn handle_timeout(&mut self) {
         let now = self.now.mono;
         self.flush_due = false;
@@ -814,25 +770,6 @@ impl Engine {
         }
         if socket.is_none() && self.offline_since.is_none() && self.loaded {
             self.offline_since = Some(self.now.wall.0);
-        }
-    }
-
-    /// The login is over: rows go before anybody is told (api.md 1.7).
-    fn end_login(&mut self) {
-        self.login_ended = true;
-        let error = self.connection.reason().cloned();
-        let error = error.unwrap_or_else(|| Error::local("session_expired", "the login is over"));
-        self.pool.clear();
-        self.cursor = SyncId(0);
-        self.loaded = false;
-        self.loading = Loading::Idle;
-        self.fail_waiting(&error);
-        // What is stored goes before anybody is told.
-        let ended = Output::Event("session:ended", error.to_json());
-        if STORAGE {
-            self.purge_storage(ended);
-        } else {
-            self.emit(ended);
         }
     }
 
