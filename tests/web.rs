@@ -62,6 +62,60 @@ extern "C" {
     fn next_status(this: &TestHost) -> Promise;
 }
 
+/// What the SDK asks for, by its name (`Ask` in `sdk/src/boundary.ts`).
+trait Asks {
+    fn send(&self, kind: u32, ticket: u32, number: u32, texts: [Option<String>; 3]) -> Result<(), JsValue>;
+
+    fn start(&self, ticket: u32) -> Result<(), JsValue> {
+        self.send(0, ticket, 0, [None, None, None])
+    }
+
+    fn create(
+        &self,
+        ticket: u32,
+        model: u32,
+        id: String,
+        data: String,
+        options: Option<String>,
+    ) -> Result<(), JsValue> {
+        self.send(1, ticket, model, [Some(id), Some(data), options])
+    }
+
+    fn update(
+        &self,
+        ticket: u32,
+        model: u32,
+        id: String,
+        data: String,
+        options: Option<String>,
+    ) -> Result<(), JsValue> {
+        self.send(2, ticket, model, [Some(id), Some(data), options])
+    }
+
+    fn delete(&self, ticket: u32, model: u32, id: String, options: Option<String>) -> Result<(), JsValue> {
+        self.send(3, ticket, model, [Some(id), None, options])
+    }
+
+    fn read(&self, ticket: u32, model: u32, options: String) -> Result<(), JsValue> {
+        self.send(4, ticket, model, [Some(options), None, None])
+    }
+
+    fn commit(&self, ticket: u32, options: String) -> Result<(), JsValue> {
+        self.send(5, ticket, 0, [Some(options), None, None])
+    }
+
+    fn dispose(&self, ticket: u32) -> Result<(), JsValue> {
+        self.send(15, ticket, 0, [None, None, None])
+    }
+}
+
+impl Asks for Core {
+    fn send(&self, kind: u32, ticket: u32, number: u32, texts: [Option<String>; 3]) -> Result<(), JsValue> {
+        let [first, second, third] = texts;
+        self.ask(kind, ticket, f64::from(number), first, second, third)
+    }
+}
+
 const SCHEMA: &str =
     r#"{"v":3,"models":{"tasks":{"fields":{"title":{"type":"string"},"rank":{"type":"number"}},"typename":"Task"}}}"#;
 

@@ -72,7 +72,7 @@ pub struct Core {
 
 #[wasm_bindgen]
 impl Core {
-    /// Creates a client from the text of its configuration. It does nothing before [`Core::start`].
+    /// Creates a client from the text of its configuration. It does nothing before it is asked to.
     ///
     /// # Errors
     /// The text of an error object, as every method that throws.
