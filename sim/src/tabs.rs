@@ -400,6 +400,13 @@ impl World {
         self.oracle.forget_promises(index);
     }
 
+    /// Whether a tab crashes between two things that its engine wants done.
+    pub(crate) fn crashes_now(&mut self, no: usize) -> bool {
+        let client = &self.clients[no];
+        let may = client.persona.device.is_some() && !client.disposed && !self.healing;
+        may && self.plan.on.tab_crashes && self.disk.below(2_000) == 0
+    }
+
     pub(crate) fn crash_tab(&mut self, no: usize) -> Check {
         self.stats.tab_crashes += 1;
         let links: Vec<u64> = self.clients[no].links.values().copied().collect();

@@ -49,6 +49,9 @@ impl World {
             self.change_views(no)?;
         }
         let rows: Vec<Row> = (0..3).map(|_| self.some_row()).collect();
+        if self.clients[no].disposed {
+            return Ok(());
+        }
         self.clients[no].look(&rows)?;
         if self.work.percent(3) {
             let ticket = self.clients[no].ticket(Use::Flush);
@@ -80,6 +83,9 @@ impl World {
 
     /// One typed write.
     fn write(&mut self, no: usize) -> Check {
+        if self.clients[no].disposed {
+            return Ok(());
+        }
         let row = self.some_row();
         self.meet(&row);
         let number = self.oracle.next_number();
@@ -167,6 +173,9 @@ impl World {
 
     /// A batch of the application's own.
     fn direct(&mut self, no: usize) -> Check {
+        if self.clients[no].disposed {
+            return Ok(());
+        }
         let author = self.clients[no].author;
         let (numbers, mut body) = self.batch(author, Some(no));
         let key = format!("direct-{}", numbers.first().copied().unwrap_or(0));
@@ -230,6 +239,9 @@ impl World {
 
     /// A read through the server.
     fn read(&mut self, no: usize) -> Check {
+        if self.clients[no].disposed {
+            return Ok(());
+        }
         let model = if self.work.percent(70) { FILES } else { NOTES };
         let options = random_read(model, self.plan.rows, &mut self.work);
         let ticket = self.clients[no].ticket(Use::Read(model));
@@ -244,6 +256,9 @@ impl World {
     }
 
     fn change_views(&mut self, no: usize) -> Check {
+        if self.clients[no].disposed {
+            return Ok(());
+        }
         let text = random_query(&mut self.work);
         let model = ModelIndex(self.work.below(u64::from(shop::MODELS)) as u16);
         let client = &mut self.clients[no];

@@ -434,8 +434,8 @@ impl World {
                 return broken("outputs", format!("{} outputs and no end: {output:?}", OUTPUTS_MAX));
             }
             self.perform(no, output)?;
-            if self.clients[no].memory {
-                // Beside tabs that have storage, one without is not simulated: it is reloaded at once.
+            // Beside tabs that have storage, one without is not simulated: it is reloaded at once.
+            if self.clients[no].memory || self.crashes_now(no) {
                 return self.crash_tab(no);
             }
         }

@@ -123,6 +123,8 @@ pub(super) struct Storage {
     cache_lost: bool,
     /// The connection was lost once before.
     reopened: bool,
+    /// The request that opened it again.
+    reopened_by: Option<TaskId>,
     pub(super) problem: Option<Error>,
     pub(super) letters: Vec<Letter>,
     /// Changes of letters for the next write of the journal.
@@ -155,6 +157,7 @@ impl Storage {
             adopting: false,
             cache_lost: false,
             reopened: false,
+            reopened_by: None,
             problem: None,
             letters: Vec::new(),
             letter_changes: Vec::new(),
@@ -271,7 +274,11 @@ impl Engine {
         let Some(job) = self.storage.jobs.remove(&task) else { return };
         match result {
             Ok(records) => self.handle_done(job, records),
-            Err(failure) => self.handle_failure(job, &failure),
+            Err(failure) => {
+                // It was asked of a connection that is known to be lost.
+                let old = self.storage.reopened_by.is_some_and(|reopen| task < reopen);
+                self.handle_failure(job, &failure, old);
+            }
         }
         if self.storage.stage == Stage::Purging && self.storage.jobs.is_empty() {
             self.finish_purge();
@@ -296,6 +303,7 @@ impl Engine {
             Job::Reopen => {
                 // It may be a new database in place of one that was deleted.
                 self.rows_replaced();
+                self.read_journal_again();
                 if self.storage.tabs.leads {
                     self.queue.offer_again();
                     for letter in &self.storage.letters {
@@ -331,7 +339,9 @@ impl Engine {
         }
     }
 
-    fn handle_failure(&mut self, job: Job, failure: &StoreFailure) {
+    fn handle_failure(&mut self, job: Job, failure: &StoreFailure, old: bool) {
+        let lost = matches!(failure.kind, StoreFailureKind::Lost | StoreFailureKind::Aborted);
+        let again = lost && (old || self.may_reopen());
         match job {
             // Without a directory a start without a network finds nothing; the rest works.
             Job::OpenDirectory => {}
@@ -352,12 +362,14 @@ impl Engine {
                     self.open_storage(owner);
                 }
             }
+            // It is read again when the database is open.
+            Job::CatchUpJournal(_) if again => self.reopen(),
             // The two reads behind it fail with it.
             Job::Open | Job::ReadCache | Job::ReadJournal | Job::Reopen | Job::CatchUpJournal(_) => {
                 self.give_up(failure)
             }
             Job::Journal(changes, orders) => match failure.kind {
-                StoreFailureKind::Lost | StoreFailureKind::Aborted if self.may_reopen() => {
+                StoreFailureKind::Lost | StoreFailureKind::Aborted if again => {
                     self.write_again(changes, orders);
                     self.reopen();
                 }
@@ -366,11 +378,18 @@ impl Engine {
                     self.give_up_cache(failure);
                     self.write_again(changes, orders);
                 }
-                _ => self.give_up(failure),
+                StoreFailureKind::Unavailable
+                | StoreFailureKind::Blocked
+                | StoreFailureKind::Newer
+                | StoreFailureKind::Lost
+                | StoreFailureKind::Quota
+                | StoreFailureKind::Aborted
+                | StoreFailureKind::WrongKey
+                | StoreFailureKind::Unknown => self.give_up(failure),
             },
             Job::Log(_) | Job::Chunk => {
                 self.storage.logging = false;
-                if failure.kind == StoreFailureKind::Lost && self.may_reopen() {
+                if again {
                     self.reopen();
                 } else {
                     self.give_up_cache(failure);
@@ -403,6 +422,7 @@ impl Engine {
         }
         let Some(name) = self.storage.owner.as_ref().map(|owner| self.database_name(owner)) else { return };
         self.ask(Database::Identity, StoreRequest::Open { name }, Job::Reopen);
+        self.storage.reopened_by = Some(TaskId(self.next_task));
     }
 
     /// Goes on in memory: visibly, and without failing a write.
@@ -580,8 +600,9 @@ impl Engine {
     }
 
     /// Takes in commits and refused writes from the journal, last first: refused writes are known then, and a commit that
-    /// was split has given operations to those behind it.
-    fn restore(&mut self, records: Vec<Record>, replace: bool) {
+    /// was split has given operations to those behind it. Those that were news.
+    pub(super) fn restore(&mut self, records: Vec<Record>, replace: bool) -> Vec<StoreChange> {
+        let mut news = Vec::new();
         for (key, value) in records.into_iter().rev() {
             let Ok(text) = String::from_utf8(value) else {
                 self.set_aside(&key, Error::local("storage_record_unreadable", "it is no text"));
@@ -593,16 +614,17 @@ impl Engine {
                 let letters = &self.storage.letters;
                 let is_refused = |name: &str| letters.iter().any(|letter| letter.id == name);
                 match self.queue.restore(order, &text, replace, &self.config.schema, &is_refused) {
-                    Ok(outcome) => self.take_outcome(outcome),
+                    Ok(outcome) => {
+                        if !outcome.rows.is_empty() {
+                            news.push(put(key, text));
+                        }
+                        self.take_outcome(outcome);
+                    }
                     Err(error) => self.set_aside(&key, error),
                 }
             }
         }
-    }
-
-    /// Takes in what another tab has journaled.
-    pub(super) fn restore_shared(&mut self, records: Vec<Record>) {
-        self.restore(records, true);
+        news
     }
 
     /// A record that cannot be read stays where it is, for `storage.export()`, and is reported.
@@ -858,8 +880,13 @@ impl Engine {
         let orders: Vec<u64> = records.iter().filter_map(|(key, _)| journal_order(key)).collect();
         // What was removed while this was read.
         records.retain(|(key, _)| !self.storage.dropped.contains(key));
-        self.restore(records, true);
+        let mut news = self.restore(records, true);
         self.queue.keep_journaled(known, &orders);
+        if self.storage.tabs.leads && !news.is_empty() {
+            // Whoever journaled it may be gone before telling anybody.
+            news.reverse();
+            self.share_journal(&news);
+        }
     }
 
     /// The cache goes on from our rows if nobody has written it since we have read it; otherwise it is written anew.

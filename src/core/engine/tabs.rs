@@ -128,12 +128,20 @@ impl Engine {
     /// Tells what is in the journal now, and what is not any more.
     pub(super) fn share_journal(&mut self, changes: &[StoreChange]) {
         let cursor = self.cursor;
+        let mut puts = Vec::new();
+        for change in changes {
+            if let StoreChange::Put { store: ObjectStore::Journal, key, value } = change {
+                let text = std::str::from_utf8(value).unwrap_or_default();
+                // The sender may have found it by itself, and be done with it.
+                if journal_order(key).is_none_or(|order| self.queue.is_current(order, text)) {
+                    puts.push((key, text));
+                }
+            }
+        }
         self.post("journal", &|message| {
-            message.object("put", |puts| {
-                for change in changes {
-                    if let StoreChange::Put { store: ObjectStore::Journal, key, value } = change {
-                        puts.str(key, std::str::from_utf8(value).unwrap_or_default());
-                    }
+            message.object("put", |object| {
+                for (key, text) in &puts {
+                    object.str(key, text);
                 }
             });
             let dropped = changes.iter().filter_map(|change| match change {
@@ -190,7 +198,7 @@ impl Engine {
                 let text = |record: Value<'_>| record.as_str().unwrap_or_default().into_owned().into_bytes();
                 let puts = message.at("put").members().map(|(key, record)| (key.decode().into_owned(), text(record)));
                 let puts: Vec<Record> = puts.collect();
-                self.restore_shared(puts);
+                self.restore(puts, true);
                 let cursor = SyncId(message.get_u64("cursor").unwrap_or(0));
                 for key in message.get_strings("drop") {
                     self.handle_dropped(&key, cursor);

@@ -85,8 +85,12 @@ impl Queue {
         let unreadable =
             |why: &str| Error::local("storage_record_unreadable", format!("journal record {order:x}: {why}"));
         let here = self.commits.iter().find(|commit| commit.order == order);
-        // What is on its way, or altered here, is newer than any record of it.
-        let ahead = |commit: &Commit| commit.sent || commit.dirty || commit.journaling > 0;
+        // What is on its way, or altered here, is newer than any record of it; under another key only the sender's is.
+        let ahead = |commit: &Commit| {
+            let same_key = text.contains(&*commit.key.0);
+            let altered = commit.sent || commit.dirty || commit.journaling > 0;
+            if self.sender { altered || !same_key } else { altered && same_key }
+        };
         if here.is_some_and(|commit| !replace || ahead(commit) || record(&self.ops, commit) == text) {
             return Ok(outcome);
         }
@@ -180,6 +184,11 @@ impl Queue {
         self.commits.front().map(|commit| commit.order)
     }
 
+    /// Whether a record is still about a commit that is here.
+    pub fn is_current(&self, order: u64, text: &str) -> bool {
+        self.commits.iter().any(|commit| commit.order == order && text.contains(&*commit.key.0))
+    }
+
     /// Whether there is a commit at this place.
     pub fn knows(&self, order: u64) -> bool {
         self.commits.iter().any(|commit| commit.order == order) || self.acked.iter().any(|acked| acked.order == order)
@@ -191,17 +200,10 @@ impl Queue {
         settled.map(|commit| commit.order).collect()
     }
 
-    /// The journal has these places and no others: whichever of `candidates` is not among them is done with, unless
-    /// somebody here waits to hear how it ended.
+    /// The journal has these places and no others: whichever of `candidates` is not among them is done with.
     pub fn keep_journaled(&mut self, candidates: &[u64], orders: &[u64]) {
         for order in candidates.iter().filter(|order| !orders.contains(order)) {
-            let waited_for = self.commits.iter().filter(|commit| commit.order == *order).any(|commit| {
-                commit.lane != Lane::Model && commit.lane != Lane::Direct { queued: None, confirmed: None }
-                    || commit.ops.iter().any(|seq| self.ops.get(seq.0).is_some_and(|op| !op.waiting.is_empty()))
-            });
-            if !waited_for {
-                self.retire(*order, None, SyncId(0));
-            }
+            self.retire(*order, None, SyncId(0));
         }
     }
 
@@ -293,11 +295,15 @@ impl Queue {
     fn named(&self, name: Option<&str>) -> Option<OpSeq> {
         let name = name?;
         let ops = self.commits.iter().flat_map(|commit| commit.ops.iter());
+        let ops = ops.chain(self.acked.iter().flat_map(|acked| acked.ops.iter()));
         ops.copied().find(|seq| self.ops.get(seq.0).is_some_and(|op| op.transaction_id.as_deref() == Some(name)))
     }
 
     /// Takes an operation out of its commit, and the commit out of the queue when it was the last.
     fn detach(&mut self, seq: OpSeq) {
+        for acked in &mut self.acked {
+            remove_seq(&mut acked.ops, seq);
+        }
         if let Some(index) = self.commits.iter().position(|commit| commit.ops.contains(&seq))
             && let Some(commit) = self.commits.get_mut(index)
         {
