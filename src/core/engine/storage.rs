@@ -882,9 +882,14 @@ impl Engine {
         records.retain(|(key, _)| !self.storage.dropped.contains(key));
         let mut news = self.restore(records, true);
         self.queue.keep_journaled(known, &orders);
+        // Whoever journaled it may be gone before telling anybody; or somebody has not heard that it is done.
+        news.reverse();
+        for order in std::mem::take(&mut self.storage.tabs.missing) {
+            if !self.queue.knows(order) {
+                news.push(remove(&journal_key(order)));
+            }
+        }
         if self.storage.tabs.leads && !news.is_empty() {
-            // Whoever journaled it may be gone before telling anybody.
-            news.reverse();
             self.share_journal(&news);
         }
     }

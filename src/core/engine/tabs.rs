@@ -32,6 +32,8 @@ pub(super) struct Tabs {
     pub(super) leads: bool,
     /// The write whose refusal is being taken from the sender's word.
     pub(super) told: Option<String>,
+    /// Places that other tabs have asked for, and this one did not know.
+    pub(super) missing: Vec<u64>,
     /// When the sender was asked, until it answers.
     asked_at: Option<Instant>,
     /// When it is asked again.
@@ -186,7 +188,8 @@ impl Engine {
                 self.post("here", &|_| {});
                 // A tab that crashed may have journaled it and told nobody.
                 let first = message.get_str("first").and_then(|first| u64::from_str_radix(&first, 16).ok());
-                if first.is_some_and(|order| !self.queue.knows(order)) {
+                if let Some(order) = first.filter(|order| *order > 0 && !self.queue.knows(*order)) {
+                    self.storage.tabs.missing.push(order);
                     self.read_journal_again();
                 }
             }

@@ -45,6 +45,8 @@ pub const ANSWER_MS: u64 = 15_000;
 pub const FAULTS_MAX: u32 = 5;
 /// Receipts of finished direct commits that are remembered, so that a repeated key is answered from here.
 const RECEIPTS_MAX: usize = 1000;
+/// Finished places that are remembered: word of them may still come from the tab that made them.
+const DONE_MAX: usize = 1000;
 /// First and longest pause before a commit is sent again.
 const RETRY_BASE_MS: u64 = 200;
 const RETRY_MAX_MS: u64 = 30_000;
@@ -305,6 +307,8 @@ pub struct Queue {
     /// Whether an operation here may refer to a row whose create comes later.
     refers_ahead: bool,
     removals: Vec<u64>,
+    /// Places that this tab has lately taken out of the journal as the one that sends.
+    done: VecDeque<u64>,
     receipts: VecDeque<Box<(CommitKey, Settled)>>,
     /// Tickets of repeated keys, settled with the commit they repeat.
     repeats: SmallMap<CommitKey, Vec<Ticket>>,
@@ -327,6 +331,7 @@ impl Queue {
             next_order: 0,
             refers_ahead: false,
             removals: Vec::new(),
+            done: VecDeque::new(),
             receipts: VecDeque::new(),
             repeats: SmallMap::default(),
         }
@@ -349,6 +354,10 @@ impl Queue {
         for order in std::mem::take(&mut self.removals) {
             // The tab that sends takes out what is done; the word of two tabs could come in the wrong order.
             if self.sender {
+                self.done.push_back(order);
+                if self.done.len() > DONE_MAX {
+                    self.done.pop_front();
+                }
                 out.push(JournalOp::Remove { order });
             }
         }

@@ -91,6 +91,9 @@ impl Queue {
             let altered = commit.sent || commit.dirty || commit.journaling > 0;
             if self.sender { altered || !same_key } else { altered && same_key }
         };
+        if here.is_none() && self.sender && self.done.contains(&order) {
+            return Ok(outcome);
+        }
         if here.is_some_and(|commit| !replace || ahead(commit) || record(&self.ops, commit) == text) {
             return Ok(outcome);
         }
@@ -179,9 +182,9 @@ impl Queue {
         Ok(outcome)
     }
 
-    /// Place of the first commit that is not confirmed.
+    /// Place of the first commit that another tab is to send.
     pub fn first_order(&self) -> Option<u64> {
-        self.commits.front().map(|commit| commit.order)
+        self.commits.iter().find(|commit| commit.foreign && commit.is_journaled()).map(|commit| commit.order)
     }
 
     /// Whether a record is still about a commit that is here.
@@ -211,7 +214,8 @@ impl Queue {
     /// one until the next catch-up: they may have it.
     pub fn retire(&mut self, order: u64, threshold: Option<SyncId>, cursor: SyncId) -> Outcome {
         let mut outcome = Outcome::default();
-        let index = self.commits.iter().position(|commit| commit.order == order && !commit.sent);
+        let settled = |commit: &Commit| !commit.sent && !commit.dirty && commit.journaling == 0;
+        let index = self.commits.iter().position(|commit| commit.order == order && settled(commit));
         let Some(commit) = index.and_then(|index| self.commits.remove(index)) else { return outcome };
         let Commit { key, order, ops, lane, .. } = *commit;
         let receipt = receipt_json(&key.0, "confirmed", SyncId(0), None);
