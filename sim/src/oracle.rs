@@ -76,6 +76,8 @@ pub(crate) struct Op {
     pub(crate) key: Option<String>,
     /// A delete that its client took back together with the create before it.
     pub(crate) cancelled: bool,
+    /// A delete of a row whose create was refused in another tab: it need not be sent.
+    pub(crate) moot: bool,
     /// Durable at the server since this id.
     pub(crate) applied: Option<SyncId>,
     pub(crate) fate: Fate,
@@ -303,7 +305,7 @@ impl Oracle {
                         && op.kind == operation.kind
                         && op.row == row
                         && op.key.is_none()
-                        && (!op.cancelled || op.device.is_some())
+                        && !op.cancelled
                         && op.optimistic
                         && op.fate != Fate::Rejected
                         && (op.device.is_none() || name.starts_with(&format!("tx_{}_", op.stamp)))
@@ -517,7 +519,13 @@ impl Oracle {
         let dependants = later.take_while(|(_, other)| other.kind != OpKind::Create || op.device.is_some());
         let deletes = dependants.filter(|(_, other)| other.kind == OpKind::Delete && !self.is_on_its_way(other));
         let deletes: Vec<u32> = deletes.map(|(number, _)| number).collect();
-        deletes.into_iter().for_each(|delete| self.cancel(delete));
+        for delete in deletes {
+            if op.device.is_some() {
+                self.op_mut(delete).into_iter().for_each(|op| op.moot = true);
+            } else {
+                self.cancel(delete);
+            }
+        }
     }
 
     /// It was sent, and the server did not refuse it.
@@ -551,7 +559,7 @@ impl Oracle {
     pub(crate) fn is_superseded(&self, number: u32) -> bool {
         let Some(op) = self.op(number).filter(|op| op.optimistic && !self.is_on_its_way(op)) else { return false };
         if op.kind == OpKind::Delete {
-            return op.cancelled;
+            return op.cancelled || op.moot;
         }
         let numbers = self.by_row.get(&(op.author, op.row.clone())).map(Vec::as_slice).unwrap_or_default();
         let later = numbers.iter().rev().take_while(|other| **other > number).filter_map(|other| self.op(*other));

@@ -333,6 +333,7 @@ fn new_op(author: Author, kind: OpKind, row: &Row, birth: Option<u32>, title: Op
         optimistic,
         key: None,
         cancelled: false,
+        moot: false,
         applied: None,
         fate,
     }
