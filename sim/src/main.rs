@@ -22,6 +22,7 @@ Plays seeds of the simulated world: clients, one server, and everything that goe
   --turns N       turns of the applications per seed, instead of what the seed says
   --trace         with --seed: print the whole trace
   --twice         play each seed twice and compare
+  --tabs          with devices, storage and tabs: not clean yet (docs/status.md)
   --keep-going    do not stop at the first failure; sum up failures by rule
   --bug NAME      make this deliberate mistake
   --list-bugs     list the deliberate mistakes
@@ -40,6 +41,7 @@ struct Args {
     turns: Option<u64>,
     trace: bool,
     twice: bool,
+    tabs: bool,
     keep_going: bool,
     bug: Option<&'static Mistake>,
     check_bugs: bool,
@@ -61,6 +63,7 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Task, String> {
         turns: None,
         trace: false,
         twice: false,
+        tabs: false,
         keep_going: false,
         bug: None,
         check_bugs: false,
@@ -83,6 +86,7 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Task, String> {
             "--jobs" => args.jobs = number()?.clamp(1, 64) as usize,
             "--trace" => args.trace = true,
             "--twice" => args.twice = true,
+            "--tabs" => args.tabs = true,
             "--keep-going" => args.keep_going = true,
             "--check-bugs" | "--bugs" => args.check_bugs = true,
             "--bug" => {
@@ -131,7 +135,13 @@ fn main() -> ExitCode {
 /// Plays seeds until one fails, or all of them.
 fn play(args: &Args) -> ExitCode {
     let began = Instant::now();
-    let how = How { turns: args.turns, mistake: args.bug, keep_trace: args.single, loud: args.single && args.trace };
+    let how = How {
+        turns: args.turns,
+        mistake: args.bug,
+        keep_trace: args.single,
+        loud: args.single && args.trace,
+        tabs: args.tabs,
+    };
     let progress = AtomicU64::new(0);
     let total = Mutex::new((Stats::default(), Vec::<Outcome>::new()));
     each_seed(args.start, args.seeds, args.jobs, |seed| {
@@ -178,7 +188,10 @@ fn report(args: &Args, failures: &[Outcome]) {
         first.clone()
     } else {
         // The run is the same every time: the lines of its end come from playing it again.
-        run_seed(first.seed, How { turns: args.turns, mistake: args.bug, keep_trace: true, loud: false })
+        run_seed(
+            first.seed,
+            How { turns: args.turns, mistake: args.bug, keep_trace: true, loud: false, tabs: args.tabs },
+        )
     };
     if !args.trace {
         for line in &traced.lines {
@@ -209,7 +222,7 @@ fn check_bugs(args: &Args) -> ExitCode {
     for mistake in list {
         let began = Instant::now();
         let found: Mutex<Option<Outcome>> = Mutex::new(None);
-        let how = How { turns: args.turns, mistake: Some(mistake), ..How::default() };
+        let how = How { turns: args.turns, mistake: Some(mistake), tabs: true, ..How::default() };
         each_seed(args.start, args.seeds, args.jobs, |seed| {
             let outcome = run_seed(seed, how);
             if outcome.violation.is_none() {

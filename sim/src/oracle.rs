@@ -310,7 +310,8 @@ impl Oracle {
                         && op.fate != Fate::Rejected
                         && (op.device.is_none() || name.starts_with(&format!("tx_{}_", op.stamp)))
                 };
-                self.ops().find(|(_, op)| fits(op)).map(|(number, _)| number).into_iter().collect()
+                let fitting = self.ops().filter(|(_, op)| fits(op));
+                fitting.min_by_key(|(_, op)| op.moot).map(|(number, _)| number).into_iter().collect()
             }
         };
         if numbers.is_empty() {

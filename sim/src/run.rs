@@ -36,11 +36,17 @@ pub struct How {
     pub keep_trace: bool,
     /// Print the trace as it comes.
     pub loud: bool,
+    /// Let somebody have storage on the device, and several tabs, where the seed says so.
+    pub tabs: bool,
 }
 
 /// Runs one seed.
 pub fn run_seed(seed: u64, how: How) -> Outcome {
-    run_plan(seed, Plan::roll(seed, how.turns), how)
+    let mut plan = Plan::roll(seed, how.turns);
+    if !how.tabs {
+        plan.tabs = 0;
+    }
+    run_plan(seed, plan, how)
 }
 
 /// Runs one seed with a plan of the caller's.

@@ -265,7 +265,9 @@ impl World {
         }
         self.this_ms.1 += 1;
         if self.this_ms.1 > EVENTS_PER_MS_MAX {
-            return broken("busy", format!("more than {EVENTS_PER_MS_MAX} events at {at}; the next is {event:?}"));
+            let due: Vec<_> = self.clients.iter().map(|one| one.engine.poll_timeout()).collect();
+            let what = format!("more than {EVENTS_PER_MS_MAX} events at {at}; the next is {event:?}, due {due:?}");
+            return broken("busy", what);
         }
         self.stats.steps += 1;
         self.trace.note(at, "", || match &event {

@@ -481,6 +481,7 @@ impl Engine {
         self.storage.stage = Stage::Open;
         let journal = std::mem::take(&mut self.storage.journal);
         self.restore(journal, false);
+        self.queue.put_new_last();
         // Writes made before this lie over rows that were not there yet.
         for (model, id) in self.queue.pending_rows() {
             self.refresh_overlay(model, id.as_str());

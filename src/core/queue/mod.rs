@@ -454,7 +454,9 @@ impl Queue {
     /// When to call again: an answer or a repeat is due.
     pub fn deadline(&self) -> Option<Instant> {
         let answer = self.in_flight.map(|sent| sent.after(ANSWER_MS));
-        answer.or(if self.commits.is_empty() { None } else { self.retry_at })
+        // What is on its way to the journal goes when it is there.
+        let ready = self.commits.front().is_some_and(|commit| commit.is_journaled());
+        answer.or(if ready { self.retry_at } else { None })
     }
 
     /// What pending operations make of a row whose confirmed text is `base`. `None`: nothing is pending.

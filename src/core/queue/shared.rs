@@ -56,6 +56,19 @@ impl Queue {
         }
     }
 
+    /// Puts what no journal has yet behind what was read from it: writes made before it was read come later all the same.
+    pub fn put_new_last(&mut self) {
+        let (old, new): (Vec<_>, Vec<_>) = self.commits.drain(..).partition(|commit| commit.foreign || commit.sent);
+        self.commits.extend(old);
+        for mut commit in new {
+            commit.order = self.take_order();
+            self.commits.push_back(commit);
+        }
+        for row in self.pending_rows() {
+            self.sort_row(&row);
+        }
+    }
+
     /// Whether there is something to send.
     pub fn has_unsent(&self) -> bool {
         !self.commits.is_empty()
