@@ -204,7 +204,8 @@ fn report(args: &Args, failures: &[Outcome]) {
     println!("it had {} clients and: {}", first.plan.clients, first.plan.on.names().join(", "));
     let bug = args.bug.map(|mistake| format!(" --bug {}", mistake.name)).unwrap_or_default();
     let turns = args.turns.map(|turns| format!(" --turns {turns}")).unwrap_or_default();
-    println!("again: cargo xtask sim --seed {}{bug}{turns}", first.seed);
+    let tabs = if args.tabs { " --tabs" } else { "" };
+    println!("again: cargo xtask sim --seed {}{bug}{turns}{tabs}", first.seed);
     if args.keep_going {
         for (rule, (seed, count)) in by_rule {
             println!("  {count:>5} × {rule}, first in seed {seed}");
