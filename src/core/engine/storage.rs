@@ -7,6 +7,7 @@
 
 mod directory;
 mod purge;
+mod trouble;
 
 use super::keys::{
     LAST, LETTERS, META, after, all, journal_key, journal_order, letter_id, log_key, put, put_cache, remove,
@@ -423,56 +424,6 @@ impl Engine {
         let Some(name) = self.storage.owner.as_ref().map(|owner| self.database_name(owner)) else { return };
         self.ask(Database::Identity, StoreRequest::Open { name }, Job::Reopen);
         self.storage.reopened_by = Some(TaskId(self.next_task));
-    }
-
-    /// Goes on in memory: visibly, and without failing a write.
-    fn give_up(&mut self, failure: &StoreFailure) {
-        if matches!(self.storage.stage, Stage::Memory | Stage::Purging) {
-            return;
-        }
-        self.note_problem(failure);
-        if self.storage.stage == Stage::Hidden || self.storage.stage == Stage::Reading {
-            // What could be read is shown all the same.
-            self.show_cache();
-        }
-        self.storage.stage = Stage::Memory;
-        self.storage.jobs.take();
-        self.emit(Output::CloseStores);
-        self.leave_tabs();
-        self.queue.set_sender(true);
-        let outcome = self.queue.set_durable(false);
-        self.take_outcome(outcome);
-    }
-
-    fn give_up_cache(&mut self, failure: &StoreFailure) {
-        if std::mem::replace(&mut self.storage.cache_lost, true) {
-            return;
-        }
-        self.note_problem(failure);
-        self.storage.checkpoint = None;
-        self.storage.log = String::new();
-        let change = StoreChange::Remove { store: ObjectStore::Cache, from: String::new(), to: LAST.to_owned() };
-        self.ask(Database::Identity, StoreRequest::Write { changes: vec![change], strict: false }, Job::Quiet);
-    }
-
-    fn note_problem(&mut self, failure: &StoreFailure) {
-        let code = match failure.kind {
-            StoreFailureKind::Unavailable => "storage_unavailable",
-            StoreFailureKind::Blocked => "storage_open_timeout",
-            StoreFailureKind::Newer => "storage_newer_version",
-            StoreFailureKind::Lost => "storage_connection_lost",
-            StoreFailureKind::Quota => "storage_quota_exceeded",
-            StoreFailureKind::Aborted => "storage_aborted",
-            StoreFailureKind::WrongKey => "storage_wrong_key",
-            StoreFailureKind::Unknown => "storage_failed",
-        };
-        self.storage_problem(Error::local(code, failure.message.clone()));
-    }
-
-    pub(super) fn storage_problem(&mut self, error: Error) {
-        self.emit(Output::Event("storage:problem", error.to_json()));
-        self.storage.problem = Some(error);
-        self.announce_status();
     }
 
     /// Shows what was read, and joins the other tabs.
