@@ -30,6 +30,15 @@ fn recorded_seeds_hold() {
     seeds.into_iter().for_each(|seed| assert_clean(seed, turns));
 }
 
+/// Seeds that have found something about storage and tabs.
+#[test]
+fn tabs_and_devices_hold() {
+    for seed in [4, 17, 30, 44, 99, 131, 255, 275] {
+        let outcome = run_seed(seed, How { turns: SHORT, tabs: true, ..How::default() });
+        assert_eq!(outcome.violation, None, "again: cargo xtask sim --tabs --turns 60 --seed {seed}");
+    }
+}
+
 #[test]
 fn some_fresh_seeds_hold() {
     (10_000..10_010).for_each(|seed| assert_clean(seed, SHORT));
