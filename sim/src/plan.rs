@@ -30,7 +30,10 @@ pub struct Plan {
 }
 
 macro_rules! switches {
-    ($($name:ident, $percent:literal, $doc:literal;)* --- $($late:ident, $late_percent:literal, $late_doc:literal;)*) => {
+    (
+        $($name:ident, $percent:literal, $doc:literal;)*
+        --- $($late:ident, $late_percent:literal, $late_doc:literal;)*
+    ) => {
         /// Faults and habits, each on or off for a whole run.
         #[derive(Clone, Debug, Default, PartialEq, Eq)]
         pub struct Switches {

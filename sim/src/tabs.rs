@@ -1,5 +1,5 @@
-//! What the browser does for tabs of one person on one device: storage, lock, channel; and what happens to tabs: they are
-//! frozen, crash, lose their storage, come back.
+//! What the browser does for tabs of one person on one device: storage, lock, channel; and what happens to tabs: they
+//! are frozen, crash, lose their storage, come back.
 
 use ablo_wasm::core::id::TaskId;
 use ablo_wasm::core::input::Input;
@@ -491,7 +491,7 @@ impl World {
     /// After everything healed: who was told of a refusal finds it on the device.
     pub(crate) fn check_letters(&mut self) -> Check {
         // Told in a tab that is gone; another one had heard of it in time.
-        let open = self.oracle.ops().filter(|(_, op)| op.fate == Fate::Open && op.applied.is_none() && op.optimistic);
+        let open = self.oracle.ops().filter(|(_, op)| op.fate == Fate::Open && op.applied.is_none());
         let open = open.filter_map(|(number, op)| Some((number, op.device?)));
         let told: Vec<u32> =
             open.filter(|(number, index)| self.has_letter(*index, *number)).map(|(number, _)| number).collect();

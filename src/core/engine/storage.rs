@@ -551,8 +551,8 @@ impl Engine {
         }
     }
 
-    /// Takes in commits and refused writes from the journal, last first: refused writes are known then, and a commit that
-    /// was split has given operations to those behind it. Those that were news.
+    /// Takes in commits and refused writes from the journal, last first: refused writes are known then, and a commit
+    /// that was split has given operations to those behind it. Those that were news.
     pub(super) fn restore(&mut self, records: Vec<Record>, replace: bool) -> Vec<StoreChange> {
         let mut news = Vec::new();
         for (key, value) in records.into_iter().rev() {
@@ -619,7 +619,8 @@ impl Engine {
         self.storage.jobs.values().any(|job| matches!(job, Job::Reopen))
     }
 
-    /// Changes of the journal failed, and go with the next: as things are by then, or an older text would replace a newer.
+    /// Changes of the journal failed, and go with the next: as things are by then, or an older text would replace a
+    /// newer.
     fn write_again(&mut self, changes: Vec<StoreChange>, mut orders: Vec<u64>) {
         if bug::on(Bug::StaleRewrite) {
             return self.write_journal(changes, orders);

@@ -56,7 +56,7 @@ impl Queue {
         }
     }
 
-    /// Puts what no journal has yet behind what was read from it: writes made before it was read come later all the same.
+    /// Puts what no journal has yet behind what was read from it: writes made before it was read come later.
     pub fn put_new_last(&mut self) {
         let (old, new): (Vec<_>, Vec<_>) = self.commits.drain(..).partition(|commit| commit.foreign || commit.sent);
         self.commits.extend(old);
