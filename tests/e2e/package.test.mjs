@@ -37,8 +37,6 @@ test('it loads from a plain page, and fetches one module and nothing else', asyn
 test('dispose ends everything', async (t) => {
   const server = await Server.start(t);
   const page = await openClient(t, server);
-  const sockets = [];
-  page.on('websocket', (socket) => sockets.push(socket));
   const other = await openPage(t, server);
   const facts = await page.evaluate(async () => {
     let calls = 0;
@@ -53,6 +51,8 @@ test('dispose ends everything', async (t) => {
   });
   assert.deepEqual(facts, { pending: 'client_disposed', after: 'client_disposed', calls: 0, rows: 0 });
   const asked = page.requests.length;
+  const sockets = [];
+  page.on('websocket', (socket) => sockets.push(socket));
   await server.commit({ action: 'update', model: 'tasks', id: 'a', data: { title: 'more' } });
   await other.evaluate(async () => {
     globalThis.ablo = make();
