@@ -190,7 +190,7 @@ export declare class Core {
 }
 
 /** After the callback has run, every core of the page is dead. */
-export declare function onPanic(callback: (message: string) => void): void;
+export declare function onPanic(callback: (error: Error) => void): void;
 
 /** What the constructor of {@link Core} is told, as JSON. */
 export interface CoreConfig {

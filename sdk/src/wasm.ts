@@ -45,7 +45,8 @@ export function onCrash(watcher: (error: AbloError) => void): () => void {
   return () => watchers.delete(watcher);
 }
 
-function announceCrash(message: string): void {
-  crash = new AbloError(`client crashed: ${message}`, { code: 'client_crashed' });
+function announceCrash(cause: Error): void {
+  crash = new AbloError(`client crashed: ${cause.message}`, { code: 'client_crashed', cause });
+  console.error(crash);
   for (const watcher of [...watchers]) watcher(crash);
 }

@@ -3,7 +3,6 @@
 //! Everything composite crosses as JSON text, rows as slots. Methods take `&self` and hold only the driver, so calls
 //! from inside callbacks are ordinary.
 
-use std::cell::RefCell;
 use std::rc::Rc;
 
 use wasm_bindgen::prelude::*;
@@ -13,7 +12,7 @@ use crate::core::config::Config;
 use crate::core::error::Error;
 use crate::core::id::ModelIndex;
 use crate::core::input::{Change, Command, Input, Ticket, Write};
-use crate::core::json::{Value, write_u64};
+use crate::core::json::Value;
 use crate::core::pool::{Edit, Query, Slot, ViewChange, ViewId};
 use crate::core::store::Database;
 use crate::shell::Driver;
@@ -25,43 +24,10 @@ pub use crate::shell::{Host, StorageHost};
 #[global_allocator]
 static ALLOCATOR: rlsf::SmallGlobalTlsf = rlsf::SmallGlobalTlsf::new();
 
-thread_local! {
-    static ON_PANIC: RefCell<Option<js_sys::Function>> = const { RefCell::new(None) };
-}
-
 #[wasm_bindgen]
 extern "C" {
     #[wasm_bindgen(js_namespace = crypto, js_name = getRandomValues)]
     fn fill_random(bytes: &js_sys::Uint8Array) -> js_sys::Uint8Array;
-    #[wasm_bindgen(js_namespace = console, js_name = error)]
-    fn console_error(text: &str);
-}
-
-/// Registers what to call when the module has crashed. Nothing in it may be called afterwards.
-#[wasm_bindgen(js_name = onPanic)]
-pub fn on_panic(callback: js_sys::Function) {
-    ON_PANIC.with(|slot| slot.borrow_mut().replace(callback));
-    std::panic::set_hook(Box::new(|info| {
-        let message = crash_report(info);
-        console_error(&message);
-        let callback = ON_PANIC.with(|slot| slot.try_borrow().ok().and_then(|slot| slot.clone()));
-        if let Some(callback) = callback {
-            drop(callback.call1(&JsValue::UNDEFINED, &JsValue::from_str(&message)));
-        }
-    }));
-}
-
-/// What happened and where, without the machinery that formats any value.
-fn crash_report(info: &std::panic::PanicHookInfo<'_>) -> String {
-    let mut text = String::from("ablo-wasm crashed: ");
-    text.push_str(info.payload_as_str().unwrap_or("unknown reason"));
-    if let Some(place) = info.location() {
-        text.push_str(" at ");
-        text.push_str(place.file());
-        text.push(':');
-        write_u64(&mut text, u64::from(place.line()));
-    }
-    text
 }
 
 /// One client.

@@ -297,12 +297,13 @@ test('a crash ends every client with one clear error', async () => {
   core.hold();
   const open = ablo.waitForFlush();
   core.update = () => {
-    page.crash('index out of bounds');
-    throw new WebAssembly.RuntimeError('unreachable');
+    const trap = new WebAssembly.RuntimeError('unreachable');
+    page.crash(trap);
+    throw trap;
   };
   await assert.rejects(ablo.tasks.update({ id: 't1', data: { rank: 1 } }), {
     code: 'client_crashed',
-    message: /index out of bounds/,
+    message: /crashed: unreachable/,
   });
   await assert.rejects(open, { code: 'client_crashed' });
   assert.throws(() => ablo.tasks.getAll({ limit: 3 }), { code: 'client_crashed' });

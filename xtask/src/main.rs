@@ -9,6 +9,7 @@
 //! end, benchmarks), `size.rs` (the budget).
 
 mod check;
+mod loader;
 mod names;
 mod package;
 mod packed;

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+use crate::loader;
 use crate::names;
 use crate::process::{Cmd, note, timed};
 use crate::repo::{Repo, files_below};
@@ -41,6 +42,12 @@ const WASM_OPT_STRIP: &[&str] = &["--strip-debug", "--strip-producers", "--strip
 /// Functions with a single caller stay functions unless they are tiny: the module gets longer, but packs better.
 const WASM_OPT_REPEAT: &[&str] =
     &["--flatten", "--rereloop", "-Oz", "--converge", "--one-caller-inline-max-function-size=20"];
+/// The standard library is built with the module, small first as well.
+const STD: &[&str] = &["-Z", "build-std=std,panic_abort", "-Z", "build-std-features=optimize_for_size"];
+/// A panic is a trap: no texts, no places and no formatting of what is never seen (docs/decisions/size.md). `loader`
+/// reports it.
+const PANIC: &[&str] =
+    &["-Zunstable-options", "-Cpanic=immediate-abort", "-Zlocation-detail=none", "-Zfmt-debug=none"];
 /// The entry that the others import from.
 const MAIN_ENTRY: &str = "index";
 /// Language level of the shipped JavaScript.
@@ -107,7 +114,7 @@ fn build_wasm(repo: &Repo, variant: Variant) -> Result {
     let bound = out.join("ablo_wasm_bg.wasm");
     let outputs = [bound.clone(), out.join("ablo_wasm.js"), out.join("ablo_wasm.d.ts")];
     // The root manifest pins the version of wasm-bindgen, so it decides the output too.
-    let inputs = Inputs::new("wasm-bindgen web, short names").file(&linked).file(&repo.path("Cargo.toml"));
+    let inputs = Inputs::new("wasm-bindgen web, short names, news of panics").file(&linked).file(&repo.path("Cargo.toml"));
     let stamp = variant.stamp("wasm-bindgen");
     report("wasm-bindgen", unless_fresh(repo, &stamp, &inputs, &outputs, || bind(repo, &linked, &out))?);
 
@@ -138,19 +145,16 @@ fn compile(repo: &Repo, variant: Variant) -> Result<PathBuf> {
     timed("cargo build (wasm32)", || {
         Cmd::new(repo, "cargo")
             .args(["build", "--quiet", "--profile", PROFILE, "--target", "wasm32-unknown-unknown"])
+            .args(STD)
             .args(["--package", "ablo-wasm", "--lib", features, "--target-dir"])
             .arg(&target)
             .envs(&compiler.env())
-            .env("CARGO_ENCODED_RUSTFLAGS", remapped(&crate::repo::cargo_home()))
+            // The flags of STD and PANIC are not stable yet.
+            .env("RUSTC_BOOTSTRAP", "1")
+            .env("CARGO_ENCODED_RUSTFLAGS", PANIC.join("\x1f"))
             .run()
     })?;
     Ok(target.join("wasm32-unknown-unknown").join(PROFILE).join("ablo_wasm.wasm"))
-}
-
-/// Panic messages name source files. Those of dependencies must not tell where the builder keeps them, and the same
-/// sources must give the same package everywhere.
-fn remapped(cargo_home: &Path) -> String {
-    format!("--remap-path-prefix={}=crates", cargo_home.join("registry").join("src").display())
 }
 
 fn bind(repo: &Repo, linked: &Path, out: &Path) -> Result {
@@ -165,9 +169,12 @@ fn bind(repo: &Repo, linked: &Path, out: &Path) -> Result {
         create_dir(out)?;
         Cmd::new(repo, "wasm-bindgen").args(["--target", "web", "--out-dir"]).arg(out).arg(linked).run()?;
         let (module, loader) = (out.join("ablo_wasm_bg.wasm"), out.join("ablo_wasm.js"));
-        let (wasm, js) = names::shorten(&read(&module)?, &String::from_utf8_lossy(&read(&loader)?))?;
+        let types = out.join("ablo_wasm.d.ts");
+        let (wasm, js) = names::shorten(&read(&module)?, &text(&loader)?)?;
+        let (js, declarations) = loader::with_news_of_panics(&js, &text(&types)?)?;
         write(&module, &wasm)?;
-        write(&loader, js.as_bytes())
+        write(&loader, js.as_bytes())?;
+        write(&types, declarations.as_bytes())
     })
 }
 
@@ -209,6 +216,10 @@ fn build_sdk(repo: &Repo, variant: Variant) -> Result {
 
 fn read(path: &Path) -> Result<Vec<u8>> {
     fs::read(path).map_err(|error| Failure::new(format!("cannot read {}: {error}", path.display())))
+}
+
+fn text(path: &Path) -> Result<String> {
+    Ok(String::from_utf8_lossy(&read(path)?).into_owned())
 }
 
 fn write(path: &Path, bytes: &[u8]) -> Result {

@@ -14,6 +14,8 @@ use crate::stamp::{Inputs, create_dir, write};
 use crate::{Failure, Result};
 
 const TARGET: &str = "wasm32-unknown-unknown";
+/// Below the compiler's directory, when it has the source of the standard library.
+const STD_SOURCE: &str = "lib/rustlib/src/rust/library/Cargo.toml";
 const WASM_PACK_VERSION: &str = "0.15.1";
 const NODE_MAJOR_MIN: u32 = 20;
 
@@ -136,10 +138,12 @@ impl WasmCompiler {
 }
 
 fn rustup_has_target(repo: &Repo) -> bool {
-    let Some(dir) = Cmd::new(repo, "rustc").args(["--print", "target-libdir", "--target", TARGET]).read() else {
+    let read = |what: &[&str]| Cmd::new(repo, "rustc").arg("--print").args(what).read().map(PathBuf::from);
+    let (Some(dir), Some(sysroot)) = (read(&["target-libdir", "--target", TARGET]), read(&["sysroot"])) else {
         return false;
     };
-    has_std(Path::new(&dir))
+    // The package brings a standard library built for it; tests use the one that is there.
+    has_std(&dir) && sysroot.join(STD_SOURCE).is_file()
 }
 
 fn debian_has_target(repo: &Repo) -> bool {
@@ -174,13 +178,18 @@ fn ensure_wasm_target(repo: &Repo, apt: &mut Apt<'_>) -> Result {
     if WasmCompiler::find(repo).is_some() {
         return Ok(());
     }
-    announce(&format!("adding the target {TARGET} with rustup"));
-    let added = Cmd::new(repo, "rustup").args(["target", "add", TARGET]).run();
+    announce(&format!("adding the target {TARGET} and the standard library's source with rustup"));
+    let rustup = |args: &[&str]| Cmd::new(repo, "rustup").args(args).run();
+    let added = rustup(&["target", "add", TARGET]).and_then(|()| rustup(&["component", "add", "rust-src"]));
     if added.is_ok() && rustup_has_target(repo) {
         return Ok(());
     }
-    note("rustup cannot add it on this machine; falling back to Debian's rustc-web");
-    apt.install("a compiler for wasm32 (or make `rustup target add wasm32-unknown-unknown` work)", APT_COMPILER)?;
+    note("rustup cannot add them on this machine; falling back to Debian's rustc-web");
+    apt.install(
+        "a compiler for wasm32 (or make `rustup target add wasm32-unknown-unknown` and `rustup component add \
+         rust-src` work)",
+        APT_COMPILER,
+    )?;
     timed("linking it into rustup as the toolchain `wasm`", || {
         Cmd::new(repo, "rustup").args(["toolchain", "link", "wasm", APT_SYSROOT]).quiet().run()
     })?;
