@@ -3,7 +3,9 @@
 #![cfg(target_arch = "wasm32")]
 #![expect(clippy::unwrap_used, reason = "a test that meets something else must fail")]
 
-use ablo_wasm::js::{Core, Host, StorageHost};
+use std::rc::Rc;
+
+use ablo_wasm::js::{Core, Host};
 use js_sys::{Array, Promise, Reflect};
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::JsFuture;
@@ -19,19 +21,25 @@ export class TestHost {
   note(...call) { this.calls.push(call); const during = this.during; this.during = undefined; during?.(); }
   changed(model, slots) { this.calls.push(['changed', model, [...slots]]); }
   views(ids) { this.note('views', [...ids]); }
-  settle(ticket, error, value) {
-    this.settled[ticket] = error ?? value ?? 'done';
-    this.waiting[ticket]?.(this.settled[ticket]);
-    this.note('settle', ticket, error, value);
-  }
-  event(name, payload) { this.note('event', name, payload); }
-  status() { this.note('status'); for (const waiter of this.statusWaiters.splice(0)) waiter(); }
-  async credential() { return this.token ?? null; }
-  async request(method, url) {
-    this.note('request', method, url);
-    if (this.answer) return this.answer;
-    const response = await fetch(url, { method });
-    return [response.status, null, null, null, new Uint8Array(await response.arrayBuffer())];
+  put() {}
+  perform(kind, id, number, first, second) {
+    const kinds = ['settle', 'event', 'status', 'turn', 'timer', 'credential', 'request', 'openSocket'];
+    const name = kinds[kind];
+    if (name === 'settle') {
+      this.settled[id] = first ?? second ?? 'done';
+      this.waiting[id]?.(this.settled[id]);
+    } else if (name === 'status') for (const waiter of this.statusWaiters.splice(0)) waiter();
+    else if (name === 'turn') queueMicrotask(() => this.ask(17, 0, 0));
+    else if (name === 'timer') {
+      clearTimeout(this.timer);
+      if (number) this.timer = setTimeout(() => this.ask(18, 0, 0), number);
+    } else if (name === 'credential') queueMicrotask(() => this.ask(27, 0, id));
+    else if (name === 'request') queueMicrotask(() => {
+      if (!this.answer) return this.ask(26, 0, id, 'nothing listens there');
+      this.give(this.answer.body);
+      this.ask(25, this.answer.status, id, 'req_7');
+    });
+    this.note(name ?? kind, id, number, first, second);
   }
   outcome(ticket) {
     if (ticket in this.settled) return Promise.resolve(this.settled[ticket]);
@@ -41,9 +49,8 @@ export class TestHost {
 }
 export function makeHost() { return new TestHost(); }
 export function onNext(host, callback) { host.during = callback; }
-export function answerWith(host, status, body) {
-  host.answer = [status, 'req_7', null, null, new TextEncoder().encode(body)];
-}
+export function answerWith(host, status, body) { host.answer = { status, body: new TextEncoder().encode(body) }; }
+export function connect(host, ask, give) { Object.assign(host, { ask, give }); }
 export function turn() { return new Promise((resolve) => queueMicrotask(() => queueMicrotask(resolve))); }
 "#)]
 extern "C" {
@@ -54,6 +61,8 @@ extern "C" {
     #[wasm_bindgen(js_name = answerWith)]
     fn answer_with(host: &JsValue, status: u16, body: &str);
     fn turn() -> Promise;
+    /// What the page tells goes to these.
+    fn connect(host: &JsValue, ask: &JsValue, give: &JsValue);
 
     type TestHost;
     #[wasm_bindgen(method)]
@@ -119,12 +128,64 @@ impl Asks for Core {
 const SCHEMA: &str =
     r#"{"v":3,"models":{"tasks":{"fields":{"title":{"type":"string"},"rank":{"type":"number"}},"typename":"Task"}}}"#;
 
-fn client(options: &str) -> (Core, JsValue) {
+/// As the core numbers what it reads.
+trait Reads {
+    fn query(&self, model: u32, options: Option<String>) -> Result<Vec<u32>, JsValue>;
+    fn count(&self, model: u32, options: Option<String>) -> Result<u32, JsValue>;
+    fn view_open(&self, model: u32, options: Option<String>) -> Result<u32, JsValue>;
+    fn view_read(&self, view: u32) -> Vec<u32>;
+    fn view_close(&self, view: u32);
+    fn status(&self) -> String;
+}
+
+impl Reads for Core {
+    fn query(&self, model: u32, options: Option<String>) -> Result<Vec<u32>, JsValue> {
+        self.numbers(0, model, options)
+    }
+
+    fn count(&self, model: u32, options: Option<String>) -> Result<u32, JsValue> {
+        self.numbers(1, model, options).map(|numbers| numbers[0])
+    }
+
+    fn view_open(&self, model: u32, options: Option<String>) -> Result<u32, JsValue> {
+        self.numbers(2, model, options).map(|numbers| numbers[0])
+    }
+
+    fn view_read(&self, view: u32) -> Vec<u32> {
+        self.numbers(3, view, None).unwrap()
+    }
+
+    fn view_close(&self, view: u32) {
+        self.ask(16, 0, f64::from(view), None, None, None).unwrap();
+    }
+
+    fn status(&self) -> String {
+        self.text(0).unwrap()
+    }
+}
+
+fn make(config: &str, host: &JsValue) -> Result<Rc<Core>, JsValue> {
+    let core = Rc::new(Core::new(config, &[7; 16], host.clone().unchecked_into::<Host>())?);
+    let (asked, given) = (Rc::downgrade(&core), Rc::downgrade(&core));
+    let ask = move |kind: u32, ticket: u32, number: f64, text: Option<String>| {
+        if let Some(core) = asked.upgrade() {
+            core.ask(kind, ticket, number, text, None, None).unwrap();
+        }
+    };
+    let give = move |bytes: Vec<u8>| {
+        if let Some(core) = given.upgrade() {
+            core.give(String::new(), bytes);
+        }
+    };
+    let ask = Closure::<dyn FnMut(u32, u32, f64, Option<String>)>::new(ask).into_js_value();
+    connect(host, &ask, &Closure::<dyn FnMut(Vec<u8>)>::new(give).into_js_value());
+    Ok(core)
+}
+
+fn client(options: &str) -> (Rc<Core>, JsValue) {
     let host = make_host();
-    // Port 9 is the discard service: nothing listens there.
     let config = format!(r#"{{"schema":{SCHEMA},"baseUrl":"http://127.0.0.1:9",{options}}}"#);
-    let core = Core::new(&config, host.clone().unchecked_into::<Host>(), host.clone().unchecked_into::<StorageHost>())
-        .expect("the configuration is fine");
+    let core = make(&config, &host).expect("the configuration is fine");
     (core, host)
 }
 
@@ -181,7 +242,6 @@ async fn views_are_told_once_per_turn() {
 #[wasm_bindgen_test]
 async fn calls_from_inside_callbacks_are_ordinary() {
     let (core, host) = client(r#""authToken":"ek_test_1""#);
-    let core = std::rc::Rc::new(core);
     let inner = core.clone();
     let callback = Closure::once_into_js(move || {
         inner.create(2, 0, "inner".into(), "{}".into(), None).unwrap();
@@ -237,11 +297,7 @@ async fn a_credential_function_that_says_null_is_no_login() {
 #[wasm_bindgen_test]
 fn bad_calls_throw_the_text_of_an_error() {
     let host = make_host();
-    let thrown = Core::new("{", host.clone().unchecked_into::<Host>(), host.unchecked_into::<StorageHost>())
-        .err()
-        .unwrap()
-        .as_string()
-        .unwrap();
+    let thrown = make("{", &host).err().unwrap().as_string().unwrap();
     assert!(thrown.contains("invalid_options"), "{thrown}");
     let (core, _host) = client(r#""authToken":"ek_test_1""#);
     let code = |result: Result<(), JsValue>| result.unwrap_err().as_string().unwrap();

@@ -1,10 +1,4 @@
 /** The module that wasm-bindgen generates, with `--target web`. The build resolves the name. */
-/**
- * Whether rows and writes can be kept on the device. The build says so (docs/decisions/size.md): what the package is
- * built without is not in it.
- */
-declare const STORAGE: boolean;
-
 declare module 'ablo-core' {
   export const Core: typeof import('./boundary.js').Core;
   export const onPanic: typeof import('./boundary.js').onPanic;

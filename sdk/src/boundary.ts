@@ -5,47 +5,80 @@
  * ("slots") in a model's table. A model is named by its position among the keys of the schema.
  *
  * What the core promises, and this side relies on:
- * - `changed` comes before any `settle`, `views`, `event` or `status` of the same turn, so that what those lead to never
+ * - `changed` comes before any `views` and `perform` of the same turn, so that what those lead to never
  *   reads a stale row. It comes for every model in which anything changed, with an empty array when none of its changed
  *   rows was ever seen here.
- * - A slot named to this side (by `find`, `query`, `viewRead`, the result of `read`) keeps its row until `changed` says
+ * - A slot named to this side (by `find`, `numbers`, the result of a read) keeps its row until `changed` says
  *   that it is gone.
  * - Host methods are called while nothing in the core is borrowed: they may call back into it.
- * - The same holds for {@link StorageHost}, which is asked for nothing in memory mode.
+ * - In memory mode nothing is asked of the storage.
  */
 
 /** Where the module comes from when not from the file beside the JavaScript. */
 export type WasmSource = URL | string | BufferSource | WebAssembly.Module;
 
-/** What a request comes to: status, `x-request-id`, `X-Auth-Failure`, `Retry-After`, body. */
-export type Answer = readonly [number, string | null, string | null, string | null, Uint8Array];
-
-/** What the SDK does for the core. Given to its constructor. */
+/** What the SDK does for the core. Given to its constructor. No method throws. */
 export interface Host {
   /** Seen rows that changed since last told: `slot * 2`, plus 1 if the row is gone. */
   changed(model: number, slots: Uint32Array): void;
   /** The windows of these views changed. At most once per microtask. */
   views(ids: Uint32Array): void;
-  /** Ends the promise of a ticket, perhaps before the call that carries the ticket returns. JSON texts. */
-  settle(ticket: number, error: string | undefined, value: string | undefined): void;
+  /** A record for the next {@link Perform.WriteStore}. */
+  put(store: number, key: string, value: Uint8Array): void;
+  /** Does what {@link Perform}, the `kind`, says. */
+  perform(
+    kind: number,
+    id: number,
+    number: number,
+    first: string | undefined,
+    second: string | undefined,
+    third: string | undefined,
+  ): void;
+}
+
+/** What `Host.perform` is for, with the arguments that each reads. Most have a task as `id`, and are answered with it. */
+export const enum Perform {
+  /** Ends the promise of a ticket, the `id`, perhaps before the call that carries the ticket returns. Error, value: JSON. */
+  Settle,
   /**
-   * Something an application can listen to with `ablo.on`. The payload is the JSON of an error, or of an object whose
-   * member `error`, if it has one, is an error.
+   * Something an application can listen to with `ablo.on`: name, payload. The payload is the JSON of an error, or of an
+   * object whose member `error`, if it has one, is an error.
    */
-  event(name: string, payload: string): void;
+  Event,
   /** The status snapshot changed. */
-  status(): void;
+  Status,
+  /** Wants {@link Ask.Turn} at the end of this microtask. */
+  Turn,
+  /** Wants {@link Ask.Timeout} in `number` milliseconds, and not when it was wanted before. 0: not any more. */
+  Timer,
   /** Asks the application's API key function. */
-  credential(): Promise<string | null>;
-  /** Makes a request with the application's fetch. Rejects when there is no answer within the time. */
-  request(
-    method: string,
-    url: string,
-    bearer: string | undefined,
-    body: string | undefined,
-    noCache: boolean,
-    timeoutMs: number,
-  ): Promise<Answer>;
+  Credential,
+  /** A request with the application's fetch: method, cache mode and address; bearer; JSON. `number`: milliseconds. */
+  Request,
+  /** Address; protocols. The socket has the task's number. */
+  OpenSocket,
+  /** Text. */
+  Send,
+  /** Code; reason. Nothing is heard of the socket any more. */
+  CloseSocket,
+  /** Database; name. */
+  OpenStore,
+  /** Database * 2 + store; first key, first key that does not belong to it. */
+  ReadStore,
+  /** For the next write. Store; first key, first key that stays. */
+  Remove,
+  /** Database * 2 + 1 for strict durability. */
+  WriteStore,
+  /** Database. */
+  DeleteStore,
+  /** Both. */
+  CloseStores,
+  /** Asks for the lock of this name, 1 to steal it; without a name, gives it back. */
+  Lock,
+  /** Joins the channel of this name; without a name, leaves. */
+  Channel,
+  /** Tells the other tabs. */
+  Post,
 }
 
 /** Which database: 0 tells who used the application here last, 1 has the rows and the writes of one identity. */
@@ -74,13 +107,13 @@ export interface StoreFailure {
 }
 
 /**
- * The storage of the browser and what its tabs share. Given to the constructor of {@link Core}. Names are hashed before
- * the browser sees them. Keys are in the order of their UTF-16 units. In ranges, `from` is less than `to`.
+ * The storage of the browser and what its tabs share. Names are hashed before the browser sees them. Keys are in the order
+ * of their UTF-16 units. In ranges, `from` is less than `to`.
  *
  * Requests to one database begin in order, an open or a delete ends before the next begins. Those that return promises
  * reject with a {@link StoreFailure}; no method throws.
  */
-export interface StorageHost {
+export interface Storage {
   /** Opens a database, in place of the one open under this index. */
   open(database: DatabaseIndex, name: string): Promise<StoreRecords>;
   /** Records whose keys are at least `from` and less than `to`. A value that cannot be decrypted is empty. */
@@ -91,15 +124,15 @@ export interface StorageHost {
   delete(database: DatabaseIndex): Promise<StoreRecords>;
   /** Closes both databases, after the requests made before. */
   close(): void;
-  /** Asks for the lock of this name in place of another; without a name, gives it back. Answered by `Core.lock`. */
+  /** Asks for the lock of this name in place of another; without a name, gives it back. Answered by `StorageEvents.lock`. */
   lock(name: string | undefined, steal: boolean): void;
-  /** Joins the channel of this name in place of another; without a name, leaves. Its texts go to `Core.posted`. */
+  /** Joins the channel of this name in place of another; without a name, leaves. Its texts go to `StorageEvents.posted`. */
   channel(name: string | undefined): void;
   /** Tells the other tabs. */
   post(text: string): void;
 }
 
-/** What {@link StorageHost} reports without being asked. */
+/** What {@link Storage} reports without being asked. */
 export interface StorageEvents {
   /** The connection to a database is gone: another tab upgrades or deletes it, or the browser lost it. */
   storeClosed(database: DatabaseIndex): void;
@@ -143,18 +176,74 @@ export const enum Ask {
   Purge,
   /** Ends; settles when what was waiting is sent or given up. */
   Dispose,
+  /** A view. */
+  CloseView,
+  /** The end of the turn. */
+  Turn,
+  /** The timer. */
+  Timeout,
   /** {@link StorageEvents}: the database. */
   StoreClosed,
   /** {@link StorageEvents}: 1 or 0. */
   Lock,
   /** {@link StorageEvents}: the text. */
   Posted,
+  /** From here on `number` is the task. */
+  SocketOpened,
+  /** The text, unless it was given as bytes. */
+  SocketMessage,
+  /** `ticket`: the code. */
+  SocketClosed,
+  /** `ticket`: the status; `x-request-id`, `X-Auth-Failure`, `Retry-After`. The body was given. */
+  Response,
+  /** Why there is no response. */
+  RequestFailed,
+  /** The token; nothing when nobody is signed in. */
+  Credential,
+  /** Why there is none. */
+  CredentialFailed,
+  /** What was read was given. */
+  Stored,
+  /** `ticket`: the {@link StoreFailure.kind}; why. */
+  StoreFailed,
+  /** Of the page, as the three below. */
+  Online,
+  Offline,
+  Visible,
+  Wake,
+}
+
+/** What `Core.numbers` reads. */
+export const enum Numbers {
+  /** Model; options. Slots of the rows that match, in order. */
+  Query,
+  /** Model; options. How many match. */
+  Count,
+  /** Model; options. The number of a new view. */
+  OpenView,
+  /**
+   * View. What became of its window since this was last read, or since the view was opened. `[0]`: nothing.
+   * `[1, …slots]`: this is all of it now. `[2, kind, at, slot, …]`: edits in order, where kind is 0 for remove, 1 for
+   * insert and 2 for changed content. Only an insert names its slot. A row that an edit puts in and a later one takes out
+   * need not be there any more.
+   */
+  View,
+}
+
+/** What `Core.text` reads. */
+export const enum Text {
+  /** JSON of {@link CoreStatus}. */
+  Status,
+  /** JSON of an array: writes that are not confirmed in their order, then refused ones. */
+  Outbox,
+  /** The bearer in use. */
+  Token,
 }
 
 /** One client of the core. Each method that throws, throws the JSON text of an error. */
 export declare class Core {
-  /** @param config JSON of {@link CoreConfig}. */
-  constructor(config: string, host: Host, storage: StorageHost);
+  /** @param config JSON of {@link CoreConfig}. @param random 16 bytes. */
+  constructor(config: string, random: Uint8Array, host: Host);
   /** Does what {@link Ask}, the `kind`, says. */
   ask(
     kind: number,
@@ -164,27 +253,16 @@ export declare class Core {
     second: string | undefined,
     third: string | undefined,
   ): void;
+  /** Bytes for the fact that is told next: records, or one thing without a key. */
+  give(key: string, bytes: Uint8Array): void;
   /** Slot + 1 of a visible row, or 0. */
   find(model: number, id: string): number;
   /** `[{…},null,…]`, in the order asked for. */
   rows(model: number, slots: Uint32Array): string;
-  /** Slots of the rows that match, in order. */
-  query(model: number, options: string | undefined): Uint32Array;
-  count(model: number, options: string | undefined): number;
-  viewOpen(model: number, options: string | undefined): number;
-  /**
-   * What became of the window since this was last called, or since the view was opened. `[0]`: nothing. `[1, …slots]`:
-   * this is all of it now. `[2, kind, at, slot, …]`: edits in order, where kind is 0 for remove, 1 for insert and 2 for
-   * changed content. Only an insert names its slot. A row that an edit puts in and a later one takes out need not be
-   * there any more.
-   */
-  viewRead(view: number): Uint32Array;
-  viewClose(view: number): void;
-  /** JSON of an array: writes that are not confirmed in their order, then refused ones. */
-  outbox(): string;
-  /** JSON of {@link CoreStatus}. */
-  status(): string;
-  token(): string | undefined;
+  /** Reads what {@link Numbers}, the `kind`, says. */
+  numbers(kind: number, number: number, options: string | undefined): Uint32Array;
+  /** Reads what {@link Text}, the `kind`, says. */
+  text(kind: number): string | undefined;
   /** wasm-bindgen's own: drops the object. */
   free?(): void;
 }

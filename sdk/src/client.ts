@@ -10,7 +10,7 @@ import { type AbloOptions, type CredentialResolver, readOptions, type Settings }
 import { checkListener } from './report.js';
 import type { Schema } from './schema/define.js';
 import { toSchemaJSON } from './schema/json.js';
-import { Ask } from './boundary.js';
+import { Ask, Text } from './boundary.js';
 import { ask, Session } from './session.js';
 import { createStorage, type StorageClient } from './storage.js';
 import { type Status, StatusReader, type SyncStatus } from './status.js';
@@ -289,7 +289,7 @@ function createClient(settings: Settings): AbloClient<Schema> {
       token = next;
       session.tell(Ask.SetToken, 0, next);
     },
-    getAuthToken: async () => session.core?.token() ?? token ?? settings.apiKey ?? settings.authToken,
+    getAuthToken: async () => session.core?.text(Text.Token) ?? token ?? settings.apiKey ?? settings.authToken,
     setCredentialRefresher(next) {
       resolver = next;
       session.setCredential(next);
@@ -298,10 +298,8 @@ function createClient(settings: Settings): AbloClient<Schema> {
     setOffline: (offline) => session.whenLoaded(() => session.tell(Ask.SetOffline, Number(offline)), nothing),
   };
   const client = members as AbloClient<Schema>;
-  if (STORAGE) {
-    const outbox = createOutbox(session);
-    Object.assign(client, { outbox, storage: createStorage(session, outbox, () => reader.status) });
-  }
+  const outbox = createOutbox(session);
+  Object.assign(client, { outbox, storage: createStorage(session, outbox, () => reader.status) });
   for (const [index, [key, model]] of Object.entries(schema.models).entries()) {
     Object.defineProperty(client, key, { value: createOperations(session, index, key, model), enumerable: true });
   }

@@ -22,8 +22,7 @@ export function notYet(name: string): AbloError {
 
 /** Gives a client the members that are missing. They are not enumerable, so that printing a client does not trip over them. */
 export function defineLater(client: object): void {
-  const absent = STORAGE ? [] : ['outbox', 'storage'];
-  for (const name of [...LATER_NAMES, ...INTERNAL_NAMES, ...absent]) {
+  for (const name of [...LATER_NAMES, ...INTERNAL_NAMES]) {
     Object.defineProperty(client, name, {
       enumerable: false,
       get: () => {

@@ -297,10 +297,7 @@ function readPersistence(options: Loose, warn: (message: string) => void): AbloP
   }
   if (offline !== undefined || inMemory !== undefined)
     warn('options "offline" and "inMemory" are deprecated: use persistence');
-  const wanted = persistence ?? (offline === true && inMemory !== true ? 'indexeddb' : 'memory');
-  if (STORAGE || wanted === 'memory') return wanted;
-  warn('persistence "indexeddb" is not in this build: working in memory, unsent writes do not survive a reload');
-  return 'memory';
+  return persistence ?? (offline === true && inMemory !== true ? 'indexeddb' : 'memory');
 }
 
 function readEncryption(given: unknown): AbloEncryption | undefined {

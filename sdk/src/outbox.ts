@@ -1,7 +1,7 @@
 /** `ablo.outbox`: writes on their way and writes refused, as one list. */
 
 import type { CoreError } from './boundary.js';
-import { Ask } from './boundary.js';
+import { Ask, Text } from './boundary.js';
 import { type AbloError, errorFromCore, toAbloError } from './errors.js';
 import { checkListener } from './report.js';
 import type { Session } from './session.js';
@@ -102,9 +102,9 @@ export function createOutbox(session: Session): Outbox {
     const core = session.reader();
     if (core !== undefined && version !== statusVersion) {
       // Reading the status asks to be told of the next change.
-      core.status();
+      core.text(Text.Status);
       version = statusVersion;
-      const next = core.outbox();
+      const next = core.text(Text.Outbox)!;
       if (next !== text) entries = Object.freeze((JSON.parse((text = next), freezing) as Crossing[]).map(readEntry));
     }
     return entries;

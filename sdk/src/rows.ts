@@ -6,7 +6,7 @@
  * the core. What is kept here is a cache: {@link RowCache.invalidate} is how the core says what is no longer true.
  */
 
-import type { Core } from './boundary.js';
+import { type Core, Numbers } from './boundary.js';
 import { cacheKey, type LocalOptions, queryText, splitFilter } from './reads.js';
 import type { ModelDef } from './schema/model.js';
 import { isWellFormed } from './values.js';
@@ -84,7 +84,7 @@ export class RowCache {
     const text = queryText(this.#model, options);
     const core = this.#session.reader();
     if (core === undefined) return 0;
-    const count = core.count(this.#index, text);
+    const count = core.numbers(Numbers.Count, this.#index, text)[0]!;
     remember(this.#counts, key, { version: this.version, count });
     return count;
   }
@@ -96,7 +96,7 @@ export class RowCache {
     const text = queryText(this.#model, options);
     const core = this.#session.reader();
     if (core === undefined) return { version: 0, rows: EMPTY, filtered: [] };
-    const rows = compact(this.take(core.query(this.#index, text)));
+    const rows = compact(this.take(core.numbers(Numbers.Query, this.#index, text)));
     const answer = known ?? { version: 0, rows: EMPTY, filtered: [] };
     answer.version = this.version;
     if (!sameRows(answer.rows, rows)) answer.rows = Object.freeze(rows);

@@ -1,22 +1,22 @@
 /**
- * One client's line to its core: promises by ticket, row caches by model, and what the core calls back.
+ * One client's line to its core: promises by ticket, row caches by model, and what the core tells.
  *
  * Calls made before the module is loaded wait in order and are made in the turn in which it becomes available. Nothing
  * here decides anything about the protocol.
  */
 
-import type { Answer, Core, CoreConfig, CoreError, Host, WasmSource, StorageHost } from './boundary.js';
+import type { Core, CoreConfig, CoreError, WasmSource } from './boundary.js';
 import { Ask } from './boundary.js';
 import type { AbloEncryption } from './encryption.js';
 import { AbloError, AbloAuthenticationError, errorFromCore, toAbloError } from './errors.js';
 import { Listeners, reportThrown } from './report.js';
 import { RowCache } from './rows.js';
 import type { ModelDef } from './schema/model.js';
+import { type Owner, Shell } from './shell.js';
 import type { StorageFigures } from './storage.js';
-import { BrowserStorage } from './store.js';
 import { createCore, loadCore, onCrash } from './wasm.js';
 
-/** A call that the core will answer through {@link Host.settle}. */
+/** A call that the core will answer through {@link Owner.settle}. */
 export type Call = (core: Core, ticket: number) => void;
 
 /** A call of {@link Core.ask}. */
@@ -46,7 +46,7 @@ export interface Environment {
   encryption: AbloEncryption | undefined;
 }
 
-export class Session implements Host {
+export class Session implements Owner {
   /** Undefined until the module is loaded, and again after the end. */
   core: Core | undefined;
   /** Row caches, one per model, in the order of the schema. */
@@ -77,19 +77,14 @@ export class Session implements Host {
   #dirty = new Set<number>();
   #statusDirty = false;
   #notifying = false;
-  #storage: StorageHost | undefined;
+  #shell: Shell;
   #unwatch: () => void;
 
   constructor(models: Readonly<Record<string, ModelDef>>, environment: Environment) {
     this.#environment = environment;
     this.#keys = Object.keys(models);
     this.models = Object.values(models).map((model, index) => new RowCache(this, index, model));
-    const events = {
-      storeClosed: (database: number) => this.tell(Ask.StoreClosed, database),
-      lock: (held: boolean) => this.tell(Ask.Lock, Number(held)),
-      posted: (text: string) => this.tell(Ask.Posted, 0, text),
-    };
-    this.#storage = STORAGE ? new BrowserStorage(events, environment.encryption) : undefined;
+    this.#shell = new Shell(this, environment.encryption);
     this.#unwatch = onCrash((error) => this.end(error));
   }
 
@@ -146,7 +141,8 @@ export class Session implements Host {
     try {
       await loadCore(this.#environment.wasm);
       if (this.#ended !== undefined) return;
-      this.core = createCore(JSON.stringify(this.#environment.config()), this, this.#storage!);
+      this.core = createCore(JSON.stringify(this.#environment.config()), this.#shell);
+      this.#shell.serve(this.core);
     } catch (error) {
       this.#failWaiting(toAbloError(error));
       return;
@@ -218,10 +214,7 @@ export class Session implements Host {
     this.#ended = error;
     this.#unwatch();
     this.core = undefined;
-    // A core that has crashed gives nothing back by itself, and other tabs wait for it.
-    this.#storage?.close();
-    this.#storage?.lock(undefined, false);
-    this.#storage?.channel(undefined);
+    this.#shell.close();
     this.#views.clear();
     this.#attaching = [];
     for (const model of this.models) model.clear();
@@ -280,42 +273,18 @@ export class Session implements Host {
     this.#notifySoon();
   }
 
+  get fetch(): typeof globalThis.fetch {
+    return this.#environment.fetch;
+  }
+
   async credential(): Promise<string | null> {
     const token: unknown = await this.#environment.credential?.();
-    if (token === null || (typeof token === 'string' && token !== '')) return token;
+    if (token === null || (typeof token === 'string' && token.trim() !== '')) return token;
     // An application that answers undefined has made a mistake; nobody should be signed out for it.
     throw new AbloAuthenticationError('the apiKey function must resolve to a non-empty string or null', {
       code: 'auth_no_credentials',
       param: 'apiKey',
     });
-  }
-
-  async request(
-    method: string,
-    url: string,
-    bearer: string | undefined,
-    body: string | undefined,
-    noCache: boolean,
-    timeoutMs: number,
-  ): Promise<Answer> {
-    const headers: Record<string, string> = { Accept: 'application/json' };
-    if (bearer !== undefined) headers['Authorization'] = `Bearer ${bearer}`;
-    if (body !== undefined) headers['Content-Type'] = 'application/json';
-    const response = await this.#environment.fetch(url, {
-      method,
-      headers,
-      body: body ?? null,
-      cache: noCache ? 'no-store' : 'default',
-      signal: AbortSignal.timeout(timeoutMs),
-    });
-    const header = (name: string): string | null => response.headers.get(name);
-    return [
-      response.status,
-      header('x-request-id'),
-      header('X-Auth-Failure'),
-      header('Retry-After'),
-      new Uint8Array(await response.arrayBuffer()),
-    ];
   }
 
   /** Listeners hear of everything that happened in one turn at once, after it. */

@@ -1,6 +1,6 @@
 /** The status as the application sees it: frozen snapshots that are new objects only when something changed. */
 
-import type { CoreStatus } from './boundary.js';
+import { type CoreStatus, Text } from './boundary.js';
 import { type AbloError, errorFromCore } from './errors.js';
 import type { Session } from './session.js';
 import type { StorageFigures } from './storage.js';
@@ -93,7 +93,7 @@ export class StatusReader {
     const { core, statusVersion, figures } = this.#session;
     if (core === undefined || this.#version === statusVersion) return;
     this.#version = statusVersion;
-    const { sync, storage, ...rest } = JSON.parse(core.status()) as CoreStatus;
+    const { sync, storage, ...rest } = JSON.parse(core.text(Text.Status)!) as CoreStatus;
     const statusText = JSON.stringify([rest, storage, figures]);
     if (statusText !== this.#statusText) {
       this.#statusText = statusText;

@@ -7,7 +7,7 @@ import type {
   Bytes,
   DatabaseIndex,
   StorageEvents,
-  StorageHost,
+  Storage,
   StoreChange,
   StoreIndex,
   StoreRecords,
@@ -19,7 +19,7 @@ import { Tabs } from './tabs.js';
 const STORES = ['journal', 'cache'] as const;
 
 /** What the browser lends to one client: two databases, a lock and a channel. */
-export class BrowserStorage implements StorageHost {
+export class BrowserStorage implements Storage {
   #databases: readonly [Database, Database];
   #tabs: Tabs;
 

@@ -1,6 +1,6 @@
 /** Live lists: what `onChange` keeps up to date. */
 
-import type { Core } from './boundary.js';
+import { Ask, type Core, Numbers } from './boundary.js';
 import { type LocalOptions, queryText, splitFilter } from './reads.js';
 import { reportThrown } from './report.js';
 import { compact, type Row, type RowCache } from './rows.js';
@@ -60,7 +60,7 @@ class View {
   open(index: number, text: string | undefined): void {
     const attach = (core: Core): void => {
       if (this.#closed) return;
-      this.#id = core.viewOpen(index, text);
+      this.#id = core.numbers(Numbers.OpenView, index, text)[0]!;
       this.#session.addView(this.#id, this);
       this.#read(core);
     };
@@ -94,11 +94,11 @@ class View {
     this.#closed = true;
     if (this.#id === undefined) return;
     this.#session.removeView(this.#id);
-    this.#session.core?.viewClose(this.#id);
+    this.#session.tell(Ask.CloseView, this.#id);
   }
 
   #read(core: Core): boolean {
-    const news = core.viewRead(this.#id!);
+    const news = core.numbers(Numbers.View, this.#id!, undefined);
     if (news[0] === UNCHANGED) return false;
     if (news[0] === WINDOW) this.#replace(news.subarray(1));
     else this.#edit(news);

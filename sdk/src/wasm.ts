@@ -7,7 +7,7 @@
 import init, { Core, onPanic } from 'ablo-core';
 
 // Types come from the boundary only: declarations that mention the generated module would be of no use to anybody.
-import type { Core as CoreType, Host, StorageHost, WasmSource } from './boundary.js';
+import type { Core as CoreType, Host, WasmSource } from './boundary.js';
 import { AbloConnectionError, AbloError } from './errors.js';
 
 let loading: Promise<void> | undefined;
@@ -34,9 +34,9 @@ async function start(source: WasmSource): Promise<void> {
 }
 
 /** Makes a core. Only after {@link loadCore}. */
-export function createCore(config: string, host: Host, storage: StorageHost): CoreType {
+export function createCore(config: string, host: Host): CoreType {
   if (crash !== undefined) throw crash;
-  return new Core(config, host, storage);
+  return new Core(config, crypto.getRandomValues(new Uint8Array(16)), host);
 }
 
 /** Registers for the news that the module has crashed. Returns the way out. */

@@ -3,53 +3,45 @@
 //! Everything composite crosses as JSON text, rows as slots. Methods take `&self` and hold only the driver, so calls
 //! from inside callbacks are ordinary.
 
-use std::rc::Rc;
-
 use wasm_bindgen::prelude::*;
 
 use crate::core::Engine;
 use crate::core::config::Config;
 use crate::core::error::Error;
-use crate::core::id::ModelIndex;
-use crate::core::input::{Change, Command, Input, Ticket, Write};
+use crate::core::id::{ModelIndex, TaskId};
+use crate::core::input::{Change, Command, Credential, Input, Response, Ticket, Write};
 use crate::core::json::Value;
 use crate::core::pool::{Edit, Query, Slot, ViewChange, ViewId};
-use crate::core::store::Database;
-use crate::shell::Driver;
+use crate::core::store::{Database, StoreFailure, StoreFailureKind};
+use crate::shell::{Driver, now};
 
-pub use crate::shell::{Host, StorageHost};
+pub use crate::shell::Host;
 
 /// The allocator: two-level segregated fit, in constant time and a sixth of the code of the standard library's choice for
 /// this target.
 #[global_allocator]
 static ALLOCATOR: rlsf::SmallGlobalTlsf = rlsf::SmallGlobalTlsf::new();
 
-#[wasm_bindgen]
-extern "C" {
-    #[wasm_bindgen(js_namespace = crypto, js_name = getRandomValues)]
-    fn fill_random(bytes: &js_sys::Uint8Array) -> js_sys::Uint8Array;
-}
-
 /// One client.
 #[wasm_bindgen]
 pub struct Core {
-    driver: Rc<Driver>,
+    driver: Driver,
 }
 
 #[wasm_bindgen]
 impl Core {
-    /// Creates a client from the text of its configuration. It does nothing before it is asked to.
+    /// Creates a client from the text of its configuration and 16 random bytes. It does nothing before it is asked to.
     ///
     /// # Errors
     /// The text of an error object, as every method that throws.
     #[wasm_bindgen(constructor)]
-    pub fn new(config: &str, host: Host, storage: StorageHost) -> Result<Core, JsValue> {
+    pub fn new(config: &str, random: &[u8], host: Host) -> Result<Core, JsValue> {
         let config = Config::parse(config).map_err(thrown)?;
-        let bytes = js_sys::Uint8Array::new_with_length(16);
-        let filled = fill_random(&bytes).to_vec();
-        let seed = filled.iter().fold(0_u128, |seed, byte| (seed << 8) | u128::from(*byte));
-        let engine = Engine::new(config, seed, crate::shell::driver::now());
-        Ok(Self { driver: Driver::new(engine, host, storage) })
+        let mut seed = 0;
+        for byte in random {
+            seed = (seed << 8) | u128::from(*byte);
+        }
+        Ok(Self { driver: Driver::new(Engine::new(config, seed, now()), host) })
     }
 
     /// Slot + 1 of a visible row, 0 when there is none.
@@ -68,73 +60,33 @@ impl Core {
         text
     }
 
-    /// Slots of the rows that a query selects.
-    pub fn query(&self, model: u32, options: Option<String>) -> Result<Vec<u32>, JsValue> {
-        let query = parse_query(options.as_deref())?;
-        Ok(self.driver.with(|engine| engine.query(index(model), &query)).into_iter().map(|slot| slot.0).collect())
-    }
-
-    /// How many rows a query selects.
-    pub fn count(&self, model: u32, options: Option<String>) -> Result<u32, JsValue> {
-        let query = parse_query(options.as_deref())?;
-        Ok(u32::try_from(self.driver.with(|engine| engine.count(index(model), &query))).unwrap_or(u32::MAX))
-    }
-
-    /// Opens a live view.
-    #[wasm_bindgen(js_name = viewOpen)]
-    pub fn view_open(&self, model: u32, options: Option<String>) -> Result<u32, JsValue> {
-        let query = parse_query(options.as_deref())?;
-        Ok(self.driver.with(|engine| engine.open_view(index(model), &query)).0)
-    }
-
-    /// What has become of a view's window since it was last read: `[0]` nothing, `[1, ...slots]` all of it,
-    /// `[2, kind, at, slot, ...]` edits in order.
-    #[wasm_bindgen(js_name = viewRead)]
-    pub fn view_read(&self, view: u32) -> Vec<u32> {
-        let place = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
-        match self.driver.with(|engine| engine.take_view_change(ViewId(view))) {
-            ViewChange::None => vec![0],
-            ViewChange::Reset(slots) => {
-                let mut window = Vec::with_capacity(slots.len() + 1);
-                window.push(1);
-                for slot in slots {
-                    window.push(slot.0);
-                }
-                window
-            }
-            ViewChange::Edits(edits) => {
-                let mut steps = vec![2];
-                for edit in edits {
-                    steps.extend_from_slice(&match edit {
-                        Edit::Remove(at) => [0, place(at), 0],
-                        Edit::Insert(at, slot) => [1, place(at), slot.0],
-                        Edit::Change(at) => [2, place(at), 0],
-                    });
-                }
-                steps
-            }
+    /// Reads numbers; `Numbers` in `sdk/src/boundary.ts` names the kinds.
+    pub fn numbers(&self, kind: u32, number: u32, options: Option<String>) -> Result<Vec<u32>, JsValue> {
+        if kind > 2 {
+            return Ok(self.driver.with(|engine| window(engine.take_view_change(ViewId(number)))));
         }
+        let options = Value::parse(options.as_deref().unwrap_or("{}")).map_err(|error| thrown(error.into()))?;
+        let query = Query::parse(options).map_err(thrown)?;
+        let model = index(number);
+        Ok(self.driver.with(|engine| match kind {
+            0 => numbers(&engine.query(model, &query)),
+            1 => vec![engine.count(model, &query) as u32],
+            _ => vec![engine.open_view(model, &query).0],
+        }))
     }
 
-    /// Closes a view.
-    #[wasm_bindgen(js_name = viewClose)]
-    pub fn view_close(&self, view: u32) {
-        self.driver.with(|engine| engine.close_view(ViewId(view)));
+    /// Reads a text; `Text` in `sdk/src/boundary.ts` names the kinds.
+    pub fn text(&self, kind: u32) -> Option<String> {
+        self.driver.with(|engine| match kind {
+            0 => Some(engine.status()),
+            1 => Some(engine.outbox()),
+            _ => engine.token().map(str::to_owned),
+        })
     }
 
-    /// Writes that are not confirmed, as the text of an array.
-    pub fn outbox(&self) -> String {
-        if cfg!(feature = "storage") { self.driver.with(|engine| engine.outbox()) } else { "[]".to_owned() }
-    }
-
-    /// The text of the status snapshot.
-    pub fn status(&self) -> String {
-        self.driver.with(Engine::status)
-    }
-
-    /// The bearer in use.
-    pub fn token(&self) -> Option<String> {
-        self.driver.with(|engine| engine.token().map(str::to_owned))
+    /// Bytes for the fact that is told next.
+    pub fn give(&self, key: String, bytes: Vec<u8>) {
+        self.driver.give(key, bytes);
     }
 
     /// Does what the application asks for (`Ask` in `sdk/src/boundary.ts` names the kinds), or takes in a fact. One method
@@ -148,8 +100,12 @@ impl Core {
         second: Option<String>,
         third: Option<String>,
     ) -> Result<(), JsValue> {
+        let count = ticket;
         let ticket = Ticket(ticket);
+        let task = TaskId(number as u64);
         let model = index(number as u32);
+        let is = number > 0.0;
+        let given = first.is_some();
         let text = first.unwrap_or_default();
         let write = |id, change, options| Command::Write(ticket, Write { model, id, change, options });
         let command = match kind {
@@ -159,37 +115,117 @@ impl Core {
             3 => write(text, Change::Delete, third),
             4 => Command::Read(ticket, model, text),
             5 => Command::Commit(ticket, text),
-            6 => Command::Flush(ticket, Some(number).filter(|ms| *ms >= 0.0).map(|ms| ms as u64)),
+            6 => Command::Flush(ticket, (number >= 0.0).then_some(number as u64)),
             7 => Command::Confirmation(ticket, text, second.unwrap_or_default()),
             8 => Command::SetToken(text),
-            9 => Command::SetCredentialSource(number > 0.0),
+            9 => Command::SetCredentialSource(is),
             10 => Command::Nudge,
-            11 => Command::SetOffline(number > 0.0),
+            11 => Command::SetOffline(is),
             12 => Command::Retry(ticket, text, second),
             13 => Command::Discard(ticket, text),
             14 => Command::Purge(ticket),
             15 => Command::Dispose(ticket),
+            16 => {
+                self.driver.with(|engine| engine.close_view(ViewId(number as u32)));
+                return Ok(());
+            }
+            17 => {
+                self.driver.end_turn();
+                return Ok(());
+            }
             _ => {
                 self.driver.handle_input(match kind {
-                    16 if number > 0.0 => Input::StoreClosed(Database::Identity),
-                    16 => Input::StoreClosed(Database::Directory),
-                    17 => Input::Lock(number > 0.0),
-                    _ => Input::Posted(text),
+                    18 => Input::Timeout,
+                    19 if is => Input::StoreClosed(Database::Identity),
+                    19 => Input::StoreClosed(Database::Directory),
+                    20 => Input::Lock(is),
+                    21 => Input::Posted(text),
+                    22 => Input::SocketOpened(task),
+                    23 if given => Input::SocketMessage(task, text),
+                    23 => match String::from_utf8(self.body()) {
+                        Ok(text) => Input::SocketMessage(task, text),
+                        // A socket's texts are UTF-8.
+                        Err(_) => return Ok(()),
+                    },
+                    24 => Input::SocketClosed { socket: task, code: count as u16 },
+                    25 => {
+                        let seconds = third.and_then(|text| text.trim().parse::<u32>().ok());
+                        let retry_after_ms = seconds.map(|seconds| u64::from(seconds).saturating_mul(1000));
+                        let (request_id, auth_failure, body) = (Some(text).filter(|_| given), second, self.body());
+                        let response =
+                            Response { status: count as u16, request_id, auth_failure, retry_after_ms, body };
+                        Input::Response(task, Ok(response))
+                    }
+                    26 => Input::Response(task, Err(text)),
+                    27 if !given => Input::Credential(task, Credential::SignedOut),
+                    27 => Input::Credential(task, Credential::Token(text)),
+                    28 => Input::Credential(task, Credential::Unavailable(text)),
+                    29 => Input::Stored(task, Ok(self.driver.take_given())),
+                    30 => {
+                        let kind = FAILURES.get(count as usize).copied().unwrap_or(StoreFailureKind::Unknown);
+                        Input::Stored(task, Err(StoreFailure { kind, message: text }))
+                    }
+                    31 => Input::Online,
+                    32 => Input::Offline,
+                    33 => Input::Visible,
+                    _ => Input::Wake,
                 });
                 return Ok(());
             }
         };
         self.driver.command(command).map_err(thrown)
     }
+
+    fn body(&self) -> Vec<u8> {
+        self.driver.take_given().pop().unwrap_or_default().1
+    }
+}
+
+/// By the numbers that the SDK gives them.
+const FAILURES: [StoreFailureKind; 7] = [
+    StoreFailureKind::Unavailable,
+    StoreFailureKind::Blocked,
+    StoreFailureKind::Newer,
+    StoreFailureKind::Lost,
+    StoreFailureKind::Quota,
+    StoreFailureKind::Aborted,
+    StoreFailureKind::WrongKey,
+];
+
+/// `[0]` nothing, `[1, ...slots]` all of it, `[2, kind, at, slot, ...]` edits in order.
+fn window(change: ViewChange) -> Vec<u32> {
+    match change {
+        ViewChange::None => vec![0],
+        ViewChange::Reset(slots) => {
+            let mut window = numbers(&slots);
+            window.insert(0, 1);
+            window
+        }
+        ViewChange::Edits(edits) => {
+            let mut steps = vec![2];
+            for edit in edits {
+                let (kind, at, slot) = match edit {
+                    Edit::Remove(at) => (0, at, 0),
+                    Edit::Insert(at, slot) => (1, at, slot.0),
+                    Edit::Change(at) => (2, at, 0),
+                };
+                steps.extend_from_slice(&[kind, at as u32, slot]);
+            }
+            steps
+        }
+    }
+}
+
+fn numbers(slots: &[Slot]) -> Vec<u32> {
+    let mut numbers = Vec::with_capacity(slots.len());
+    for slot in slots {
+        numbers.push(slot.0);
+    }
+    numbers
 }
 
 fn index(model: u32) -> ModelIndex {
     ModelIndex(u16::try_from(model).unwrap_or(u16::MAX))
-}
-
-fn parse_query(options: Option<&str>) -> Result<Query, JsValue> {
-    let options = Value::parse(options.unwrap_or("{}")).map_err(|error| thrown(error.into()))?;
-    Query::parse(options).map_err(thrown)
 }
 
 fn thrown(error: Error) -> JsValue {

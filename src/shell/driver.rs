@@ -4,97 +4,57 @@
 //! engine is alive then: every borrow ends on the line that takes it.
 
 use std::cell::{Cell, RefCell};
-use std::rc::{Rc, Weak};
 
-use gloo_timers::callback::Timeout;
-use js_sys::Promise;
-use wasm_bindgen::prelude::*;
-
-use super::dom::{self, PageEvents};
-use super::host::{Host, StorageHost};
-use super::http;
-use super::promise::follow;
-use super::socket::{CODE_NEVER_OPENED, Socket};
-use super::store;
+use super::host::{Host, Perform};
+use super::now;
 use crate::core::Engine;
 use crate::core::error::Error;
-use crate::core::id::TaskId;
-use crate::core::input::{Command, Credential, Input};
-use crate::core::map::SmallMap;
-use crate::core::output::Output;
-
-pub(crate) use super::clock::now;
+use crate::core::input::{Command, Input};
+use crate::core::output::{Output, Request};
+use crate::core::store::{Record, StoreChange, StoreRequest};
 
 /// `setTimeout` takes a signed 32-bit delay.
-pub(crate) const DELAY_MAX_MS: u64 = i32::MAX as u64;
+const DELAY_MAX_MS: u64 = i32::MAX as u64;
 
-#[wasm_bindgen]
-extern "C" {
-    #[wasm_bindgen(js_name = queueMicrotask)]
-    fn queue_microtask(callback: &js_sys::Function);
-}
-
-/// One client's engine with everything that it holds of the browser.
+/// One client's engine and its way to the browser.
 pub(crate) struct Driver {
-    me: Weak<Self>,
     engine: RefCell<Engine>,
     host: Host,
-    storage: StorageHost,
     draining: Cell<bool>,
     /// When the armed timer fires, on the engine's monotonic clock.
     armed_for: Cell<Option<u64>>,
-    timer: RefCell<Option<Timeout>>,
-    microtask: Closure<dyn FnMut()>,
-    microtask_due: Cell<bool>,
+    turn_due: Cell<bool>,
     /// Views to tell about at the end of the turn.
     views: RefCell<Vec<u32>>,
-    sockets: RefCell<SmallMap<TaskId, Socket>>,
-    page: RefCell<Option<PageEvents>>,
+    /// What was given for the next input.
+    given: RefCell<Vec<Record>>,
 }
 
 impl Driver {
     /// Takes an engine into its care.
-    pub(crate) fn new(engine: Engine, host: Host, storage: StorageHost) -> Rc<Self> {
-        Rc::new_cyclic(|me: &Weak<Self>| {
-            let weak = me.clone();
-            let microtask = Closure::<dyn FnMut()>::new(move || {
-                if let Some(driver) = weak.upgrade() {
-                    driver.end_turn();
-                }
-            });
-            Self {
-                me: me.clone(),
-                engine: RefCell::new(engine),
-                host,
-                storage,
-                draining: Cell::new(false),
-                armed_for: Cell::new(None),
-                timer: RefCell::new(None),
-                microtask,
-                microtask_due: Cell::new(false),
-                views: RefCell::new(Vec::new()),
-                sockets: RefCell::new(SmallMap::default()),
-                page: RefCell::new(None),
-            }
-        })
+    pub(crate) fn new(engine: Engine, host: Host) -> Self {
+        Self {
+            engine: RefCell::new(engine),
+            host,
+            draining: Cell::new(false),
+            armed_for: Cell::new(None),
+            turn_due: Cell::new(false),
+            views: RefCell::default(),
+            given: RefCell::default(),
+        }
     }
 
     /// Tells the engine a fact.
     pub(crate) fn handle_input(&self, input: Input) {
+        if matches!(input, Input::Timeout) {
+            self.armed_for.set(None);
+        }
         self.engine.borrow_mut().handle_input(now(), input);
         self.after_call();
     }
 
     /// Passes on what the application asks for.
     pub(crate) fn command(&self, command: Command) -> Result<(), Error> {
-        let starts = matches!(command, Command::Start(_) | Command::Write(..) | Command::Commit(..));
-        let starts = starts && self.page.borrow().is_none();
-        if starts {
-            *self.page.borrow_mut() = Some(PageEvents::listen(&self.me));
-            if dom::is_offline() {
-                self.handle_input(Input::Offline);
-            }
-        }
         let result = self.engine.borrow_mut().command(now(), command);
         self.after_call();
         result
@@ -105,9 +65,14 @@ impl Driver {
         work(&mut self.engine.borrow_mut())
     }
 
-    pub(super) fn drop_socket(&self, task: TaskId) {
-        let socket = self.sockets.borrow_mut().remove(&task);
-        drop(socket);
+    /// Keeps a record, or bytes of another kind, for the next input.
+    pub(crate) fn give(&self, key: String, value: Vec<u8>) {
+        self.given.borrow_mut().push((key, value));
+    }
+
+    /// What was given.
+    pub(crate) fn take_given(&self) -> Vec<Record> {
+        self.given.take()
     }
 
     /// Every call into the engine ends here. The page's cache comes first: whatever runs next must not read a stale row.
@@ -139,127 +104,112 @@ impl Driver {
                 }
             }
             drop(views);
-            self.request_microtask();
+            self.request_turn();
         }
+    }
+
+    fn say(&self, kind: Perform, id: u64, number: u32, texts: [Option<&str>; 3]) {
+        let [first, second, third] = texts;
+        self.host.perform(kind as u32, id as f64, number, first, second, third);
     }
 
     fn perform(&self, output: Output) {
         match output {
             Output::OpenSocket { socket, url, protocols } => {
-                let opened = Socket::open(&self.me, socket, &url, &protocols);
-                match opened {
-                    Ok(value) => self.sockets.borrow_mut().insert(socket, value),
-                    Err(_) => self.handle_input(Input::SocketClosed { socket, code: CODE_NEVER_OPENED }),
-                }
+                self.say(Perform::OpenSocket, socket.0, 0, [Some(&url), Some(&protocols.join(" ")), None]);
             }
-            Output::SendFrame(socket, text) => {
-                if let Some(socket) = self.sockets.borrow().get(&socket) {
-                    socket.send(&text);
-                }
-            }
+            Output::SendFrame(socket, text) => self.say(Perform::Send, socket.0, 0, [Some(&text), None, None]),
             Output::CloseSocket { socket, code, reason } => {
-                let closing = self.sockets.borrow_mut().remove(&socket);
-                if let Some(socket) = closing {
-                    socket.close(code, reason);
+                self.say(Perform::CloseSocket, socket.0, u32::from(code), [Some(reason), None, None]);
+            }
+            Output::Fetch(task, request) => {
+                let Request { method, url, bearer, body, no_cache, timeout_ms } = request;
+                let line = [method.name(), if no_cache { "no-store" } else { "default" }, &url].join(" ");
+                let texts = [Some(&*line), bearer.as_deref(), body.as_deref()];
+                self.say(Perform::Request, task.0, delay(timeout_ms), texts);
+            }
+            Output::AskCredential(task) => self.say(Perform::Credential, task.0, 0, [None; 3]),
+            // Memory mode: what is applied is as safe as it gets.
+            Output::Journal(task, _) => self.handle_input(Input::Journaled(task, Ok(()))),
+            Output::Store(task, database, request) => {
+                let database = database as u32;
+                match request {
+                    StoreRequest::Open { name } => {
+                        self.say(Perform::OpenStore, task.0, database, [Some(&name), None, None]);
+                    }
+                    StoreRequest::Read { store, from, to } => {
+                        let number = database * 2 + store as u32;
+                        self.say(Perform::ReadStore, task.0, number, [Some(&from), Some(&to), None]);
+                    }
+                    StoreRequest::Write { changes, strict } => {
+                        for change in changes {
+                            match change {
+                                StoreChange::Put { store, key, value } => self.host.put(store as u32, &key, value),
+                                StoreChange::Remove { store, from, to } => {
+                                    self.say(Perform::Remove, 0, store as u32, [Some(&from), Some(&to), None]);
+                                }
+                            }
+                        }
+                        self.say(Perform::WriteStore, task.0, database * 2 + u32::from(strict), [None; 3]);
+                    }
+                    StoreRequest::Delete => self.say(Perform::DeleteStore, task.0, database, [None; 3]),
                 }
             }
-            Output::Fetch(task, request) => http::start(self.me.clone(), &self.host, task, &request),
-            Output::AskCredential(task) => self.ask_credential(task),
-            Output::Journal(task, _) => {
-                // Memory mode: what is applied is as safe as it gets.
-                self.handle_input(Input::Journaled(task, Ok(())));
+            Output::CloseStores => self.say(Perform::CloseStores, 0, 0, [None; 3]),
+            Output::RequestLock { name, steal } => {
+                self.say(Perform::Lock, 0, u32::from(steal), [Some(&name), None, None]);
             }
-            Output::Store(..)
-            | Output::CloseStores
-            | Output::RequestLock { .. }
-            | Output::ReleaseLock
-            | Output::OpenChannel(_)
-            | Output::Post(_)
-            | Output::CloseChannel
-                if !cfg!(feature = "storage") => {}
-            Output::Store(task, database, request) => {
-                store::ask(self.me.clone(), &self.storage, task, database, &request);
-            }
-            Output::CloseStores => self.storage.close(),
-            Output::RequestLock { name, steal } => self.storage.lock(Some(&name), steal),
-            Output::ReleaseLock => self.storage.lock(None, false),
-            Output::OpenChannel(name) => self.storage.channel(Some(&name)),
-            Output::Post(text) => self.storage.post(&text),
-            Output::CloseChannel => self.storage.channel(None),
+            Output::ReleaseLock => self.say(Perform::Lock, 0, 0, [None; 3]),
+            Output::OpenChannel(name) => self.say(Perform::Channel, 0, 0, [Some(&name), None, None]),
+            Output::Post(text) => self.say(Perform::Post, 0, 0, [Some(&text), None, None]),
+            Output::CloseChannel => self.say(Perform::Channel, 0, 0, [None; 3]),
             Output::Settle(ticket, result) => match result {
-                Ok(value) => self.host.settle(ticket.0, None, value),
-                Err(error) => self.host.settle(ticket.0, Some(error.to_json()), None),
+                Ok(value) => self.say(Perform::Settle, u64::from(ticket.0), 0, [None, value.as_deref(), None]),
+                Err(error) => self.say(Perform::Settle, u64::from(ticket.0), 0, [Some(&error.to_json()), None, None]),
             },
-            Output::Event(name, payload) => self.host.event(name, &payload),
-            Output::StatusChanged => self.host.status(),
+            Output::Event(name, payload) => self.say(Perform::Event, 0, 0, [Some(name), Some(&payload), None]),
+            Output::StatusChanged => self.say(Perform::Status, 0, 0, [None; 3]),
         }
-    }
-
-    fn ask_credential(&self, task: TaskId) {
-        let promise = self.host.credential().unwrap_or_else(|error| Promise::reject(&error));
-        let driver = self.me.clone();
-        let take = move |answer: Result<JsValue, JsValue>| {
-            let credential = match answer {
-                Ok(value) if value.is_null() => Credential::SignedOut,
-                Ok(value) => match value.as_string().filter(|token| !token.trim().is_empty()) {
-                    Some(token) => Credential::Token(token),
-                    None => Credential::Unavailable("it returned neither a token nor null".to_owned()),
-                },
-                Err(error) => Credential::Unavailable(http::describe(&error)),
-            };
-            if let Some(driver) = driver.upgrade() {
-                driver.handle_input(Input::Credential(task, credential));
-            }
-        };
-        follow(&promise, Box::new(take));
     }
 
     fn arm(&self) {
-        let deadline = self.engine.borrow().poll_timeout();
-        let Some((at, _)) = deadline else {
-            self.armed_for.set(None);
-            let timer = self.timer.borrow_mut().take();
-            drop(timer);
-            return;
-        };
+        let deadline = self.engine.borrow().poll_timeout().map(|(at, _)| at);
         let now = now().mono;
-        if at <= now {
-            self.request_microtask();
+        if let Some(at) = deadline
+            && at <= now
+        {
+            self.request_turn();
             return;
         }
-        if self.armed_for.get() == Some(at.0) {
-            return;
+        let at = deadline.map(|at| at.0);
+        if self.armed_for.replace(at) != at {
+            // Clocks round down and timers may fire early: one millisecond more spares a wasted wake-up. 0 is none.
+            let wait = deadline.map_or(0, |at| delay(at.since(now).saturating_add(1)));
+            self.say(Perform::Timer, 0, wait, [None; 3]);
         }
-        self.armed_for.set(Some(at.0));
-        let driver = self.me.clone();
-        // Clocks round down and timers may fire early: one millisecond more spares a wasted wake-up.
-        let delay = u32::try_from(at.since(now).saturating_add(1).min(DELAY_MAX_MS)).unwrap_or(u32::MAX);
-        let timer = Timeout::new(delay, move || {
-            if let Some(driver) = driver.upgrade() {
-                driver.armed_for.set(None);
-                driver.handle_input(Input::Timeout);
-            }
-        });
-        let old = self.timer.borrow_mut().replace(timer);
-        drop(old);
     }
 
-    fn request_microtask(&self) {
-        if !self.microtask_due.replace(true) {
-            queue_microtask(self.microtask.as_ref().unchecked_ref());
+    fn request_turn(&self) {
+        if !self.turn_due.replace(true) {
+            self.say(Perform::Turn, 0, 0, [None; 3]);
         }
     }
 
     /// The end of the turn: what was gathered is sent, and live views are told once.
-    fn end_turn(&self) {
-        self.microtask_due.set(false);
+    pub(crate) fn end_turn(&self) {
+        self.turn_due.set(false);
         let due = self.engine.borrow().poll_timeout().is_some_and(|(at, _)| at <= now().mono);
         if due {
-            self.handle_input(Input::Timeout);
+            self.engine.borrow_mut().handle_input(now(), Input::Timeout);
+            self.after_call();
         }
-        let views = std::mem::take(&mut *self.views.borrow_mut());
+        let views = self.views.take();
         if !views.is_empty() {
             self.host.views(views);
         }
     }
+}
+
+fn delay(ms: u64) -> u32 {
+    ms.min(DELAY_MAX_MS) as u32
 }

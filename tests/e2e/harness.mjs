@@ -31,12 +31,6 @@ export const DEMO = {
 export const NO_SERVER = [/net::ERR_/, /WebSocket connection to/, /WebSocket is closed/];
 
 /** The SDK as Node sees it: for building schemas, and for the test that importing it is safe. */
-/**
- * Which build the pages load: the package or, in tests of storage on the device, the build with it, which is too large to
- * be the package yet (docs/decisions/size.md).
- */
-const PKG = /(durable|encryption|store|demo|examples)\.test\.mjs$/.test(process.argv[1] ?? '') ? 'target/pkg-storage' : 'pkg';
-
 export const sdk = await import(pathToFileURL(join(ROOT, 'pkg/schema.js')).href);
 
 const KEYS = [
@@ -103,7 +97,7 @@ export class Server {
       ...['--keys', await file('keys.json', KEYS)],
       ...['--static', `/e2e=${join(ROOT, 'tests/e2e/pages')}`],
     ];
-    server.#args.push('--db', join(server.#dir, 'rows.db'), '--log', 'warn', '--static', `/pkg=${join(ROOT, PKG)}`);
+    server.#args.push('--db', join(server.#dir, 'rows.db'), '--log', 'warn', '--static', `/pkg=${join(ROOT, 'pkg')}`);
     if (seed !== undefined) server.#args.push('--seed-file', await file('seed.json', seed), '--seed-organization', ORGANIZATION);
     await server.run();
     return server;
@@ -216,7 +210,7 @@ export class Profile {
 export async function servePages(context, server) {
   // The browser does not know where such a page comes from.
   await context.grantPermissions(['local-network-access'], { origin: server.url });
-  for (const [path, dir] of [['/e2e/', 'tests/e2e/pages'], ['/pkg/', PKG]]) {
+  for (const [path, dir] of [['/e2e/', 'tests/e2e/pages'], ['/pkg/', 'pkg']]) {
     await context.route(`${server.url}${path}**`, (route) => {
       return route.fulfill({ path: join(ROOT, dir, new URL(route.request().url()).pathname.slice(path.length)) });
     });

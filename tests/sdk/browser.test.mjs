@@ -29,6 +29,7 @@ function watchChannels(t) {
   });
   return async (count) => {
     while (channels.length < count) await settled();
+    return channels;
   };
 }
 
@@ -59,12 +60,24 @@ test('what other tabs tell reaches the core until the client ends', { timeout: 3
   assert.deepEqual(heard, ['one', 'two']);
 });
 
-test('a crash gives back what tabs share', async () => {
+test('a crash gives back what tabs share, and nothing is told to the dead core', async (t) => {
+  const joined = watchChannels(t);
   const { core } = await readyClient();
-  const calls = [];
-  for (const name of ['close', 'lock', 'channel']) core.storage[name] = (...args) => calls.push([name, ...args]);
-  page.crash('boom');
-  assert.deepEqual(calls, [['close'], ['lock', undefined, false], ['channel', undefined]]);
+  core.storage.channel('x');
+  const [channel] = await joined(1);
+  const close = channel.close.bind(channel);
+  const closed = new Promise((resolve) => {
+    channel.close = () => resolve(close());
+  });
+  core.host.timer(1);
+  page.crash(new Error('boom'));
+  await closed;
+  core.host.turn();
+  await settled();
+  assert.deepEqual(
+    core.calls.filter((call) => call === 'turn' || call === 'timeout'),
+    [],
+  );
 });
 
 test('a key for what is stored must be one that can be used', async () => {

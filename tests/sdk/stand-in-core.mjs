@@ -4,6 +4,8 @@
  * browser.
  */
 
+import { Ask, Numbers, Perform, Text } from '../../sdk/src/boundary.ts';
+
 export const page = { loads: 0, cores: [], failLoad: undefined, crash: undefined };
 
 export default async function init({ module_or_path }) {
@@ -17,10 +19,14 @@ export function onPanic(callback) {
 }
 
 export class Core {
-  constructor(config, host, storage) {
+  constructor(config, random, shell) {
     this.config = JSON.parse(config);
-    this.host = host;
-    this.storage = storage;
+    this.random = random;
+    this.shell = shell;
+    this.tasks = new Map();
+    this.given = [];
+    this.host = this.makeHost();
+    this.storage = this.makeStorage();
     this.keys = Object.keys(this.config.schema.models);
     this.tables = this.keys.map(() => []);
     this.views = new Map();
@@ -92,30 +98,102 @@ export class Core {
     else answer();
   }
 
+  /** What the core asks of the page, by name. */
+  makeHost() {
+    const { shell } = this;
+    return {
+      changed: (model, slots) => shell.changed(model, slots),
+      views: (ids) => shell.views(ids),
+      settle: (ticket, error, value) => shell.perform(Perform.Settle, ticket, 0, error, value),
+      event: (name, payload) => shell.perform(Perform.Event, 0, 0, name, payload),
+      status: () => shell.perform(Perform.Status, 0, 0),
+      credential: () => this.request(Perform.Credential, 0),
+      timer: (ms) => shell.perform(Perform.Timer, 0, ms),
+      turn: () => shell.perform(Perform.Turn, 0, 0),
+    };
+  }
+
+  /** What the core asks of the storage and of the other tabs, by name. */
+  makeStorage() {
+    const { shell } = this;
+    return {
+      open: (database, name) => this.request(Perform.OpenStore, database, name),
+      read: (database, store, from, to) => this.request(Perform.ReadStore, database * 2 + store, from, to),
+      delete: (database) => this.request(Perform.DeleteStore, database),
+      close: () => shell.perform(Perform.CloseStores, 0, 0),
+      lock: (name, steal) => shell.perform(Perform.Lock, 0, Number(steal), name),
+      channel: (name) => shell.perform(Perform.Channel, 0, 0, name),
+      post: (text) => shell.perform(Perform.Post, 0, 0, text),
+    };
+  }
+
+  /** Asks the page for something and waits for the answer. */
+  request(kind, number, ...texts) {
+    const task = this.tasks.size + 1;
+    return new Promise((resolve, reject) => {
+      this.tasks.set(task, { resolve, reject });
+      this.shell.perform(kind, task, number, ...texts);
+    });
+  }
+
+  give(key, bytes) {
+    this.given.push(key, bytes);
+  }
+
   ask(kind, ticket, number, first, second, third) {
     const flag = number > 0;
-    const calls = [
-      () => this.start(ticket),
-      () => this.create(ticket, number, first, second, third),
-      () => this.update(ticket, number, first, second, third),
-      () => this.delete(ticket, number, first, third),
-      () => this.read(ticket, number, first),
-      () => this.commit(ticket, first),
-      () => this.flush(ticket, number < 0 ? undefined : number),
-      () => this.confirmation(ticket, first, second),
-      () => this.setToken(first),
-      () => this.setCredentialSource?.(flag),
-      () => this.nudge(),
-      () => this.setOffline(flag),
-      () => this.retry(ticket, first, second),
-      () => this.discard(ticket, first),
-      () => this.purge(ticket),
-      () => this.dispose(ticket),
-      () => this.storeClosed(number),
-      () => this.lock(flag),
-      () => this.posted(first),
-    ];
+    const { resolve, reject } = this.tasks.get(number) ?? {};
+    const calls = {
+      [Ask.Start]: () => this.start(ticket),
+      [Ask.Create]: () => this.create(ticket, number, first, second, third),
+      [Ask.Update]: () => this.update(ticket, number, first, second, third),
+      [Ask.Delete]: () => this.delete(ticket, number, first, third),
+      [Ask.Read]: () => this.read(ticket, number, first),
+      [Ask.Commit]: () => this.commit(ticket, first),
+      [Ask.Flush]: () => this.flush(ticket, number < 0 ? undefined : number),
+      [Ask.Confirmation]: () => this.confirmation(ticket, first, second),
+      [Ask.SetToken]: () => this.setToken(first),
+      [Ask.SetCredentialSource]: () => this.setCredentialSource?.(flag),
+      [Ask.Nudge]: () => this.nudge(),
+      [Ask.SetOffline]: () => this.setOffline(flag),
+      [Ask.Retry]: () => this.retry(ticket, first, second),
+      [Ask.Discard]: () => this.discard(ticket, first),
+      [Ask.Purge]: () => this.purge(ticket),
+      [Ask.Dispose]: () => this.dispose(ticket),
+      [Ask.CloseView]: () => this.viewClose(number),
+      [Ask.Turn]: () => this.calls.push('turn'),
+      [Ask.Timeout]: () => this.calls.push('timeout'),
+      [Ask.StoreClosed]: () => this.storeClosed(number),
+      [Ask.Lock]: () => this.lock(flag),
+      [Ask.Posted]: () => this.posted(first),
+      [Ask.Credential]: () => resolve(first ?? null),
+      [Ask.CredentialFailed]: () => reject(new Error(first)),
+      [Ask.Stored]: () => resolve(this.given.splice(0)),
+      [Ask.StoreFailed]: () => reject({ kind: ticket, message: first }),
+      [Ask.Online]: () => this.calls.push('online'),
+      [Ask.Offline]: () => this.calls.push('offline'),
+      [Ask.Wake]: () => this.calls.push('wake'),
+    };
     return calls[kind]();
+  }
+
+  numbers(kind, number, options) {
+    const reads = {
+      [Numbers.Query]: () => this.query(number, options),
+      [Numbers.Count]: () => Uint32Array.of(this.count(number, options)),
+      [Numbers.OpenView]: () => Uint32Array.of(this.viewOpen(number, options)),
+      [Numbers.View]: () => this.viewRead(number),
+    };
+    return reads[kind]();
+  }
+
+  text(kind) {
+    const reads = {
+      [Text.Status]: () => this.status(),
+      [Text.Outbox]: () => this.outbox(),
+      [Text.Token]: () => this.token(),
+    };
+    return reads[kind]();
   }
 
   start(ticket) {

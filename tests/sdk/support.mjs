@@ -25,7 +25,6 @@ await build({
   },
   alias: { 'ablo-core': join(here, 'stand-in-core.mjs') },
   bundle: true,
-  define: { STORAGE: 'true' },
   format: 'esm',
   // As in the package: what depends on the names of classes and functions must show here.
   minify: true,

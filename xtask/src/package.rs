@@ -40,14 +40,19 @@ const WASM_OPT_STRIP: &[&str] = &["--strip-debug", "--strip-producers", "--strip
 /// Repeats the passes until nothing gets smaller.
 ///
 /// Functions with a single caller stay functions unless they are tiny: the module gets longer, but packs better.
-const WASM_OPT_REPEAT: &[&str] =
-    &["--flatten", "--rereloop", "-Oz", "--converge", "--one-caller-inline-max-function-size=20"];
+const WASM_OPT_REPEAT: &[&str] = &[
+    "--flatten",
+    "--rereloop",
+    "-Oz",
+    "--converge",
+    "--one-caller-inline-max-function-size=20",
+    "--skip-pass=local-cse",
+];
 /// The standard library is built with the module, small first as well.
 const STD: &[&str] = &["-Z", "build-std=std,panic_abort", "-Z", "build-std-features=optimize_for_size"];
 /// A panic is a trap: no texts, no places and no formatting of what is never seen (docs/decisions/size.md). `loader`
 /// reports it.
-const PANIC: &[&str] =
-    &["-Zunstable-options", "-Cpanic=immediate-abort", "-Zlocation-detail=none", "-Zfmt-debug=none"];
+const PANIC: &[&str] = &["-Zunstable-options", "-Cpanic=immediate-abort", "-Zlocation-detail=none", "-Zfmt-debug=none"];
 /// The entry that the others import from.
 const MAIN_ENTRY: &str = "index";
 /// Language level of the shipped JavaScript.
@@ -61,69 +66,28 @@ for (const entry of strays) console.error(`imports ${entry.kind} \"${entry.name}
 process.exit(strays.length === 0 ? 0 : 1);
 ";
 
-/// What the package is built with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Variant {
-    /// What is published.
-    Package,
-    /// With storage on the device, which does not fit the size budget yet (docs/decisions/size.md).
-    Storage,
-}
-
-impl Variant {
-    /// Where it goes.
-    pub(crate) fn dir(self, repo: &Repo) -> PathBuf {
-        repo.path(match self {
-            Self::Package => "pkg",
-            Self::Storage => "target/pkg-storage",
-        })
-    }
-
-    /// Where wasm-bindgen puts what the rest is made of.
-    pub(crate) fn bound(self, repo: &Repo) -> PathBuf {
-        match self {
-            Self::Package => repo.wasm_bindgen_out(),
-            Self::Storage => repo.path("target/wasm-bindgen-storage"),
-        }
-    }
-
-    /// The name of a step's stamp.
-    fn stamp(self, step: &str) -> String {
-        match self {
-            Self::Package => step.to_owned(),
-            Self::Storage => format!("{step}-storage"),
-        }
-    }
-}
-
 /// Builds the whole package.
 pub(crate) fn build(repo: &Repo) -> Result {
-    build_variant(repo, Variant::Package)
-}
-
-/// Builds the package, with what the variant adds.
-pub(crate) fn build_variant(repo: &Repo, variant: Variant) -> Result {
     setup::ensure(repo, &[Tool::WasmTarget, Tool::WasmBindgen, Tool::NodePackages])?;
-    build_wasm(repo, variant)?;
-    build_sdk(repo, variant)
+    build_wasm(repo)?;
+    build_sdk(repo)
 }
 
-fn build_wasm(repo: &Repo, variant: Variant) -> Result {
-    let linked = compile(repo, variant)?;
-    let out = variant.bound(repo);
+fn build_wasm(repo: &Repo) -> Result {
+    let linked = compile(repo)?;
+    let out = repo.wasm_bindgen_out();
     let bound = out.join("ablo_wasm_bg.wasm");
     let outputs = [bound.clone(), out.join("ablo_wasm.js"), out.join("ablo_wasm.d.ts")];
     // The root manifest pins the version of wasm-bindgen, so it decides the output too.
-    let inputs = Inputs::new("wasm-bindgen web, short names, news of panics").file(&linked).file(&repo.path("Cargo.toml"));
-    let stamp = variant.stamp("wasm-bindgen");
-    report("wasm-bindgen", unless_fresh(repo, &stamp, &inputs, &outputs, || bind(repo, &linked, &out))?);
+    let inputs =
+        Inputs::new("wasm-bindgen web, short names, news of panics").file(&linked).file(&repo.path("Cargo.toml"));
+    report("wasm-bindgen", unless_fresh(repo, "wasm-bindgen", &inputs, &outputs, || bind(repo, &linked, &out))?);
 
-    let pkg = variant.dir(repo);
+    let pkg = repo.path("pkg");
     let shipped = pkg.join("ablo_wasm_bg.wasm");
     let flags = [&[WASM_OPT_LEVEL], WASM_OPT_REPEAT, WASM_OPT_FEATURES, WASM_OPT_STRIP].concat();
     let inputs = Inputs::new(&flags.join(" ")).file(&bound).file(&repo.path("package-lock.json"));
-    let stamp = variant.stamp("wasm-opt");
-    let ran = unless_fresh(repo, &stamp, &inputs, std::slice::from_ref(&shipped), || {
+    let ran = unless_fresh(repo, "wasm-opt", &inputs, std::slice::from_ref(&shipped), || {
         timed(&format!("wasm-opt {WASM_OPT_LEVEL}"), || {
             create_dir(&pkg)?;
             Cmd::new(repo, "wasm-opt").args(&flags).arg(&bound).arg("-o").arg(&shipped).run()
@@ -134,27 +98,21 @@ fn build_wasm(repo: &Repo, variant: Variant) -> Result {
 }
 
 /// Where cargo puts the linked module.
-fn compile(repo: &Repo, variant: Variant) -> Result<PathBuf> {
+fn compile(repo: &Repo) -> Result<PathBuf> {
     let compiler = WasmCompiler::find(repo)
         .ok_or_else(|| Failure::new("no compiler for wasm32: run `cargo xtask setup`, then try again"))?;
-    // Each has its own place, or every change from one to the other would compile all anew.
-    let (target, features) = match variant {
-        Variant::Package => (repo.cargo_target(), "--no-default-features"),
-        Variant::Storage => (repo.cargo_target().join("storage"), "--features=storage"),
-    };
     timed("cargo build (wasm32)", || {
         Cmd::new(repo, "cargo")
             .args(["build", "--quiet", "--profile", PROFILE, "--target", "wasm32-unknown-unknown"])
             .args(STD)
-            .args(["--package", "ablo-wasm", "--lib", features, "--target-dir"])
-            .arg(&target)
+            .args(["--package", "ablo-wasm", "--lib"])
             .envs(&compiler.env())
             // The flags of STD and PANIC are not stable yet.
             .env("RUSTC_BOOTSTRAP", "1")
             .env("CARGO_ENCODED_RUSTFLAGS", PANIC.join("\x1f"))
             .run()
     })?;
-    Ok(target.join("wasm32-unknown-unknown").join(PROFILE).join("ablo_wasm.wasm"))
+    Ok(repo.cargo_target().join("wasm32-unknown-unknown").join(PROFILE).join("ablo_wasm.wasm"))
 }
 
 fn bind(repo: &Repo, linked: &Path, out: &Path) -> Result {
@@ -178,10 +136,10 @@ fn bind(repo: &Repo, linked: &Path, out: &Path) -> Result {
     })
 }
 
-fn build_sdk(repo: &Repo, variant: Variant) -> Result {
+fn build_sdk(repo: &Repo) -> Result {
     let manifest = Manifest::read(repo)?;
-    let pkg = variant.dir(repo);
-    let core = variant.bound(repo);
+    let pkg = repo.path("pkg");
+    let core = repo.wasm_bindgen_out();
     let mut sources = files_below(&repo.path("sdk"));
     sources.extend(["pkg/package.json", "package-lock.json"].map(|file| repo.path(file)));
     // The SDK sees the core through these two; the wasm itself is only fetched when it runs.
@@ -189,14 +147,8 @@ fn build_sdk(repo: &Repo, variant: Variant) -> Result {
 
     let outputs: Vec<PathBuf> = manifest.entries.iter().map(|entry| pkg.join(format!("{entry}.js"))).collect();
     let inputs = Inputs::new(&format!("esbuild {JS_TARGET}, one by one, {:?}", manifest.external)).files(&sources);
-    let ran = unless_fresh(repo, &variant.stamp("esbuild"), &inputs, &outputs, || {
-        timed("esbuild (SDK)", || bundle(repo, &manifest, variant))
-    })?;
+    let ran = unless_fresh(repo, "esbuild", &inputs, &outputs, || timed("esbuild (SDK)", || bundle(repo, &manifest)))?;
     report("esbuild", ran);
-    if variant != Variant::Package {
-        // The types are the same.
-        return Ok(());
-    }
 
     let types = pkg.join("types");
     let inputs = Inputs::new("tsc").files(&sources);
@@ -226,8 +178,8 @@ fn write(path: &Path, bytes: &[u8]) -> Result {
     fs::write(path, bytes).map_err(|error| Failure::new(format!("cannot write {}: {error}", path.display())))
 }
 
-fn bundle(repo: &Repo, manifest: &Manifest, variant: Variant) -> Result {
-    let (pkg, core) = (variant.dir(repo), variant.bound(repo).join("ablo_wasm.js"));
+fn bundle(repo: &Repo, manifest: &Manifest) -> Result {
+    let (pkg, core) = (repo.path("pkg"), repo.wasm_bindgen_out().join("ablo_wasm.js"));
     // Those of entries that are gone must not stay in the package.
     for file in files_in(&pkg, ".js") {
         fs::remove_file(&file).map_err(|error| Failure::new(format!("cannot remove {}: {error}", file.display())))?;
@@ -241,7 +193,6 @@ fn bundle(repo: &Repo, manifest: &Manifest, variant: Variant) -> Result {
         esbuild
             .args(["--bundle", "--format=esm", "--minify", "--log-level=warning", &format!("--target={JS_TARGET}")])
             .arg(format!("--alias:ablo-core={}", core.display()))
-            .arg(format!("--define:STORAGE={}", variant == Variant::Storage))
             .args(manifest.external.iter().map(|name| format!("--external:{name}")))
             .arg(format!("--outdir={}", pkg.display()))
             .run()?;

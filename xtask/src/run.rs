@@ -3,7 +3,7 @@
 use std::net::TcpListener;
 use std::path::PathBuf;
 
-use crate::package::{self, Variant, files_in};
+use crate::package::{self, files_in};
 use crate::process::{Cmd, announce, note, timed};
 use crate::repo::Repo;
 use crate::setup::{self, Tool};
@@ -33,7 +33,6 @@ pub(crate) fn e2e(repo: &Repo, args: &[String]) -> Result {
         return Err(Failure::new(format!("there is no tests/e2e/*.test.mjs{}", filter.join(" or"))));
     }
     package::build(repo)?;
-    package::build_variant(repo, Variant::Storage)?;
     let server = build_server(repo)?;
     announce("end-to-end tests");
     browser_env(repo, Cmd::new(repo, "node"), server)?
@@ -60,7 +59,7 @@ pub(crate) fn bench(repo: &Repo, args: &[String]) -> Result {
 /// rows, through the client.
 pub(crate) fn demo(repo: &Repo, args: &[String]) -> Result {
     let options = DemoOptions::parse(args)?;
-    package::build_variant(repo, Variant::Storage)?;
+    package::build(repo)?;
     let server = build_server(repo)?;
     let listen = options.listen.unwrap_or_else(|| {
         if TcpListener::bind(DEMO_ADDRESS).is_ok() {
@@ -73,7 +72,7 @@ pub(crate) fn demo(repo: &Repo, args: &[String]) -> Result {
     // The server takes over this process, so that Ctrl-C and its exit code are its own.
     Err(Cmd::new(repo, server)
         .args(["--listen", &listen, "--db", &options.db])
-        .args(["--static", "www", "--static", "/pkg=target/pkg-storage"])
+        .args(["--static", "www", "--static", "/pkg=pkg"])
         .args(["--schema", "www/schema.json", "--keys", "www/dev-keys.json"])
         .replace_this_process())
 }

@@ -1,6 +1,6 @@
 //! How a client ends: disposed or signed out. Purging is in `storage`.
 
-use super::{DRAIN_MS, Engine, Loading, Phase, STORAGE};
+use super::{DRAIN_MS, Engine, Loading, Phase};
 use crate::core::error::Error;
 use crate::core::id::SyncId;
 use crate::core::input::Ticket;
@@ -30,7 +30,7 @@ impl Engine {
         self.perform_actions();
         let error = Error::local("client_disposed", "the client was disposed before this was confirmed");
         self.fail_waiting(&error);
-        if STORAGE && self.config.stored {
+        if self.config.stored {
             self.leave_tabs();
             self.emit(Output::CloseStores);
         }
@@ -64,10 +64,6 @@ impl Engine {
         self.fail_waiting(&error);
         // What is stored goes before anybody is told.
         let ended = Output::Event("session:ended", error.to_json());
-        if STORAGE {
-            self.purge_storage(ended);
-        } else {
-            self.emit(ended);
-        }
+        self.purge_storage(ended);
     }
 }

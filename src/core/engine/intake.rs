@@ -210,9 +210,7 @@ impl Engine {
             }
             self.refresh_overlay(model, id.as_str());
         }
-        if super::STORAGE {
-            self.rows_replaced();
-        }
+        self.rows_replaced();
         if snapshot.skipped > 0 {
             let skipped = snapshot.skipped as u64;
             self.event("sync:rows-skipped", &|payload| payload.u64("count", skipped));

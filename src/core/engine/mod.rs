@@ -37,9 +37,6 @@ use super::snapshot::Snapshot;
 use super::time::{Instant, Now};
 use reads::Reads;
 use session::Session;
-
-/// Whether rows and writes can be kept on the device (feature `storage`).
-const STORAGE: bool = cfg!(feature = "storage");
 /// `ready()` fails after so long without rows, counted from the call; the client goes on trying.
 pub const READY_MS: u64 = 20_000;
 /// Identity and exchange requests are given up after so long (protocol.md 18).
@@ -179,7 +176,7 @@ impl Engine {
             tasks: SmallMap::default(),
             next_task: 0,
             journaling: SmallMap::default(),
-            storage: storage::Storage::new(STORAGE && config.stored),
+            storage: storage::Storage::new(config.stored),
             flush_due: false,
             ready: Vec::new(),
             flushing: Vec::new(),
@@ -202,7 +199,7 @@ impl Engine {
         self.advance(now);
         if self.phase == Phase::Disposed {
             // What was to be deleted is waited for.
-            if let (true, Input::Stored(task, result)) = (STORAGE, input) {
+            if let Input::Stored(task, result) = input {
                 self.handle_stored(task, result);
             }
             return;
@@ -222,7 +219,6 @@ impl Engine {
                 self.connection.handle_credential(self.now.mono, task, &credential, &mut self.rng);
             }
             Input::Journaled(task, result) => self.handle_journaled(task, result),
-            Input::Stored(..) | Input::StoreClosed(_) | Input::Lock(_) | Input::Posted(_) if !STORAGE => {}
             Input::Stored(task, result) => self.handle_stored(task, result),
             Input::StoreClosed(database) => self.handle_store_closed(database),
             Input::Lock(held) => self.handle_lock(held),
@@ -285,7 +281,6 @@ impl Engine {
             }
             Command::Nudge => self.connection.handle_retry(self.now.mono),
             Command::SetOffline(offline) => self.set_network(offline, self.system_offline),
-            Command::Retry(..) | Command::Discard(..) | Command::Purge(_) if !STORAGE => {}
             Command::Retry(ticket, id, data) => self.retry(ticket, &id, data.as_deref())?,
             Command::Discard(ticket, id) => self.discard(ticket, &id)?,
             Command::Purge(ticket) => {
@@ -324,7 +319,7 @@ impl Engine {
         if let (Loading::Wanted { not_before }, true) = (self.loading, self.can_fetch()) {
             offer(Some(not_before), Timer::Bootstrap);
         }
-        offer(if STORAGE { self.storage.tabs.deadline() } else { None }, Timer::Tabs);
+        offer(self.storage.tabs.deadline(), Timer::Tabs);
         offer(self.ready.iter().map(|(_, until)| *until).min(), Timer::Ticket);
         offer(self.flushing.iter().filter_map(|(_, until)| *until).min(), Timer::Ticket);
         if let Phase::Draining { until, .. } = self.phase {
@@ -452,9 +447,7 @@ impl Engine {
     /// Connects and loads, unless that has begun.
     fn begin(&mut self) {
         if *self.connection.state() == State::Idle {
-            if STORAGE {
-                self.begin_storage();
-            }
+            self.begin_storage();
             self.connection.start(self.now.mono);
             self.want_rows(self.now.mono);
             self.pump();
@@ -580,9 +573,7 @@ impl Engine {
         let had = std::mem::replace(&mut self.groups, identity.sync_groups.clone());
         self.acked_groups.clone_from(&identity.sync_groups);
         self.identity = Some(identity);
-        if STORAGE {
-            self.check_stored_groups(&had);
-        }
+        self.check_stored_groups(&had);
         Ok(())
     }
 
@@ -672,9 +663,7 @@ impl Engine {
     /// Carries news between the machines until nothing moves, and does what became due.
     fn pump(&mut self) {
         self.perform_actions();
-        if STORAGE {
-            self.pump_storage();
-        }
+        self.pump_storage();
         let now = self.now.mono;
         if self.identity.is_some() && !self.loaded && !self.loads_rows() {
             self.loading = Loading::Idle;

@@ -200,7 +200,7 @@ impl Engine {
 
     /// Sends the gathered writes, as far as they may go.
     pub(super) fn flush(&mut self) {
-        if super::STORAGE && self.config.stored {
+        if self.config.stored {
             self.flush_journal();
         } else {
             self.flush_to_journal();
@@ -316,9 +316,7 @@ impl Engine {
             match raw.read_delta() {
                 Ok(delta) => {
                     self.apply_delta(&delta);
-                    if super::STORAGE {
-                        self.log_delta(raw.raw);
-                    }
+                    self.log_delta(raw.raw);
                 }
                 Err(bad) => self.handle_bad_delta(&bad),
             }
@@ -358,9 +356,7 @@ impl Engine {
             session.caught_up_at = self.now.mono;
         }
         let refused = outcome.credential.is_some();
-        if super::STORAGE {
-            self.share_result(result);
-        }
+        self.share_result(result);
         self.take_outcome(outcome);
         if refused {
             self.connection.handle_refused(self.now.mono);

@@ -257,17 +257,13 @@ impl Engine {
             if self.storage.tabs.told.is_some() && !rejected.optimistic {
                 continue;
             }
-            if let (true, Some(name)) = (super::STORAGE, &rejected.transaction_id) {
+            if let Some(name) = &rejected.transaction_id {
                 self.share_refusal(name, &rejected.error);
             }
-            if super::STORAGE {
-                self.keep_rejected(rejected);
-            } else {
-                self.storage.letters.push(super::storage::Letter::default());
-            }
+            self.keep_rejected(rejected);
             self.tell_rejected(rejected);
         }
-        if let (true, Some((key, error))) = (super::STORAGE, &outcome.refused) {
+        if let Some((key, error)) = &outcome.refused {
             self.share_refusal(key, error);
         }
         for (ticket, result) in outcome.settled {
