@@ -3,7 +3,7 @@
 //! The maps of the engine hold a handful of entries, or entries in the order of a growing number. A B-tree for each of
 //! them would be a sixth of the shipped code, so these two do the work.
 
-use std::collections::VecDeque;
+use std::ops::{Deref, DerefMut};
 
 /// A map of few entries, kept in the order of insertion and searched one by one.
 #[derive(Clone, Debug)]
@@ -61,27 +61,68 @@ impl<K: PartialEq, V> SmallMap<K, V> {
     }
 }
 
+/// A queue of boxes in one piece: taking the first moves the pointers behind it, and every queue shares the code for it.
+#[derive(Clone, Debug)]
+pub struct Line<T>(Vec<Box<T>>);
+
+impl<T> Default for Line<T> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<T> Deref for Line<T> {
+    type Target = Vec<Box<T>>;
+
+    fn deref(&self) -> &Vec<Box<T>> {
+        &self.0
+    }
+}
+
+impl<T> DerefMut for Line<T> {
+    fn deref_mut(&mut self) -> &mut Vec<Box<T>> {
+        &mut self.0
+    }
+}
+
+impl<T> Line<T> {
+    /// Adds to the front.
+    pub fn push_front(&mut self, item: Box<T>) {
+        self.0.insert(0, item);
+    }
+
+    /// Takes the first.
+    pub fn pop_front(&mut self) -> Option<Box<T>> {
+        self.take(0)
+    }
+
+    /// Takes one out of its place.
+    pub fn take(&mut self, index: usize) -> Option<Box<T>> {
+        if index < self.0.len() { Some(self.0.remove(index)) } else { None }
+    }
+}
+
 /// A map whose keys are numbers that only grow, so that the newest entry is always the last.
 #[derive(Clone, Debug)]
-pub struct Sequence<V>(VecDeque<Box<(u64, V)>>);
+pub struct Sequence<V>(Line<(u64, V)>);
 
 impl<V> Default for Sequence<V> {
     fn default() -> Self {
-        Self(VecDeque::new())
+        Self(Line::default())
     }
 }
 
 impl<V> Sequence<V> {
     /// Adds an entry. Invariant: `key` is greater than all before it.
     pub fn push(&mut self, key: u64, value: V) {
-        debug_assert!(self.0.back().is_none_or(|last| last.0 < key), "keys only grow");
-        self.0.push_back(Box::new((key, value)));
+        debug_assert!(self.0.last().is_none_or(|last| last.0 < key), "keys only grow");
+        self.0.push(Box::new((key, value)));
     }
 
     /// Takes out the value of `key`.
     pub fn remove(&mut self, key: u64) -> Option<V> {
         let index = self.index(key)?;
-        self.0.remove(index).map(|entry| entry.1)
+        self.0.take(index).map(|entry| entry.1)
     }
 
     /// The value of `key`.

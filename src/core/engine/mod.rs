@@ -20,7 +20,6 @@ mod storage;
 mod tabs;
 mod writes;
 
-use std::collections::VecDeque;
 
 use super::config::{Config, Identity};
 use super::connection::{Action, Connection, Probe, Source, State, backoff};
@@ -28,7 +27,7 @@ use super::error::{Error, Recovery};
 use super::id::{ModelIndex, SyncId, TaskId};
 use super::input::{Command, Credential, Input, Response, Ticket};
 use super::json::{ObjectWriter, Value};
-use super::map::SmallMap;
+use super::map::{Line, SmallMap};
 use super::output::{Method, Output, Request, Timer};
 use super::pool::{Changes, Pool, Query, RowRef, Slot, ViewChange, ViewId};
 use super::queue::Queue;
@@ -146,7 +145,7 @@ pub struct Engine {
     login_ended: bool,
     last_sync_at: Option<u64>,
     status_told: bool,
-    outputs: VecDeque<Box<Output>>,
+    outputs: Line<Output>,
 }
 
 impl Engine {
@@ -186,7 +185,7 @@ impl Engine {
             login_ended: false,
             last_sync_at: None,
             status_told: false,
-            outputs: VecDeque::new(),
+            outputs: Line::default(),
             phase: Phase::Running,
             config,
             now,
@@ -811,7 +810,7 @@ impl Engine {
     }
 
     fn emit(&mut self, output: Output) {
-        self.outputs.push_back(Box::new(output));
+        self.outputs.push(Box::new(output));
     }
 
     fn settle(&mut self, ticket: Ticket, result: Result<Option<String>, Error>) {

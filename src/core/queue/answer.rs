@@ -8,7 +8,7 @@ impl Queue {
     pub fn handle_result(&mut self, now: Instant, result: &MutationResult, cursor: SyncId, rng: &mut Rng) -> Outcome {
         let mut outcome = Outcome::default();
         let known =
-            self.commits.front().is_some_and(|commit| commit.sent && *commit.key.0 == *result.client_tx_id.as_str());
+            self.commits.first().is_some_and(|commit| commit.sent && *commit.key.0 == *result.client_tx_id.as_str());
         if !known {
             return outcome;
         }
@@ -37,11 +37,11 @@ impl Queue {
         if self.acked.iter().all(|acked| acked.threshold.is_none_or(|id| id > cursor)) {
             return outcome;
         }
-        for acked in std::mem::take(&mut self.acked) {
+        for acked in std::mem::take(&mut *self.acked) {
             if acked.threshold.is_some_and(|id| id <= cursor) {
                 self.finish(*acked, &mut outcome);
             } else {
-                self.acked.push_back(acked);
+                self.acked.push(acked);
             }
         }
         outcome
@@ -49,7 +49,7 @@ impl Queue {
 
     /// A catch-up was answered completely: what the server accepted without naming a delta is in it.
     pub fn handle_caught_up(&mut self, cursor: SyncId) -> Outcome {
-        for acked in &mut self.acked {
+        for acked in self.acked.iter_mut() {
             acked.threshold = acked.threshold.or(Some(cursor));
         }
         self.handle_cursor(cursor)
@@ -61,10 +61,10 @@ impl Queue {
         for op in self.ops.values() {
             outcome.settle_all(&op.waiting, &Err(error.clone()));
         }
-        for commit in &self.commits {
+        for commit in self.commits.iter() {
             outcome.fail_direct(commit.lane, error);
         }
-        for acked in &self.acked {
+        for acked in self.acked.iter() {
             outcome.fail_direct(acked.lane, error);
         }
         for (_, tickets) in self.repeats.take() {
@@ -108,7 +108,7 @@ impl Queue {
         if acked.threshold.is_some_and(|id| id <= cursor) || bug::on(Bug::AckDropsPending) {
             self.finish(*acked, outcome);
         } else {
-            self.acked.push_back(acked);
+            self.acked.push(acked);
         }
     }
 
@@ -147,7 +147,7 @@ impl Queue {
     }
 
     pub(super) fn handle_refusal(&mut self, now: Instant, error: &Error, rng: &mut Rng, outcome: &mut Outcome) {
-        let Some(commit) = self.commits.front_mut() else { return };
+        let Some(commit) = self.commits.first_mut() else { return };
         let recovery = error.recovery();
         let auth = code_spec(&error.code).is_some_and(|spec| spec.category == Category::Auth);
         if auth
@@ -281,7 +281,7 @@ impl Queue {
         }
         // A refused commit had no effect: the same key may be tried again.
         if result.is_ok() {
-            self.receipts.push_back(Box::new((key.clone(), result)));
+            self.receipts.push(Box::new((key.clone(), result)));
             if self.receipts.len() > RECEIPTS_MAX {
                 self.receipts.pop_front();
             }

@@ -69,7 +69,7 @@ impl Queue {
             self.check(op)?;
         }
         let key = CommitKey(Rc::from(how.key.unwrap_or_else(|| rng.uuid())));
-        for known in &self.receipts {
+        for known in self.receipts.iter() {
             if known.0 == key {
                 outcome.settled.push((how.ticket, known.1.clone()));
                 return Ok(outcome);
@@ -94,7 +94,7 @@ impl Queue {
         };
         let mut commit = self.new_commit(key, seqs, Lane::Direct { queued, confirmed }, wall);
         commit.reads = reads;
-        self.commits.push_back(commit);
+        self.commits.push(commit);
         Ok(outcome)
     }
 
@@ -155,7 +155,7 @@ impl Queue {
             commit.dirty = true;
             if commit.ops.is_empty() {
                 self.removals.push(commit.order);
-                self.commits.remove(index);
+                self.commits.take(index);
             }
         }
         self.ops.remove(seq.0)
@@ -174,7 +174,7 @@ impl Queue {
         }
         let seq = *self.rows.get(&new.row)?.last()?;
         let op = self.ops.get(seq.0)?;
-        let tail = self.commits.back()?;
+        let tail = self.commits.last()?;
         let fits = op.kind == OpKind::Update && !op.is_guarded();
         (fits && tail.open && tail.ops.contains(&seq)).then_some(seq)
     }
@@ -191,7 +191,7 @@ impl Queue {
         op.refers_to.extend(new.refers_to);
         op.waiting.extend(waiting);
         let grown = op.bytes().saturating_sub(before);
-        if let Some(tail) = self.commits.back_mut() {
+        if let Some(tail) = self.commits.last_mut() {
             tail.bytes += grown;
             tail.dirty = true;
         }
@@ -246,7 +246,7 @@ impl Queue {
         let (bytes, row) = (op.bytes(), op.row.clone());
         if let Some(key) = key {
             let commit = self.new_commit(CommitKey(Rc::from(key)), vec![seq], Lane::Model, wall);
-            self.commits.push_back(commit);
+            self.commits.push(commit);
             return;
         }
         // A create that an earlier unsent commit refers to belongs there, or the reference would come first.
@@ -272,7 +272,7 @@ impl Queue {
         }
         let tail = self
             .commits
-            .back_mut()
+            .last_mut()
             .filter(|tail| tail.open && tail.ops.len() < COMMIT_OPS_MAX && tail.bytes + bytes <= COMMIT_BYTES_MAX);
         if let Some(tail) = tail {
             tail.ops.push(seq);
@@ -282,7 +282,7 @@ impl Queue {
         }
         let mut commit = self.new_commit(CommitKey(Rc::from(rng.uuid())), vec![seq], Lane::Model, wall);
         commit.open = true;
-        self.commits.push_back(commit);
+        self.commits.push(commit);
     }
 
     pub(super) fn new_commit(&mut self, key: CommitKey, ops: Vec<OpSeq>, lane: Lane, created: WallTime) -> Box<Commit> {

@@ -14,7 +14,6 @@ mod answer;
 mod gather;
 mod shared;
 
-use std::collections::VecDeque;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::rc::Rc;
 
@@ -25,7 +24,7 @@ use super::error::Error;
 use super::id::{CommitKey, ModelIndex, RowId, SyncId};
 use super::input::Ticket;
 use super::json::{ObjectWriter, Value, merge};
-use super::map::{Sequence, SmallMap};
+use super::map::{Line, Sequence, SmallMap};
 use super::output::JournalOp;
 use super::rng::Rng;
 use super::time::{Instant, WallTime};
@@ -296,8 +295,8 @@ pub struct Queue {
     ops: Sequence<Op>,
     /// Optimistic operations of each row, in order.
     rows: HashMap<RowKey, Vec<OpSeq>, BuildHasherDefault<RowHasher>>,
-    commits: VecDeque<Box<Commit>>,
-    acked: VecDeque<Box<Acked>>,
+    commits: Line<Commit>,
+    acked: Line<Acked>,
     /// The first commit is on its way since then.
     in_flight: Option<Instant>,
     /// The first commit is not sent before then.
@@ -308,8 +307,8 @@ pub struct Queue {
     refers_ahead: bool,
     removals: Vec<u64>,
     /// Places that this tab has lately taken out of the journal as the one that sends.
-    done: VecDeque<u64>,
-    receipts: VecDeque<Box<(CommitKey, Settled)>>,
+    done: Vec<u64>,
+    receipts: Line<(CommitKey, Settled)>,
     /// Tickets of repeated keys, settled with the commit they repeat.
     repeats: SmallMap<CommitKey, Vec<Ticket>>,
 }
@@ -323,16 +322,16 @@ impl Queue {
             tab: 0,
             ops: Sequence::default(),
             rows: HashMap::default(),
-            commits: VecDeque::new(),
-            acked: VecDeque::new(),
+            commits: Line::default(),
+            acked: Line::default(),
             in_flight: None,
             retry_at: None,
             next_op: 0,
             next_order: 0,
             refers_ahead: false,
             removals: Vec::new(),
-            done: VecDeque::new(),
-            receipts: VecDeque::new(),
+            done: Vec::new(),
+            receipts: Line::default(),
             repeats: SmallMap::default(),
         }
     }
@@ -340,7 +339,7 @@ impl Queue {
     /// Changes for the journal since it was last asked.
     pub fn take_journal_ops(&mut self) -> Vec<JournalOp> {
         if !self.durable {
-            for commit in &mut self.commits {
+            for commit in self.commits.iter_mut() {
                 commit.dirty = false;
             }
             self.removals.clear();
@@ -354,14 +353,14 @@ impl Queue {
         for order in std::mem::take(&mut self.removals) {
             // The tab that sends takes out what is done; the word of two tabs could come in the wrong order.
             if self.sender {
-                self.done.push_back(order);
+                self.done.push(order);
                 if self.done.len() > DONE_MAX {
-                    self.done.pop_front();
+                    self.done.remove(0);
                 }
                 out.push(JournalOp::Remove { order });
             }
         }
-        for commit in &mut self.commits {
+        for commit in self.commits.iter_mut() {
             if std::mem::take(&mut commit.dirty) {
                 commit.journaling += 1;
                 // Only the tab that sends knows whether a commit is still here to be altered.
@@ -375,7 +374,7 @@ impl Queue {
 
     /// The journal has the records of these places.
     pub fn handle_journaled(&mut self, orders: &[u64]) -> Outcome {
-        for commit in &mut self.commits {
+        for commit in self.commits.iter_mut() {
             if orders.contains(&commit.order) {
                 commit.journaling = commit.journaling.saturating_sub(1);
             }
@@ -387,7 +386,7 @@ impl Queue {
 
     /// The journal refused the changes of these places: they are offered again.
     pub fn handle_journal_failed(&mut self, orders: &[u64]) {
-        for commit in &mut self.commits {
+        for commit in self.commits.iter_mut() {
             if orders.contains(&commit.order) {
                 commit.journaling = commit.journaling.saturating_sub(1);
                 commit.dirty = true;
@@ -405,7 +404,7 @@ impl Queue {
         if !self.sender || self.in_flight.is_some() || self.retry_at.is_some_and(|at| at > now) {
             return None;
         }
-        if !self.commits.front().is_some_and(|commit| commit.is_journaled()) {
+        if !self.commits.first().is_some_and(|commit| commit.is_journaled()) {
             return None;
         }
         if !self.durable {
@@ -413,7 +412,7 @@ impl Queue {
         }
         self.retry_at = None;
         self.in_flight = Some(now);
-        let commit = self.commits.front_mut()?;
+        let commit = self.commits.first_mut()?;
         // A server that has forgotten the key would apply it twice: it can tell by the age.
         let created_at = (commit.foreign || commit.attempts > 0).then_some(commit.created.0);
         commit.sent = true;
@@ -455,7 +454,7 @@ impl Queue {
     pub fn deadline(&self) -> Option<Instant> {
         let answer = self.in_flight.map(|sent| sent.after(ANSWER_MS));
         // What is on its way to the journal goes when it is there.
-        let ready = self.commits.front().is_some_and(|commit| commit.is_journaled());
+        let ready = self.commits.first().is_some_and(|commit| commit.is_journaled());
         answer.or(if ready { self.retry_at } else { None })
     }
 
@@ -525,7 +524,7 @@ impl Queue {
 
     /// Settles tickets that wait only for the journal.
     fn settle_queued(&mut self, outcome: &mut Outcome) {
-        for commit in &mut self.commits {
+        for commit in self.commits.iter_mut() {
             if !commit.is_journaled() {
                 continue;
             }

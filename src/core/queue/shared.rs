@@ -25,7 +25,7 @@ impl Queue {
         self.durable = durable;
         let mut outcome = Outcome::default();
         if !durable {
-            for commit in &mut self.commits {
+            for commit in self.commits.iter_mut() {
                 commit.journaling = 0;
                 commit.dirty = false;
             }
@@ -40,7 +40,7 @@ impl Queue {
         if !sender {
             self.in_flight = None;
             self.retry_at = None;
-            for commit in &mut self.commits {
+            for commit in self.commits.iter_mut() {
                 // From now on another tab may send and alter it; what the server still says about it is for that tab.
                 commit.foreign |= !commit.dirty;
                 commit.open = false;
@@ -51,7 +51,7 @@ impl Queue {
 
     /// The journal may be a new one: it is offered everything again.
     pub fn offer_again(&mut self) {
-        for commit in &mut self.commits {
+        for commit in self.commits.iter_mut() {
             commit.dirty = true;
         }
     }
@@ -62,7 +62,7 @@ impl Queue {
         self.commits.extend(old);
         for mut commit in new {
             commit.order = self.take_order();
-            self.commits.push_back(commit);
+            self.commits.push(commit);
         }
         for row in self.pending_rows() {
             self.sort_row(&row);
@@ -229,14 +229,14 @@ impl Queue {
         let mut outcome = Outcome::default();
         let settled = |commit: &Commit| !commit.sent && !commit.dirty && commit.journaling == 0;
         let index = self.commits.iter().position(|commit| commit.order == order && settled(commit));
-        let Some(commit) = index.and_then(|index| self.commits.remove(index)) else { return outcome };
+        let Some(commit) = index.and_then(|index| self.commits.take(index)) else { return outcome };
         let Commit { key, order, ops, lane, .. } = *commit;
         let receipt = receipt_json(&key.0, "confirmed", SyncId(0), None);
         let acked = Box::new(Acked { key, order, ops, threshold, lane, receipt });
         if threshold.is_some_and(|id| id <= cursor) {
             self.finish(*acked, &mut outcome);
         } else {
-            self.acked.push_back(acked);
+            self.acked.push(acked);
         }
         outcome
     }
@@ -244,7 +244,7 @@ impl Queue {
     /// Takes out what is left of a commit whose maker has altered it.
     fn drop_rest(&mut self, order: u64, outcome: &mut Outcome) {
         let index = self.commits.iter().position(|commit| commit.order == order);
-        let commit = index.and_then(|index| self.commits.remove(index));
+        let commit = index.and_then(|index| self.commits.take(index));
         for seq in commit.map(|commit| commit.ops).unwrap_or_default() {
             let Some(op) = self.ops.remove(seq.0) else { continue };
             self.unlink(&op.row, seq, op.optimistic, outcome);
@@ -256,7 +256,7 @@ impl Queue {
     pub fn handle_shared_result(&mut self, result: &MutationResult, cursor: SyncId) -> Outcome {
         let mut outcome = Outcome::default();
         let index = self.commits.iter().position(|commit| *commit.key.0 == *result.client_tx_id);
-        if let Some(commit) = index.and_then(|index| self.commits.remove(index)) {
+        if let Some(commit) = index.and_then(|index| self.commits.take(index)) {
             self.commits.push_front(commit);
             self.accept_front(result, cursor, &mut outcome);
         }
@@ -270,7 +270,7 @@ impl Queue {
             self.detach(seq);
             self.reject_op(seq, error, 1, &mut outcome);
         } else if let Some(index) = self.commits.iter().position(|commit| *commit.key.0 == *name)
-            && let Some(commit) = self.commits.remove(index)
+            && let Some(commit) = self.commits.take(index)
         {
             self.commits.push_front(commit);
             self.refuse_front(error, rng, &mut outcome);
@@ -280,7 +280,7 @@ impl Queue {
 
     /// What the outbox shows: one JSON object per commit that is not confirmed.
     pub fn write_outbox(&self, out: &mut Vec<String>) {
-        for commit in &self.commits {
+        for commit in self.commits.iter() {
             let stage = if commit.sent {
                 "sent"
             } else if self.durable && commit.is_journaled() {
@@ -290,7 +290,7 @@ impl Queue {
             };
             out.push(self.entry(&commit.key, stage, &commit.ops, commit.attempts, commit.created));
         }
-        for acked in &self.acked {
+        for acked in self.acked.iter() {
             let created = acked.ops.first().and_then(|seq| self.ops.get(seq.0)).map_or(WallTime(0), |op| op.stamp);
             out.push(self.entry(&acked.key, "sent", &acked.ops, 1, created));
         }
@@ -318,7 +318,7 @@ impl Queue {
 
     /// Takes an operation out of its commit, and the commit out of the queue when it was the last.
     fn detach(&mut self, seq: OpSeq) {
-        for acked in &mut self.acked {
+        for acked in self.acked.iter_mut() {
             remove_seq(&mut acked.ops, seq);
         }
         if let Some(index) = self.commits.iter().position(|commit| commit.ops.contains(&seq))
@@ -326,7 +326,7 @@ impl Queue {
         {
             remove_seq(&mut commit.ops, seq);
             if commit.ops.is_empty() {
-                self.commits.remove(index);
+                self.commits.take(index);
             }
         }
     }
