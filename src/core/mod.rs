@@ -8,6 +8,7 @@ pub mod error;
 pub mod filter;
 pub mod fold;
 pub mod id;
+pub mod index;
 pub mod input;
 pub mod json;
 pub mod map;

@@ -10,10 +10,11 @@ use std::rc::Rc;
 use super::error::Error;
 use super::id::{ModelIndex, SyncId};
 use super::json::{JsonError, Kind, Reader, Value};
+use super::pool::Chunk;
 use super::schema::Schema;
 
 /// One row of a snapshot.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct SnapshotRow {
     /// Where its id stands in the chunk, without quotes; `None` when it had to be unescaped.
     id_at: Option<Range<usize>>,
@@ -36,18 +37,18 @@ impl SnapshotRow {
 }
 
 /// All rows that a snapshot lists of one model.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct SnapshotModel {
     /// The model.
     pub model: ModelIndex,
     /// The text that the rows are slices of.
-    pub chunk: Rc<String>,
+    pub chunk: Rc<Chunk>,
     /// Its rows.
     pub rows: Vec<SnapshotRow>,
 }
 
 /// A bootstrap's answer (protocol.md 4.5).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Snapshot {
     /// Where in the stream it stands.
     pub last_sync_id: SyncId,
@@ -67,7 +68,7 @@ impl Snapshot {
     /// answer without rows.
     pub fn parse(body: Vec<u8>, schema: &Schema) -> Result<Self, Error> {
         let text = String::from_utf8(body).map_err(|_| invalid("the answer is not UTF-8"))?;
-        let chunk = Rc::new(text);
+        let chunk = Chunk::new(text);
         let mut reader = Reader::new(&chunk);
         let mut snapshot = Self { last_sync_id: SyncId(0), models: Vec::new(), deltas: None, skipped: 0 };
         let (mut kind, mut head, mut found) = (None, None, false);
@@ -121,7 +122,7 @@ fn invalid(why: &str) -> Error {
 
 fn read_models(
     reader: &mut Reader<'_>,
-    chunk: &Rc<String>,
+    chunk: &Rc<Chunk>,
     schema: &Schema,
     snapshot: &mut Snapshot,
 ) -> Result<(), JsonError> {
@@ -140,7 +141,7 @@ fn read_models(
             // A string holding an array, or null; what cannot be read counts as empty (protocol.md 4.5).
             _ => {
                 let value = reader.value()?;
-                let text = Rc::new(value.as_str().map_or_else(|| "[]".to_owned(), Cow::into_owned));
+                let text = Chunk::new(value.as_str().map_or_else(|| "[]".to_owned(), Cow::into_owned));
                 let mut inner = Reader::new(&text);
                 let before = snapshot.skipped;
                 let rows = read_rows(&mut inner, schema, model, &mut snapshot.skipped);

@@ -20,7 +20,6 @@ mod storage;
 mod tabs;
 mod writes;
 
-
 use super::config::{Config, Identity};
 use super::connection::{Action, Connection, Probe, Source, State, backoff};
 use super::error::{Error, Recovery};

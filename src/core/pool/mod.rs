@@ -9,7 +9,6 @@
 //! (queries), `view`, `table` (how they catch up).
 
 mod column;
-mod hash;
 mod plan;
 mod query;
 mod rows;
@@ -25,7 +24,7 @@ pub use plan::COLUMNS_IDLE_MAX;
 pub use query::{Direction, ORDER_MAX, Query, Scope};
 pub use rows::ROWS_MAX;
 pub use scan::{SHAPE_MEMBERS_MAX, SHAPES_MAX};
-pub use text::{COPY_CHUNK_BYTES, DEAD_BYTES_MAX, RowText};
+pub use text::{COPY_CHUNK_BYTES, Chunk, DEAD_BYTES_MAX, RowText};
 pub use view::EDITS_MAX;
 
 use super::id::{ModelIndex, SyncId};

@@ -4,14 +4,11 @@
 //! seen and must forget; both keep the earlier text, so that a row that changed and changed back is no change.
 //! Deliberately without queries: see [`super::table`].
 
-use hashbrown::HashTable;
-use hashbrown::hash_table::Entry;
-
-use super::hash::{hash_id, spread};
 use super::scan::{Found, Locator};
-use super::text::{Chunks, RowText};
+use super::text::{Chunk, Chunks, RowText};
 use super::{Overlay, Slot};
 use crate::core::id::SyncId;
+use crate::core::index::{Index, hash_id};
 use crate::core::json::Kind;
 
 /// Most rows in one table: a slot and one bit more fit 32 bits. Rows beyond are not taken in.
@@ -84,8 +81,8 @@ pub(super) struct Rows {
     pub(super) marks: Vec<u8>,
     /// By slot: when the row came, in the order of the table.
     pub(super) seqs: Vec<u32>,
-    /// Hash and slot of every taken slot.
-    ids: HashTable<(u32, u32)>,
+    /// Every taken slot.
+    ids: Index,
     next_seq: u32,
     /// Whether slots ascend in the order in which their rows came.
     pub(super) is_in_order: bool,
@@ -117,7 +114,7 @@ impl Rows {
             rows: Vec::new(),
             marks: Vec::new(),
             seqs: Vec::new(),
-            ids: HashTable::new(),
+            ids: Index::default(),
             next_seq: 0,
             is_in_order: true,
             free: Vec::new(),
@@ -140,7 +137,7 @@ impl Rows {
         self.rows.reserve(additional);
         self.marks.reserve(additional);
         self.seqs.reserve(additional);
-        self.ids.reserve(additional, |&(hash, _)| spread(hash));
+        self.ids.reserve(additional);
     }
 
     /// Sets the confirmed text. `archived`: `None` when the text has not been looked at.
@@ -425,21 +422,15 @@ impl Rows {
 
     /// The slot taken under `id`, even when its row is gone.
     fn lookup(&self, hash: u32, id: &str) -> Option<u32> {
-        let is_it = |&(other, slot): &(u32, u32)| {
-            other == hash && self.rows.get(slot as usize).is_some_and(|row| row.id() == id)
-        };
-        self.ids.find(spread(hash), is_it).map(|&(_, slot)| slot)
+        self.ids.find(hash, |slot| self.rows.get(slot as usize).is_some_and(|row| row.id() == id))
     }
 
     /// The slot taken under `id`, or a new one with the id still to be set.
     fn slot_for(&mut self, hash: u32, id: &str) -> Option<u32> {
+        if let Some(slot) = self.lookup(hash, id) {
+            return Some(slot);
+        }
         let rows = &mut self.rows;
-        let is_it =
-            |&(other, slot): &(u32, u32)| other == hash && rows.get(slot as usize).is_some_and(|row| row.id() == id);
-        let entry = match self.ids.entry(spread(hash), is_it, |&(hash, _)| spread(hash)) {
-            Entry::Occupied(entry) => return Some(entry.get().1),
-            Entry::Vacant(entry) => entry,
-        };
         let row = Row { base: None, extra: None, stamp: SyncId(0), id_at: 0, id_len: 0 };
         let slot = match self.free.pop() {
             Some(slot) => {
@@ -460,7 +451,7 @@ impl Rows {
         };
         // Rows that come after four thousand million others keep their places by slot.
         self.next_seq = self.next_seq.saturating_add(1);
-        entry.insert((hash, slot));
+        self.ids.insert(hash, slot);
         Some(slot)
     }
 
@@ -471,9 +462,7 @@ impl Rows {
         }
         let Some(row) = self.rows.get_mut(slot as usize) else { return };
         let hash = hash_id(self.seed, row.id());
-        if let Ok(entry) = self.ids.find_entry(spread(hash), |&(_, other)| other == slot) {
-            entry.remove();
-        }
+        self.ids.remove(hash, slot);
         if let Some(text) = row.base.take() {
             chunks.sub(&text);
         }
@@ -562,7 +551,7 @@ impl Pack {
     fn take(&mut self) -> Vec<(u32, bool, RowText)> {
         let mut text = std::mem::take(&mut self.text);
         text.shrink_to_fit();
-        let chunk = std::rc::Rc::new(text);
+        let chunk = Chunk::new(text);
         let places = std::mem::take(&mut self.places);
         let slice = |(slot, is_overlay, start, end)| (slot, is_overlay, RowText::slice(&chunk, start..end));
         places.into_iter().map(slice).collect()

@@ -1,7 +1,6 @@
 //! The pool against a naive model that computes everything anew, and what the model does not show.
 
 use std::collections::BTreeMap;
-use std::rc::Rc;
 
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -260,7 +259,7 @@ impl World {
                         (row.text(&id), id)
                     })
                     .collect();
-                let chunk = Rc::new(texts.iter().map(|(text, _)| text.as_str()).collect::<Vec<_>>().join(","));
+                let chunk = Chunk::new(texts.iter().map(|(text, _)| text.as_str()).collect::<Vec<_>>().join(","));
                 self.pool.reserve(ModelIndex(model as u16), texts.len());
                 let mut start = 0;
                 for (text, id) in texts {
@@ -581,7 +580,7 @@ fn unused_text_is_given_back() {
     let row = |n: usize, fill: &str| format!("{{\"id\":\"row{n}\",\"n\":{n},\"fill\":\"{}\"}}", fill.repeat(200));
     let count = 20_000;
     let chunk: Vec<String> = (0..count).map(|n| row(n, "x")).collect();
-    let chunk = Rc::new(chunk.join(","));
+    let chunk = Chunk::new(chunk.join(","));
     let mut start = 0;
     for n in 0..count {
         let text = row(n, "x");
@@ -692,7 +691,7 @@ fn nothing_panics_on_what_is_not_there() {
     pool.write_rows(M, &[Slot(0), Slot::NONE], &mut out);
     assert_eq!(out, "[null,null]");
     // Text that is no JSON object, or no text at all.
-    let chunk = Rc::new("é".to_owned());
+    let chunk = Chunk::new("é".to_owned());
     for (id, text) in [("", own("")), ("x", own("[1")), ("y", RowText::slice(&chunk, 1..9)), ("z", own("{\"a\":"))] {
         pool.put_base(M, id, text, SyncId(1));
     }

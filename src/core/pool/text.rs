@@ -4,22 +4,42 @@
 //! its range. The price is that a chunk lives as long as its last row, so [`Chunks`] counts what is still used and
 //! says when it pays to copy the survivors out. It deliberately does not know rows; [`super::Pool`] does the copying.
 
-use std::ops::Range;
+use std::cell::Cell;
+use std::ops::{Deref, Range};
 use std::rc::Rc;
-
-use hashbrown::HashTable;
-
-use super::hash::hash_word;
 
 /// Text that nobody uses is tolerated up to this many bytes, however little of it is alive.
 pub const DEAD_BYTES_MAX: usize = 1 << 20;
 /// Survivors are copied into chunks of about this many bytes, so that the next copy moves little.
 pub const COPY_CHUNK_BYTES: usize = 1 << 20;
 
+/// A text that rows share, and how much of it they still use.
+#[derive(Debug)]
+pub struct Chunk {
+    text: String,
+    /// Bytes of rows of one pool.
+    live: Cell<usize>,
+}
+
+impl Chunk {
+    /// Takes a text in.
+    pub fn new(text: String) -> Rc<Self> {
+        Rc::new(Self { text, live: Cell::new(0) })
+    }
+}
+
+impl Deref for Chunk {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.text
+    }
+}
+
 /// The JSON text of one row, as a range of a chunk that other rows may share. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct RowText {
-    chunk: Rc<String>,
+    chunk: Rc<Chunk>,
     start: u32,
     end: u32,
 }
@@ -29,11 +49,11 @@ impl RowText {
     pub fn own(mut text: String) -> Self {
         text.shrink_to_fit();
         let end = u32::try_from(text.len()).unwrap_or_default();
-        Self { chunk: Rc::new(text), start: 0, end }
+        Self { chunk: Chunk::new(text), start: 0, end }
     }
 
     /// The bytes `range` of `chunk`. A range that is no text of the chunk gives an empty one.
-    pub fn slice(chunk: &Rc<String>, range: Range<usize>) -> Self {
+    pub fn slice(chunk: &Rc<Chunk>, range: Range<usize>) -> Self {
         let fits = chunk.is_char_boundary(range.start) && chunk.is_char_boundary(range.end);
         let (start, end) = match (u32::try_from(range.start), u32::try_from(range.end)) {
             (Ok(start), Ok(end)) if fits && start <= end => (start, end),
@@ -57,9 +77,9 @@ impl RowText {
         self.start == self.end
     }
 
-    /// The chunk's identity, or `None` when the row is all there is in its chunk.
-    fn shared(&self) -> Option<usize> {
-        (self.len() < self.chunk.len()).then(|| Rc::as_ptr(&self.chunk).addr())
+    /// The chunk, or `None` when the row is all there is in it.
+    fn shared(&self) -> Option<&Chunk> {
+        (self.len() < self.chunk.len()).then_some(&self.chunk)
     }
 }
 
@@ -70,19 +90,10 @@ impl PartialEq for RowText {
     }
 }
 
-/// One chunk that several rows share, by the address of its text. The address cannot be taken over by another chunk
-/// while a row holds this one, and the entry goes with the last row.
-struct Chunk {
-    address: usize,
-    total: usize,
-    live: usize,
-}
-
 /// What the rows of a pool hold in memory.
 #[derive(Default)]
 pub(super) struct Chunks {
-    shared: HashTable<Chunk>,
-    /// Bytes of all chunks in `shared`.
+    /// Bytes of all chunks that several rows share.
     total: usize,
     /// Bytes of rows in them.
     live: usize,
@@ -93,34 +104,27 @@ pub(super) struct Chunks {
 impl Chunks {
     /// Counts a row's text in.
     pub(super) fn add(&mut self, text: &RowText) {
-        let Some(address) = text.shared() else {
+        let Some(chunk) = text.shared() else {
             self.own += text.len();
             return;
         };
         self.live += text.len();
-        let hash = hash_word(address as u64);
-        if let Some(chunk) = self.shared.find_mut(hash, |chunk| chunk.address == address) {
-            chunk.live += text.len();
-            return;
+        if chunk.live.get() == 0 {
+            self.total += chunk.len();
         }
-        let chunk = Chunk { address, total: text.chunk.len(), live: text.len() };
-        self.total += chunk.total;
-        self.shared.insert_unique(hash, chunk, |chunk| hash_word(chunk.address as u64));
+        chunk.live.set(chunk.live.get() + text.len());
     }
 
     /// Counts a row's text out again.
     pub(super) fn sub(&mut self, text: &RowText) {
-        let Some(address) = text.shared() else {
+        let Some(chunk) = text.shared() else {
             self.own = self.own.saturating_sub(text.len());
             return;
         };
         self.live = self.live.saturating_sub(text.len());
-        let hash = hash_word(address as u64);
-        let Ok(mut entry) = self.shared.find_entry(hash, |chunk| chunk.address == address) else { return };
-        entry.get_mut().live = entry.get().live.saturating_sub(text.len());
-        if entry.get().live == 0 {
-            self.total = self.total.saturating_sub(entry.get().total);
-            entry.remove();
+        chunk.live.set(chunk.live.get().saturating_sub(text.len()));
+        if chunk.live.get() == 0 {
+            self.total = self.total.saturating_sub(chunk.len());
         }
     }
 
@@ -133,9 +137,7 @@ impl Chunks {
     /// Whether this text should move out of its chunk: more than a quarter of the chunk is unused. Copying these, and
     /// not only the worst, keeps the next copy at least two thirds of the live bytes of changes away.
     pub(super) fn should_move(&self, text: &RowText) -> bool {
-        let Some(address) = text.shared() else { return false };
-        let chunk = self.shared.find(hash_word(address as u64), |chunk| chunk.address == address);
-        chunk.is_some_and(|chunk| (chunk.total - chunk.live) > chunk.total / 4)
+        text.shared().is_some_and(|chunk| chunk.len() - chunk.live.get() > chunk.len() / 4)
     }
 
     /// Bytes that the rows keep in memory.

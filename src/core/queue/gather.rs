@@ -46,7 +46,7 @@ impl Queue {
                 op.waiting.extend(waiting);
                 op.replaced = replaced;
             }
-            self.rows.entry(row).or_default().push(seq);
+            self.rows.push(row, seq);
             self.place(seq, how.key, wall, rng);
         }
         Ok(outcome)

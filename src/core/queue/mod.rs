@@ -12,12 +12,10 @@
 
 mod answer;
 mod gather;
+mod rows;
 mod shared;
 
-use std::hash::{BuildHasherDefault, Hasher};
 use std::rc::Rc;
-
-use hashbrown::HashMap;
 
 use super::bug::{self, Bug};
 use super::error::Error;
@@ -29,6 +27,7 @@ use super::output::JournalOp;
 use super::rng::Rng;
 use super::time::{Instant, WallTime};
 use super::wire::{self, ClientFrame, MutationResult, OnStale, OpKind, Operation};
+use rows::PendingRows;
 
 /// Most operations in one commit of model writes (engine.md 2.9).
 pub const COMMIT_OPS_MAX: usize = 50;
@@ -294,7 +293,7 @@ pub struct Queue {
     tab: u32,
     ops: Sequence<Op>,
     /// Optimistic operations of each row, in order.
-    rows: HashMap<RowKey, Vec<OpSeq>, BuildHasherDefault<RowHasher>>,
+    rows: PendingRows,
     commits: Line<Commit>,
     acked: Line<Acked>,
     /// The first commit is on its way since then.
@@ -321,7 +320,7 @@ impl Queue {
             sender: true,
             tab: 0,
             ops: Sequence::default(),
-            rows: HashMap::default(),
+            rows: PendingRows::default(),
             commits: Line::default(),
             acked: Line::default(),
             in_flight: None,
@@ -492,12 +491,12 @@ impl Queue {
 
     /// Whether anything is pending on the row.
     pub fn is_pending(&self, row: &RowKey) -> bool {
-        self.rows.contains_key(row)
+        self.rows.get(row).is_some()
     }
 
     /// Rows with pending operations.
     pub fn pending_rows(&self) -> Vec<RowKey> {
-        let mut out = Vec::with_capacity(self.rows.len());
+        let mut out = Vec::new();
         // Order: callers treat each row by itself, and the hash is a fixed one.
         for row in self.rows.keys() {
             out.push(row.clone());
@@ -612,26 +611,6 @@ fn operations(ops: &Sequence<Op>, seqs: &[OpSeq]) -> Vec<Operation> {
 fn remove_seq(seqs: &mut Vec<OpSeq>, seq: OpSeq) {
     if let Some(index) = seqs.iter().position(|other| *other == seq) {
         seqs.remove(index);
-    }
-}
-
-/// Hashes row keys: ids are the server's and the application's, so speed counts more than defence.
-#[derive(Debug, Default)]
-struct RowHasher(u64);
-
-impl Hasher for RowHasher {
-    fn write(&mut self, bytes: &[u8]) {
-        for &byte in bytes {
-            self.write_u64(u64::from(byte));
-        }
-    }
-
-    fn write_u64(&mut self, word: u64) {
-        self.0 = (self.0.rotate_left(5) ^ word).wrapping_mul(0x517c_c1b7_2722_0a95);
-    }
-
-    fn finish(&self) -> u64 {
-        self.0
     }
 }
 

@@ -171,7 +171,7 @@ impl Queue {
             };
             let seq = self.push_op(new, created, !atomic);
             if !atomic {
-                self.rows.entry(row).or_default().push(seq);
+                self.rows.push(row, seq);
             }
             seqs.push(seq);
         }
