@@ -14,6 +14,8 @@ mod answer;
 mod gather;
 mod shared;
 
+pub use shared::Refusal;
+
 use std::collections::VecDeque;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::rc::Rc;
@@ -210,6 +212,8 @@ struct Acked {
     ops: Vec<OpSeq>,
     /// The delta to wait for. `None`: the server named none; the next catch-up settles it.
     threshold: Option<SyncId>,
+    /// A catch-up has been asked for since.
+    asked: bool,
     lane: Lane,
     receipt: String,
 }
