@@ -177,10 +177,10 @@ fn play(args: &Args) -> ExitCode {
 }
 
 fn report(args: &Args, failures: &[Outcome]) {
-    let mut by_rule: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
+    let mut by_rule: BTreeMap<&str, Vec<u64>> = BTreeMap::new();
     for outcome in failures {
         if let Some(violation) = &outcome.violation {
-            by_rule.entry(violation.rule).or_insert((outcome.seed, 0)).1 += 1;
+            by_rule.entry(violation.rule).or_default().push(outcome.seed);
         }
     }
     let Some(first) = failures.first() else { return };
@@ -207,8 +207,8 @@ fn report(args: &Args, failures: &[Outcome]) {
     let tabs = if args.tabs { " --tabs" } else { "" };
     println!("again: cargo xtask sim --seed {}{bug}{turns}{tabs}", first.seed);
     if args.keep_going {
-        for (rule, (seed, count)) in by_rule {
-            println!("  {count:>5} × {rule}, first in seed {seed}");
+        for (rule, seeds) in by_rule {
+            println!("  {:>5} × {rule}: seeds {:?}", seeds.len(), seeds.get(..20).unwrap_or(&seeds));
         }
     }
 }

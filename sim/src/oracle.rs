@@ -310,8 +310,14 @@ impl Oracle {
                         && op.fate != Fate::Rejected
                         && (op.device.is_none() || name.starts_with(&format!("tx_{}_", op.stamp)))
                 };
+                // Two of the same moment look alike: it is the one behind what was sent of the row, and of use.
+                let is_past = |number: u32, op: &Op| {
+                    let own = self.by_row.get(&(op.author, op.row.clone())).map(Vec::as_slice).unwrap_or_default();
+                    own.iter().any(|other| *other > number && self.op(*other).is_some_and(|op| op.key.is_some()))
+                };
                 let fitting = self.ops().filter(|(_, op)| fits(op));
-                fitting.min_by_key(|(_, op)| op.moot).map(|(number, _)| number).into_iter().collect()
+                let found = fitting.min_by_key(|(number, op)| (is_past(*number, op), op.moot));
+                found.map(|(number, _)| number).into_iter().collect()
             }
         };
         if numbers.is_empty() {

@@ -3,9 +3,10 @@
 
 use ablo_wasm::core::id::TaskId;
 use ablo_wasm::core::input::Input;
+use ablo_wasm::core::json::Value;
 use ablo_wasm::core::output::Output;
 use ablo_wasm::core::store::{Database, ObjectStore, Record, StoreFailure, StoreFailureKind, StoreRequest};
-use ablo_wasm::core::wire::OpKind;
+use ablo_wasm::core::wire::{OpKind, Operation};
 
 use crate::device::{Connection, Job, Lock, scope};
 use crate::oracle::{Author, Check, Fate, broken};
@@ -325,14 +326,19 @@ impl World {
         open.into_iter().for_each(|number| self.oracle.reopen(number));
     }
 
-    /// Whether a record of a device carries a write. Deletes have no number: row and kind must do.
+    /// Whether a record of a device carries a write. Deletes have no number: row, kind and moment must do.
     pub(crate) fn is_recorded(&self, index: usize, prefix: &'static str, number: u32) -> bool {
         let Some(op) = self.oracle.op(number) else { return true };
+        let name = format!("tx_{}_", op.stamp);
+        let is_it = |operation: Operation| {
+            let named = operation.transaction_id.is_some_and(|text| text.starts_with(&name));
+            operation.kind == op.kind && operation.id.as_ref() == Some(&op.row.1) && (!op.optimistic || named)
+        };
         self.devices[index].journals(prefix).any(|(_, record)| match op.kind {
             OpKind::Create | OpKind::Update => shop::carries(record, 'm', number),
-            OpKind::Delete | OpKind::Archive | OpKind::Unarchive => {
-                record.contains(op.kind.name()) && (!op.optimistic || record.contains(&format!("\"tx_{}_", op.stamp)))
-            }
+            OpKind::Delete | OpKind::Archive | OpKind::Unarchive => Value::parse(record).is_ok_and(|record| {
+                record.at("operations").elements().any(|item| Operation::parse(item).is_ok_and(is_it))
+            }),
         })
     }
 

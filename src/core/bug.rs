@@ -35,7 +35,8 @@ pub enum Bug {
     LettersLost,
     PartsBehind,
     JournalNotReadAgain,
-    StaleRewrite,
+    JournalWritesOverlap,
+    StoredBeforeRepair,
 }
 
 #[cfg(feature = "bugs")]

@@ -574,3 +574,107 @@ fn a_tab_that_gives_up_its_storage_asks_for_the_sender_no_more() {
     assert!(is_at_rest(&mut second));
     drop(first);
 }
+
+#[test]
+fn late_word_of_a_write_that_is_done_does_not_send_it_again() {
+    let device = device();
+    let mut first = first_visit(&device);
+    let mut second = Tab::started(&device, 2);
+    second.connect(10, &[]);
+    first.bench.update("t1", json!({"title":"one"}));
+    first.turn();
+    let late = std::mem::take(&mut first.posts);
+    let (key, _) = first.bench.commit();
+    first.bench.accept(&key, 11);
+    first.bench.delta(11, "U", "t1", &json!({"title":"one"}));
+    first.serve();
+    assert_eq!(journal_len(&device), 0);
+    drop(first);
+    second.bench.input(Input::Lock(true));
+    second.serve();
+    for text in late {
+        second.bench.input(Input::Posted(text));
+        second.serve();
+    }
+    second.turn();
+    assert!(second.bench.frames().iter().all(|frame| frame["type"] != "commit"));
+    assert_eq!(second.bench.engine.pending_count(), 0);
+}
+
+#[test]
+fn a_refusal_that_nobody_has_told_is_found_in_the_journal() {
+    let device = device();
+    let mut first = first_visit(&device);
+    let mut second = Tab::started(&device, 2);
+    second.connect(10, &[]);
+    let options = Some(r#"{"wait":"confirmed"}"#);
+    let ticket = second.bench.write(crate::harness::TASKS, "t1", update(""), options).expect("accepted");
+    second.turn();
+    deliver(&mut second, &mut first);
+    first.turn();
+    let (key, _) = first.bench.commit();
+    first.bench.refuse(&key, "check_violation");
+    first.serve();
+    // It crashes before anybody has heard of it.
+    drop(first);
+    second.bench.input(Input::Lock(true));
+    second.serve();
+    assert_eq!(second.bench.outcome(ticket).expect("settled").expect_err("refused").code, "check_violation");
+    assert_eq!((second.bench.field("t1", "title"), second.bench.engine.pending_count()), (json!("A"), 0));
+}
+
+#[test]
+fn the_journal_is_written_one_change_after_the_other() {
+    let device = device();
+    let mut tab = first_visit(&device);
+    tab.bench.input(Input::Offline);
+    for id in ["t1", "t2"] {
+        tab.bench.update(id, json!({"title":"one"}));
+        tab.bench.turn();
+    }
+    let is_write = |output: &&Output| matches!(output, Output::Store(_, _, StoreRequest::Write { strict: true, .. }));
+    assert_eq!(tab.bench.outputs.iter().filter(is_write).count(), 1, "the second may build on the first");
+    tab.serve();
+    let outbox: serde_json::Value = serde_json::from_str(&tab.bench.engine.outbox()).expect("JSON");
+    assert_eq!(outbox[0]["stage"], "journaled");
+    assert_eq!(outbox[0]["operations"].as_array().expect("a list").len(), 2);
+}
+
+/// Which rows count.
+fn generation(device: &Rc<RefCell<Device>>) -> u64 {
+    let device = device.borrow();
+    let meta = device.databases.values().find_map(|records| records.get(&(ObjectStore::Cache, "meta".to_owned())));
+    let meta: serde_json::Value = serde_json::from_slice(meta.expect("written")).expect("JSON");
+    meta["generation"].as_u64().expect("a number")
+}
+
+#[test]
+fn rows_that_another_tab_had_begun_to_write_are_not_mixed_with_new_ones() {
+    let device = device();
+    let first = first_visit(&device);
+    let mut second = Tab::started(&device, 2);
+    second.connect(10, &[]);
+    let begun = generation(&device) + 1_000_000;
+    let chunk = (ObjectStore::Cache, format!("{begun:012x}/c/000001"));
+    let old = tasks(&[json!({"id":"t9","title":"old"})]).to_string().into_bytes();
+    device.borrow_mut().databases.values_mut().for_each(|records| drop(records.insert(chunk.clone(), old.clone())));
+    drop(first);
+    second.bench.input(Input::Lock(true));
+    second.serve();
+    assert!(generation(&device) > begun, "{} {begun}", generation(&device));
+}
+
+#[test]
+fn an_account_that_was_empty_is_loaded_again_however_late_its_storage_is_read() {
+    let device = device();
+    let mut tab = Tab::started(&device, 1);
+    tab.connect(0, &[]);
+    drop(tab);
+    device.borrow_mut().lock.clear();
+    let mut tab = Tab::new(&device, 2);
+    tab.bench.start();
+    tab.bench.answer_identity();
+    tab.bench.open();
+    tab.serve();
+    assert!(tab.bench.has_request("/sync/bootstrap"), "a catch-up from nothing may leave out what came before");
+}

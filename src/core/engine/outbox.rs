@@ -45,6 +45,10 @@ impl Engine {
         if told.is_some() && told == rejected.transaction_id.as_deref() {
             return;
         }
+        // Or it has told by keeping it.
+        if rejected.transaction_id.as_deref().is_some_and(|name| self.letter(name).is_ok()) {
+            return;
+        }
         let id = rejected.transaction_id.clone().unwrap_or_else(|| self.rng.uuid());
         let operation = Operation {
             kind: rejected.kind,

@@ -80,6 +80,11 @@ impl Reads {
         self.known.clear();
     }
 
+    /// Whether rows are being read because those here are not current.
+    pub(super) fn is_repairing(&self) -> bool {
+        !self.wanted.is_empty() || self.fetches.values().any(|fetch| !fetch.ids.is_empty())
+    }
+
     pub(super) fn want_row(&mut self, model: ModelIndex, id: &str) {
         if !self.wanted.iter().any(|(known, wanted)| *known == model && wanted == id) {
             self.wanted.push((model, id.to_owned()));

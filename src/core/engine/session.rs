@@ -246,6 +246,7 @@ impl Engine {
     fn catch_up(&mut self) {
         let now = self.now.mono;
         self.acknowledge();
+        self.queue.handle_catch_up();
         let Some(session) = &mut self.session else { return };
         session.asked_at = Some(now);
         session.caught_up_at = now;

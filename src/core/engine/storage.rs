@@ -71,7 +71,10 @@ enum Job {
     Meta,
     /// Reading what other tabs have written, on becoming the one that sends.
     CatchUpCache,
-    CatchUpJournal(Vec<u64>),
+    /// With the places that may be done with by then, and those that others ask about.
+    CatchUpJournal(Vec<u64>, Vec<u64>),
+    /// Reading what other tabs say that they have written, before what else they say is believed.
+    News(Vec<String>),
     /// Reading whom to forget, and who else is here.
     PurgeKnown,
     PurgeDirectory,
@@ -131,8 +134,6 @@ pub(super) struct Storage {
     /// Changes of letters for the next write of the journal.
     letter_changes: Vec<StoreChange>,
     pub(super) tabs: Tabs,
-    /// Keys that other tabs have removed since the journal was last asked for.
-    pub(super) dropped: Vec<String>,
     /// Says when everything is deleted.
     purging: Option<Output>,
 }
@@ -163,7 +164,6 @@ impl Storage {
             letters: Vec::new(),
             letter_changes: Vec::new(),
             tabs: Tabs::default(),
-            dropped: Vec::new(),
             purging: None,
         }
     }
@@ -304,7 +304,7 @@ impl Engine {
             Job::Reopen => {
                 // It may be a new database in place of one that was deleted.
                 self.rows_replaced();
-                self.read_journal_again();
+                self.read_journal_again(Vec::new());
                 if self.storage.tabs.leads {
                     self.queue.offer_again();
                     for letter in &self.storage.letters {
@@ -324,9 +324,15 @@ impl Engine {
             Job::Chunk => self.step_checkpoint(),
             Job::Meta => {}
             Job::CatchUpCache => self.adopt_cache(&records),
-            Job::CatchUpJournal(known) => {
-                self.adopt_journal(records, &known);
+            Job::News(later) => {
+                self.restore(records, true);
+                self.handle_news(&later);
+                self.read_news();
+            }
+            Job::CatchUpJournal(known, asked) => {
+                self.adopt_journal(records, &known, &asked);
                 self.queue.set_sender(self.storage.tabs.leads);
+                self.read_news();
             }
             Job::PurgeKnown => self.purge_known(&records),
             Job::PurgeDirectory => self.purge_directory(records.is_empty()),
@@ -364,9 +370,14 @@ impl Engine {
                 }
             }
             // It is read again when the database is open.
-            Job::CatchUpJournal(_) if again => self.reopen(),
+            Job::CatchUpJournal(..) if again => self.reopen(),
+            Job::News(mut later) if again => {
+                later.append(&mut self.storage.tabs.later);
+                self.storage.tabs.later = later;
+                self.reopen();
+            }
             // The two reads behind it fail with it.
-            Job::Open | Job::ReadCache | Job::ReadJournal | Job::Reopen | Job::CatchUpJournal(_) => {
+            Job::Open | Job::ReadCache | Job::ReadJournal | Job::Reopen | Job::CatchUpJournal(..) | Job::News(_) => {
                 self.give_up(failure)
             }
             Job::Journal(changes, orders) => match failure.kind {
@@ -442,7 +453,7 @@ impl Engine {
         }
         self.join_tabs();
         if !bug::on(Bug::JournalNotReadAgain) {
-            self.read_journal_again();
+            self.read_journal_again(Vec::new());
         }
         self.flush_due = true;
     }
@@ -509,7 +520,8 @@ impl Engine {
             self.pool.clear();
             self.cursor = SyncId(0);
             return;
-        } else if had.len() == self.groups.len() {
+        } else if had.len() == self.groups.len() && cursor > SyncId(0) {
+            // A catch-up from nothing may leave out what came before (see `begin_session`).
             self.loading = Loading::Idle;
         }
         self.become_ready();
@@ -563,9 +575,8 @@ impl Engine {
             if let Some(id) = letter_id(&key) {
                 self.put_letter(Letter { id: id.to_owned(), text });
             } else if let Some(order) = journal_order(&key) {
-                let letters = &self.storage.letters;
-                let is_refused = |name: &str| letters.iter().any(|letter| letter.id == name);
-                match self.queue.restore(order, &text, replace, &self.config.schema, &is_refused) {
+                let refusal = |name: &str| refusal(&self.storage.letters, name);
+                match self.queue.restore(order, &text, replace, &self.config.schema, &refusal) {
                     Ok(outcome) => {
                         if !outcome.rows.is_empty() {
                             news.push(put(key, text));
@@ -595,6 +606,11 @@ impl Engine {
         if self.storage.stage != Stage::Open || self.is_reopening() {
             return;
         }
+        // One after the other: if one fails, nothing that builds on it may have been done.
+        let busy = self.storage.jobs.values().any(|job| matches!(job, Job::Journal(..)));
+        if busy && !bug::on(Bug::JournalWritesOverlap) {
+            return;
+        }
         let mut changes = std::mem::take(&mut self.storage.letter_changes);
         let mut orders = Vec::new();
         for op in self.queue.take_journal_ops() {
@@ -603,11 +619,7 @@ impl Engine {
                     orders.push(order);
                     changes.push(put(journal_key(order), record));
                 }
-                JournalOp::Remove { order } => {
-                    let key = journal_key(order);
-                    changes.push(remove(&key));
-                    self.note_dropped(key);
-                }
+                JournalOp::Remove { order } => changes.push(remove(&journal_key(order))),
             }
         }
         if !changes.is_empty() {
@@ -619,12 +631,8 @@ impl Engine {
         self.storage.jobs.values().any(|job| matches!(job, Job::Reopen))
     }
 
-    /// Changes of the journal failed, and go with the next: as things are by then, or an older text would replace a
-    /// newer.
+    /// Changes of the journal failed, and go with the next, as things are by then.
     fn write_again(&mut self, changes: Vec<StoreChange>, mut orders: Vec<u64>) {
-        if bug::on(Bug::StaleRewrite) {
-            return self.write_journal(changes, orders);
-        }
         for change in changes {
             let (key, put) = match &change {
                 StoreChange::Put { key, .. } => (key, true),
@@ -702,9 +710,15 @@ impl Engine {
         if !self.storage.tabs.leads || self.storage.adopting || self.storage.cache_lost || !self.loaded {
             return;
         }
+        // A change that could not be applied is not in the rows, whatever the cursor says, before they are loaded again.
+        if self.loading != Loading::Idle && !bug::on(Bug::StoredBeforeRepair) {
+            return;
+        }
         if self.storage.checkpoint.is_none() {
             let full = self.storage.log_bytes > LOG_BYTES_MIN.max(self.pool.stats().live_bytes / 2);
-            if self.storage.checkpoint_due || full {
+            // Nor are rows current that are being read again.
+            let current = !self.reads.is_repairing() || bug::on(Bug::StoredBeforeRepair);
+            if (self.storage.checkpoint_due || full) && current {
                 self.begin_checkpoint();
             }
         }
@@ -810,37 +824,39 @@ impl Engine {
         let request = StoreRequest::Read { store: ObjectStore::Cache, from, to: LAST.to_owned() };
         self.storage.adopting = true;
         self.ask(Database::Identity, request, Job::CatchUpCache);
-        self.read_journal_again();
+        self.read_journal_again(Vec::new());
     }
 
     /// Messages of other tabs may be missing: those sent before this tab joined, or never sent by one that is gone.
-    pub(super) fn read_journal_again(&mut self) {
+    pub(super) fn read_journal_again(&mut self, asked: Vec<u64>) {
         let known = self.queue.settled_orders();
-        self.ask(Database::Identity, all(ObjectStore::Journal, ""), Job::CatchUpJournal(known));
+        self.ask(Database::Identity, all(ObjectStore::Journal, ""), Job::CatchUpJournal(known, asked));
     }
 
-    /// A record is taken out of the journal: if it is being read, it may still be in what is read.
-    pub(super) fn note_dropped(&mut self, key: String) {
-        if self.storage.jobs.values().any(|job| matches!(job, Job::CatchUpJournal(_))) {
-            self.storage.dropped.push(key);
-        } else {
-            self.storage.dropped.clear();
+    /// Takes in what other tabs have said. Records are taken from the journal alone: news of them may be late. And what
+    /// became of parts of a commit is believed only when it is known that there are parts.
+    pub(super) fn read_news(&mut self) {
+        if self.storage.jobs.values().any(|job| matches!(job, Job::CatchUpJournal(..) | Job::News(_))) {
+            return;
+        }
+        let later = std::mem::take(&mut self.storage.tabs.later);
+        match self.storage.tabs.from.take() {
+            // Refused writes are behind all others: they are read too.
+            Some(from) => self.ask(Database::Identity, all(ObjectStore::Journal, &from), Job::News(later)),
+            None => self.handle_news(&later),
         }
     }
 
     /// Makes of the queue what the journal says.
-    fn adopt_journal(&mut self, mut records: Vec<Record>, known: &[u64]) {
+    fn adopt_journal(&mut self, records: Vec<Record>, known: &[u64], asked: &[u64]) {
         let orders: Vec<u64> = records.iter().filter_map(|(key, _)| journal_order(key)).collect();
-        // What was removed while this was read.
-        records.retain(|(key, _)| !self.storage.dropped.contains(key));
         let mut news = self.restore(records, true);
-        self.queue.keep_journaled(known, &orders);
+        let outcome = self.queue.keep_journaled(known, &orders, &|name| refusal(&self.storage.letters, name));
+        self.take_outcome(outcome);
         // Whoever journaled it may be gone before telling anybody; or somebody has not heard that it is done.
         news.reverse();
-        for order in std::mem::take(&mut self.storage.tabs.missing) {
-            if !self.queue.knows(order) {
-                news.push(remove(&journal_key(order)));
-            }
+        for order in asked.iter().filter(|order| !orders.contains(order)) {
+            news.push(remove(&journal_key(*order)));
         }
         if self.storage.tabs.leads && !news.is_empty() {
             self.share_journal(&news);
@@ -853,9 +869,21 @@ impl Engine {
             .and_then(|text| Value::parse(text).ok()).and_then(|meta| meta.get_u64("generation"))
             == Some(self.storage.generation));
         self.storage.adopting = false;
+        // Rows that somebody began to write under a number of their own must not be mixed with ours.
+        for (key, _) in newer {
+            let generation = key.split('/').next().and_then(|number| u64::from_str_radix(number, 16).ok());
+            self.storage.newest = self.storage.newest.max(generation.unwrap_or(0));
+        }
         // Deltas that came while another tab wrote the log are not in ours.
         if !untouched || self.cursor > self.storage.logged_cursor {
             self.rows_replaced();
         }
     }
+}
+
+/// Why an operation was refused, if one of the refused writes is it.
+pub(super) fn refusal(letters: &[Letter], name: &str) -> Option<Error> {
+    let letter = letters.iter().find(|letter| letter.id == name)?;
+    let error = Value::parse(&letter.text).ok().and_then(|letter| Error::from_body(letter.at("error")));
+    Some(error.unwrap_or_else(|| Error::local("commit_failed", "the server refused the write")))
 }

@@ -1,18 +1,18 @@
 //! Tabs of one identity: who sends, and what they tell each other (docs/offline.md).
 //!
 //! Every tab reads the stream on a socket of its own, shows all pending writes and journals its own. The one that holds
-//! the lock sends, and writes the cache. What is journaled, what the server answered and what it refused goes over the
-//! channel; a tab that missed something finds it in the journal. A sender that does not answer while something waits to
+//! the lock sends, and writes the cache. That something was journaled, what the server answered and what it refused goes
+//! over the channel; the records themselves are read from the journal, which alone knows what is true now. A sender that does not answer while something waits to
 //! be sent is frozen or has no connection, and loses the lock to a tab that has one.
 
 use super::Engine;
 use super::keys::{journal_order, letter_id};
-use super::storage::Stage;
+use super::storage::{Stage, refusal};
 use crate::core::error::Error;
 use crate::core::id::SyncId;
 use crate::core::json::{ObjectWriter, Value};
 use crate::core::output::Output;
-use crate::core::store::{ObjectStore, Record, StoreChange};
+use crate::core::store::StoreChange;
 use crate::core::time::Instant;
 use crate::core::wire::MutationResult;
 
@@ -32,8 +32,10 @@ pub(super) struct Tabs {
     pub(super) leads: bool,
     /// The write whose refusal is being taken from the sender's word.
     pub(super) told: Option<String>,
-    /// Places that other tabs have asked for, and this one did not know.
-    pub(super) missing: Vec<u64>,
+    /// What other tabs have said and this one has not looked at.
+    pub(super) later: Vec<String>,
+    /// The first key of what they have written.
+    pub(super) from: Option<String>,
     /// When the sender was asked, until it answers.
     asked_at: Option<Instant>,
     /// When it is asked again.
@@ -61,6 +63,8 @@ impl Engine {
 
     pub(super) fn leave_tabs(&mut self) {
         self.storage.tabs.leads = false;
+        self.storage.tabs.later.clear();
+        self.storage.tabs.from = None;
         self.storage.tabs.asked_at = None;
         self.storage.tabs.ask_at = None;
         if std::mem::take(&mut self.storage.tabs.joined) {
@@ -130,22 +134,12 @@ impl Engine {
     /// Tells what is in the journal now, and what is not any more.
     pub(super) fn share_journal(&mut self, changes: &[StoreChange]) {
         let cursor = self.cursor;
-        let mut puts = Vec::new();
-        for change in changes {
-            if let StoreChange::Put { store: ObjectStore::Journal, key, value } = change {
-                let text = std::str::from_utf8(value).unwrap_or_default();
-                // The sender may have found it by itself, and be done with it.
-                if journal_order(key).is_none_or(|order| self.queue.is_current(order, text)) {
-                    puts.push((key, text));
-                }
-            }
-        }
         self.post("journal", &|message| {
-            message.object("put", |object| {
-                for (key, text) in &puts {
-                    object.str(key, text);
-                }
+            let puts = changes.iter().filter_map(|change| match change {
+                StoreChange::Put { key, .. } => Some(key.as_str()),
+                StoreChange::Remove { .. } => None,
             });
+            message.opt_str("from", puts.min());
             let dropped = changes.iter().filter_map(|change| match change {
                 StoreChange::Remove { from, .. } => Some(from.as_str()),
                 StoreChange::Put { .. } => None,
@@ -189,23 +183,41 @@ impl Engine {
                 // A tab that crashed may have journaled it and told nobody.
                 let first = message.get_str("first").and_then(|first| u64::from_str_radix(&first, 16).ok());
                 if let Some(order) = first.filter(|order| *order > 0 && !self.queue.knows(*order)) {
-                    self.storage.tabs.missing.push(order);
-                    self.read_journal_again();
+                    self.read_journal_again(vec![order]);
                 }
             }
             "here" => {
                 self.storage.tabs.asked_at = None;
                 self.storage.tabs.ask_at = Some(self.now.mono.after(SENDER_ASK_MS));
             }
+            "purged" => self.handle_purged(),
+            _ => {
+                if let Some(from) = message.get_string("from")
+                    && self.storage.tabs.from.as_ref().is_none_or(|first| from < *first)
+                {
+                    self.storage.tabs.from = Some(from);
+                }
+                self.storage.tabs.later.push(text.to_owned());
+                self.read_news();
+            }
+        }
+    }
+
+    /// What other tabs have said about commits that are known by now.
+    pub(super) fn handle_news(&mut self, texts: &[String]) {
+        for text in texts {
+            if let Ok(message) = Value::parse(text) {
+                self.handle_fact(message);
+            }
+        }
+    }
+
+    fn handle_fact(&mut self, message: Value<'_>) {
+        match message.get_str("t").unwrap_or_default().as_ref() {
             "journal" => {
-                let text = |record: Value<'_>| record.as_str().unwrap_or_default().into_owned().into_bytes();
-                let puts = message.at("put").members().map(|(key, record)| (key.decode().into_owned(), text(record)));
-                let puts: Vec<Record> = puts.collect();
-                self.restore(puts, true);
                 let cursor = SyncId(message.get_u64("cursor").unwrap_or(0));
                 for key in message.get_strings("drop") {
                     self.handle_dropped(&key, cursor);
-                    self.note_dropped(key);
                 }
             }
             "result" => {
@@ -222,7 +234,6 @@ impl Engine {
                 self.take_outcome(outcome);
                 self.storage.tabs.told = None;
             }
-            "purged" => self.handle_purged(),
             _ => {}
         }
     }
@@ -233,7 +244,7 @@ impl Engine {
             self.storage.letters.retain(|letter| letter.id != id);
             self.announce_outbox();
         } else if let Some(order) = journal_order(key) {
-            let outcome = self.queue.retire(order, Some(cursor), self.cursor);
+            let outcome = self.queue.retire(order, cursor, self.cursor, &|name| refusal(&self.storage.letters, name));
             self.take_outcome(outcome);
         }
     }

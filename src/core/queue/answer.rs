@@ -47,10 +47,20 @@ impl Queue {
         outcome
     }
 
-    /// A catch-up was answered completely: what the server accepted without naming a delta is in it.
+    /// A catch-up is asked for.
+    pub fn handle_catch_up(&mut self) {
+        for acked in self.acked.iter_mut() {
+            acked.asked = true;
+        }
+    }
+
+    /// A catch-up was answered completely: what the server had accepted before it was asked for is in it, whether it
+    /// has named a delta or not.
     pub fn handle_caught_up(&mut self, cursor: SyncId) -> Outcome {
         for acked in self.acked.iter_mut() {
-            acked.threshold = acked.threshold.or(Some(cursor));
+            if acked.asked {
+                acked.threshold = Some(cursor);
+            }
         }
         self.handle_cursor(cursor)
     }
@@ -102,6 +112,7 @@ impl Queue {
             order: commit.order,
             ops: commit.ops,
             threshold,
+            asked: false,
             lane: commit.lane,
             receipt,
         });

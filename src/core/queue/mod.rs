@@ -15,6 +15,8 @@ mod gather;
 mod rows;
 mod shared;
 
+pub use shared::Refusal;
+
 use std::rc::Rc;
 
 use super::bug::{self, Bug};
@@ -208,6 +210,8 @@ struct Acked {
     ops: Vec<OpSeq>,
     /// The delta to wait for. `None`: the server named none; the next catch-up settles it.
     threshold: Option<SyncId>,
+    /// A catch-up has been asked for since.
+    asked: bool,
     lane: Lane,
     receipt: String,
 }

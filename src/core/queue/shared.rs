@@ -14,6 +14,9 @@ const PARTS_BITS: u32 = 7;
 /// The other lower bits of a place are the tab's.
 const TAB_MASK: u64 = (1 << (32 - PARTS_BITS)) - 1;
 
+/// Says why an operation of this name was refused, if it is known to be.
+pub type Refusal<'a> = &'a dyn Fn(&str) -> Option<Error>;
+
 impl Queue {
     /// Sets what makes places in the journal unique among tabs.
     pub fn set_tab(&mut self, tab: u32) {
@@ -40,6 +43,7 @@ impl Queue {
         if !sender {
             self.in_flight = None;
             self.retry_at = None;
+            self.done.clear();
             for commit in self.commits.iter_mut() {
                 // From now on another tab may send and alter it; what the server still says about it is for that tab.
                 commit.foreign |= !commit.dirty;
@@ -92,7 +96,7 @@ impl Queue {
         text: &str,
         replace: bool,
         schema: &Schema,
-        is_refused: &dyn Fn(&str) -> bool,
+        refusal: Refusal<'_>,
     ) -> Result<Outcome, Error> {
         let mut outcome = Outcome::default();
         let unreadable =
@@ -138,7 +142,7 @@ impl Queue {
             return Err(unreadable("no operations"));
         }
         // Refused, and known to be: whoever was told is gone before the record was.
-        parsed.retain(|(operation, _)| !operation.transaction_id.as_deref().is_some_and(is_refused));
+        parsed.retain(|(operation, _)| operation.transaction_id.as_deref().and_then(refusal).is_none());
         if parsed.is_empty() {
             self.removals.push(order);
             return Ok(outcome);
@@ -183,7 +187,11 @@ impl Queue {
         commit.attempts = u32::try_from(root.get_u64("attempts").unwrap_or(0)).unwrap_or(u32::MAX);
         commit.reads = root.get("reads").map(|reads| reads.raw.to_owned());
         self.next_order = self.next_order.max(order);
-        self.drop_rest(order, &mut outcome);
+        let old = self.commits.iter().position(|commit| commit.order == order);
+        if let Some(old) = old.and_then(|index| self.commits.take(index)) {
+            // Its place is taken by the new one.
+            self.put_down(Commit { order: 0, ..*old }, None, refusal, &mut outcome);
+        }
         // Never in front of what is on its way.
         let behind = |other: &Commit| (other.order > order) != bug::on(Bug::RestoreReversed);
         let at = self.commits.iter().position(|other| !other.sent && behind(other)).unwrap_or(self.commits.len());
@@ -200,11 +208,6 @@ impl Queue {
         self.commits.iter().find(|commit| commit.foreign && commit.is_journaled()).map(|commit| commit.order)
     }
 
-    /// Whether a record is still about a commit that is here.
-    pub fn is_current(&self, order: u64, text: &str) -> bool {
-        self.commits.iter().any(|commit| commit.order == order && text.contains(&*commit.key.0))
-    }
-
     /// Whether there is a commit at this place.
     pub fn knows(&self, order: u64) -> bool {
         self.commits.iter().any(|commit| commit.order == order) || self.acked.iter().any(|acked| acked.order == order)
@@ -217,39 +220,53 @@ impl Queue {
     }
 
     /// The journal has these places and no others: whichever of `candidates` is not among them is done with.
-    pub fn keep_journaled(&mut self, candidates: &[u64], orders: &[u64]) {
-        for order in candidates.iter().filter(|order| !orders.contains(order)) {
-            self.retire(*order, None, SyncId(0));
-        }
-    }
-
-    /// A commit is no longer in the journal. It shows until confirmed rows are complete up to `threshold`, or without
-    /// one until the next catch-up: they may have it.
-    pub fn retire(&mut self, order: u64, threshold: Option<SyncId>, cursor: SyncId) -> Outcome {
+    pub fn keep_journaled(&mut self, candidates: &[u64], orders: &[u64], refusal: Refusal<'_>) -> Outcome {
         let mut outcome = Outcome::default();
-        let settled = |commit: &Commit| !commit.sent && !commit.dirty && commit.journaling == 0;
-        let index = self.commits.iter().position(|commit| commit.order == order && settled(commit));
-        let Some(commit) = index.and_then(|index| self.commits.take(index)) else { return outcome };
-        let Commit { key, order, ops, lane, .. } = *commit;
-        let receipt = receipt_json(&key.0, "confirmed", SyncId(0), None);
-        let acked = Box::new(Acked { key, order, ops, threshold, lane, receipt });
-        if threshold.is_some_and(|id| id <= cursor) {
-            self.finish(*acked, &mut outcome);
-        } else {
-            self.acked.push(acked);
+        for order in candidates.iter().filter(|order| !orders.contains(order)) {
+            if let Some(commit) = self.take_settled(*order) {
+                self.put_down(*commit, None, refusal, &mut outcome);
+            }
         }
         outcome
     }
 
-    /// Takes out what is left of a commit whose maker has altered it.
-    fn drop_rest(&mut self, order: u64, outcome: &mut Outcome) {
-        let index = self.commits.iter().position(|commit| commit.order == order);
-        let commit = index.and_then(|index| self.commits.take(index));
-        for seq in commit.map(|commit| commit.ops).unwrap_or_default() {
-            let Some(op) = self.ops.remove(seq.0) else { continue };
-            self.unlink(&op.row, seq, op.optimistic, outcome);
-            outcome.settle_all(&op.waiting, &Ok(None));
+    fn take_settled(&mut self, order: u64) -> Option<Box<Commit>> {
+        let settled = |commit: &Commit| !commit.sent && !commit.dirty && commit.journaling == 0;
+        let index = self.commits.iter().position(|commit| commit.order == order && settled(commit));
+        index.and_then(|index| self.commits.take(index))
+    }
+
+    /// What is not in the journal any more was refused, if something says so, or else it was accepted: then it shows
+    /// until confirmed rows are complete up to `threshold`, or without one until the next catch-up.
+    fn put_down(&mut self, mut commit: Commit, threshold: Option<SyncId>, refusal: Refusal<'_>, outcome: &mut Outcome) {
+        let mut refused = Vec::new();
+        for seq in std::mem::take(&mut commit.ops) {
+            let name = self.ops.get(seq.0).and_then(|op| op.transaction_id.as_deref());
+            match name.and_then(refusal) {
+                Some(error) => refused.push((seq, error)),
+                None => commit.ops.push(seq),
+            }
         }
+        let Commit { key, order, ops, lane, attempts, .. } = commit;
+        if !ops.is_empty() {
+            let receipt = receipt_json(&key.0, "confirmed", SyncId(0), None);
+            self.acked.push(Box::new(Acked { key, order, ops, threshold, asked: false, lane, receipt }));
+        }
+        for (seq, error) in refused {
+            self.reject_op(seq, &error, attempts, outcome);
+        }
+    }
+
+    /// Another tab, whose rows were complete up to `threshold`, has taken a commit out of the journal.
+    pub fn retire(&mut self, order: u64, threshold: SyncId, cursor: SyncId, refusal: Refusal<'_>) -> Outcome {
+        let mut outcome = Outcome::default();
+        if let Some(commit) = self.take_settled(order) {
+            self.put_down(*commit, Some(threshold), refusal, &mut outcome);
+            let done = self.handle_cursor(cursor);
+            outcome.settled.extend(done.settled);
+            outcome.rows.extend(done.rows);
+        }
+        outcome
     }
 
     /// The sending tab has an answer for a commit.
@@ -269,7 +286,17 @@ impl Queue {
         if let Some(seq) = self.named(Some(name)) {
             self.detach(seq);
             self.reject_op(seq, error, 1, &mut outcome);
-        } else if let Some(index) = self.commits.iter().position(|commit| *commit.key.0 == *name)
+            return outcome;
+        }
+        // It may be gone from the journal, and been taken for accepted.
+        if let Some(index) = self.acked.iter().position(|acked| *acked.key.0 == *name)
+            && let Some(acked) = self.acked.take(index)
+        {
+            let Acked { key, order, ops, lane, .. } = *acked;
+            let commit = self.new_commit(key, ops, lane, WallTime(0));
+            self.commits.push_front(Box::new(Commit { order, ..*commit }));
+        }
+        if let Some(index) = self.commits.iter().position(|commit| *commit.key.0 == *name)
             && let Some(commit) = self.commits.take(index)
         {
             self.commits.push_front(commit);
