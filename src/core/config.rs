@@ -4,6 +4,7 @@ use super::connection::Source;
 use super::error::Error;
 use super::json::{Kind, ObjectWriter, Value};
 use super::schema::{Load, Schema};
+use crate::core::text::concat;
 
 /// The hosted service.
 pub const BASE_URL_DEFAULT: &str = "https://api.abloatai.com";
@@ -67,15 +68,15 @@ impl Config {
         let string = |key: &str| match root.get(key).filter(|value| !value.is_null()) {
             None => Ok(None),
             Some(value) => match value.as_str() {
-                Some(text) => Ok(Some(text.trim().to_owned()).filter(|text| !text.is_empty())),
-                None => Err(Error::local("invalid_options", format!("{key} must be a string")).param(key)),
+                Some(text) => Ok(Some(text.trim_ascii().to_owned()).filter(|text| !text.is_empty())),
+                None => Err(Error::local("invalid_options", concat(&[&*key, " must be a string"])).param(key)),
             },
         };
         let schema = Schema::parse(root.get("schema").map_or("null", |schema| schema.raw))?;
         let base_url = normalize_base_url(string("baseUrl")?.as_deref().unwrap_or(BASE_URL_DEFAULT))?;
         let kind = string("kind")?.unwrap_or_else(|| "user".to_owned());
         if !matches!(kind.as_str(), "user" | "agent" | "system") {
-            return Err(Error::local("invalid_options", format!("kind must be user, agent or system, not {kind}"))
+            return Err(Error::local("invalid_options", concat(&["kind must be user, agent or system, not ", &*kind]))
                 .param("kind"));
         }
         let key = string("apiKey")?;
@@ -109,7 +110,7 @@ impl Config {
             Some(other) => {
                 return Err(Error::local(
                     "invalid_options",
-                    format!("bootstrapMode must be full or none, not {other}"),
+                    concat(&["bootstrapMode must be full or none, not ", &*other]),
                 )
                 .param("bootstrapMode"));
             }
@@ -133,21 +134,21 @@ impl Config {
     /// The address of an HTTP endpoint: the base with `/api` once, and `path`.
     pub fn api(&self, path: &str) -> String {
         let api = if self.base_url.ends_with("/api") { "" } else { "/api" };
-        format!("{}{api}{path}", self.base_url)
+        concat(&[&self.base_url, &*api, &*path])
     }
 
     /// The address of the probe. `/api` is not de-duplicated here (protocol.md 2.1).
     pub fn probe_url(&self) -> String {
-        format!("{}/api/auth/check", self.base_url)
+        concat(&[&self.base_url, "/api/auth/check"])
     }
 
     /// The address of the socket: no token, only what protocol.md 6.1 lists.
     pub fn socket_url(&self, cursor: Option<&str>, kind: &str, groups: &[String]) -> String {
         let base = match self.base_url.strip_prefix("http") {
-            Some(rest) => format!("ws{rest}"),
+            Some(rest) => concat(&["ws", &*rest]),
             None => self.base_url.clone(),
         };
-        let mut url = format!("{base}/api/sync/ws?cursor=");
+        let mut url = concat(&[&*base, "/api/sync/ws?cursor="]);
         encode(&mut url, cursor.unwrap_or_default());
         if kind != "user" {
             url.push_str("&kind=");
@@ -214,13 +215,13 @@ impl Config {
 /// # Errors
 /// `base_url_missing` when nothing is left, `invalid_options` for another scheme.
 pub fn normalize_base_url(text: &str) -> Result<String, Error> {
-    let text = text.trim();
+    let text = text.trim_ascii();
     let (scheme, rest) = split_scheme(text).unwrap_or(("https", text));
     let scheme = match scheme.to_ascii_lowercase().as_str() {
         "http" | "ws" => "http",
         "https" | "wss" => "https",
         other => {
-            let message = format!("baseURL must start with http, https, ws or wss, not {other}");
+            let message = concat(&["baseURL must start with http, https, ws or wss, not ", &*other]);
             return Err(Error::local("invalid_options", message).param("baseURL"));
         }
     };
@@ -237,9 +238,9 @@ pub fn normalize_base_url(text: &str) -> Result<String, Error> {
         return Err(Error::local("invalid_options", "baseURL must not contain credentials").param("baseURL"));
     }
     Ok(if RETIRED_HOSTS.contains(&host) {
-        format!("https://{HOSTED}{path}")
+        concat(&["https://", &HOSTED, &*path])
     } else {
-        format!("{scheme}://{host}{path}")
+        concat(&[&*scheme, "://", &*host, &*path])
     })
 }
 

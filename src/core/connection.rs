@@ -20,6 +20,7 @@ use super::id::TaskId;
 use super::input::{Credential, Response};
 use super::rng::Rng;
 use super::time::Instant;
+use crate::core::text::concat;
 
 /// First pause after a failed attempt.
 pub const BACKOFF_BASE_MS: u64 = 500;
@@ -205,7 +206,7 @@ impl Connection {
                 self.sign_out(now, Error::local("auth_no_credentials", "the credential function returned null"));
             }
             Credential::Unavailable(why) => {
-                self.wait(now, rng, Error::local("identity_network_error", format!("no credential: {why}")));
+                self.wait(now, rng, Error::local("identity_network_error", concat(&["no credential: ", &*why])));
             }
         }
     }

@@ -75,6 +75,7 @@ const fn group(category: Category, status: u16, retryable: bool, codes: &'static
     Group { category, status, retryable, codes }
 }
 
+use crate::core::text::{concat, digits};
 use Category::*;
 
 static REGISTRY: &[Group] = &[
@@ -357,7 +358,7 @@ impl Error {
             error.code = Cow::Borrowed(fallback);
         }
         if error.message.is_empty() {
-            error.message = format!("HTTP {status}");
+            error.message = concat(&["HTTP ", &digits(status as u64)]);
         }
         error.status = Some(status);
         if let Some(id) = request_id {

@@ -3,6 +3,7 @@
 use super::error::Error;
 use super::fold::fold_case;
 use super::json::{Kind, Value};
+use crate::core::text::{concat, digits, short};
 
 /// Most clauses in one query.
 pub const CLAUSES_MAX: usize = 64;
@@ -108,7 +109,10 @@ impl Clause {
             [field, operator, operand] => {
                 let name = operator.as_str().unwrap_or_default();
                 let Some(operator) = Operator::parse(&name) else {
-                    return Err(Error::wire("query_unsupported_operator", format!("unknown operator {name:.40}")));
+                    return Err(Error::wire(
+                        "query_unsupported_operator",
+                        concat(&["unknown operator ", short(&name, 40)]),
+                    ));
                 };
                 (field, operator, operand)
             }
@@ -126,10 +130,14 @@ impl Clause {
         };
         match operands {
             Some(operands) if operands.len() <= LIST_MAX => Ok(Self { field: field.into_owned(), operator, operands }),
-            Some(_) => Err(Error::wire("invalid_request", format!("more than {LIST_MAX} values for {field:.60}"))),
-            None => {
-                Err(Error::wire("invalid_request", format!("{field:.60} cannot be compared with {:.60}", operand.raw)))
-            }
+            Some(_) => Err(Error::wire(
+                "invalid_request",
+                concat(&["more than ", &digits(LIST_MAX as u64), " values for ", short(&field, 60)]),
+            )),
+            None => Err(Error::wire(
+                "invalid_request",
+                concat(&[short(&field, 60), " cannot be compared with ", short(&operand.raw, 60)]),
+            )),
         }
     }
 
@@ -194,8 +202,7 @@ fn like(value: Option<Value<'_>>, literal: &Literal, fold: bool) -> Option<bool>
 /// SQL's `LIKE` without an escape: `%` is any run, `_` any one character, the whole text must match. Linear memory,
 /// no recursion: on a mismatch it goes back to the last `%` only.
 pub fn like_match(text: &str, pattern: &str) -> bool {
-    let text: Vec<char> = text.chars().collect();
-    let pattern: Vec<char> = pattern.chars().collect();
+    let (text, pattern) = (letters(text), letters(pattern));
     let (mut at, mut want) = (0, 0);
     let mut retry: Option<(usize, usize)> = None;
     while at < text.len() {
@@ -218,6 +225,14 @@ pub fn like_match(text: &str, pattern: &str) -> bool {
         want = percent + 1;
     }
     pattern.iter().skip(want).all(|&letter| letter == '%')
+}
+
+fn letters(text: &str) -> Vec<char> {
+    let mut letters = Vec::new();
+    for letter in text.chars() {
+        letters.push(letter);
+    }
+    letters
 }
 
 #[cfg(test)]

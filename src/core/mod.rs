@@ -20,6 +20,7 @@ pub mod schema;
 pub mod snapshot;
 pub mod sort;
 pub mod store;
+pub mod text;
 pub mod time;
 pub mod wire;
 

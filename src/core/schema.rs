@@ -6,6 +6,7 @@ use super::error::Error;
 use super::fold::fold_case;
 use super::id::ModelIndex;
 use super::json::{Kind, Value};
+use crate::core::text::concat;
 
 /// Version of the schema JSON that is understood.
 const VERSION: u64 = 3;
@@ -180,7 +181,7 @@ impl Schema {
             }
             for relation in &model.relations {
                 if !schema.models.iter().any(|target| target.key == relation.target) {
-                    return Err(invalid(&model.key, &format!("relation {} has an unknown target", relation.name)));
+                    return Err(invalid(&model.key, &concat(&["relation ", &relation.name, " has an unknown target"])));
                 }
             }
         }
@@ -307,7 +308,7 @@ pub fn snake_case(name: &str) -> String {
 }
 
 fn invalid(model: &str, why: &str) -> Error {
-    Error::local("schema_definition_invalid", format!("{model}: {why}")).param(model)
+    Error::local("schema_definition_invalid", concat(&[&*model, ": ", &*why])).param(model)
 }
 
 fn read_model(key: &str, value: Value<'_>) -> Result<Model, Error> {
@@ -317,7 +318,7 @@ fn read_model(key: &str, value: Value<'_>) -> Result<Model, Error> {
     let load = match value.get_str("load").as_deref() {
         None | Some("instant") => Load::Instant,
         Some("lazy" | "manual") => Load::OnDemand,
-        Some(other) => return Err(invalid(key, &format!("load must be instant, lazy or manual, not {other}"))),
+        Some(other) => return Err(invalid(key, &concat(&["load must be instant, lazy or manual, not ", &*other]))),
     };
     let mut fields = Vec::new();
     for (name, field) in value.at("fields").members() {

@@ -12,6 +12,7 @@ use super::id::{ModelIndex, SyncId};
 use super::json::{JsonError, Kind, Reader, Value};
 use super::pool::Chunk;
 use super::schema::Schema;
+use crate::core::text::concat;
 
 /// One row of a snapshot.
 #[derive(Clone, Debug)]
@@ -117,7 +118,7 @@ impl Snapshot {
 }
 
 fn invalid(why: &str) -> Error {
-    Error::local("bootstrap_response_schema_invalid", format!("bootstrap: {why}"))
+    Error::local("bootstrap_response_schema_invalid", concat(&["bootstrap: ", &*why]))
 }
 
 fn read_models(

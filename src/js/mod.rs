@@ -149,7 +149,7 @@ impl Core {
                     },
                     24 => Input::SocketClosed { socket: task, code: count as u16 },
                     25 => {
-                        let seconds = third.and_then(|text| text.trim().parse::<u32>().ok());
+                        let seconds = third.and_then(|text| text.trim_ascii().parse::<u32>().ok());
                         let retry_after_ms = seconds.map(|seconds| u64::from(seconds).saturating_mul(1000));
                         let (request_id, auth_failure, body) = (Some(text).filter(|_| given), second, self.body());
                         let response =

@@ -12,6 +12,7 @@ use crate::core::error::Error;
 use crate::core::input::{Command, Input};
 use crate::core::output::{Output, Request};
 use crate::core::store::{Record, StoreChange, StoreRequest};
+use crate::core::text::concat;
 
 /// `setTimeout` takes a signed 32-bit delay.
 const DELAY_MAX_MS: u64 = i32::MAX as u64;
@@ -116,7 +117,12 @@ impl Driver {
     fn perform(&self, output: Output) {
         match output {
             Output::OpenSocket { socket, url, protocols } => {
-                self.say(Perform::OpenSocket, socket.0, 0, [Some(&url), Some(&protocols.join(" ")), None]);
+                let mut list = String::new();
+                for protocol in protocols {
+                    list.push_str(&protocol);
+                    list.push(' ');
+                }
+                self.say(Perform::OpenSocket, socket.0, 0, [Some(&url), Some(list.trim_ascii_end()), None]);
             }
             Output::SendFrame(socket, text) => self.say(Perform::Send, socket.0, 0, [Some(&text), None, None]),
             Output::CloseSocket { socket, code, reason } => {
@@ -124,7 +130,7 @@ impl Driver {
             }
             Output::Fetch(task, request) => {
                 let Request { method, url, bearer, body, no_cache, timeout_ms } = request;
-                let line = [method.name(), if no_cache { "no-store" } else { "default" }, &url].join(" ");
+                let line = concat(&[method.name(), if no_cache { " no-store " } else { " default " }, &url]);
                 let texts = [Some(&*line), bearer.as_deref(), body.as_deref()];
                 self.say(Perform::Request, task.0, delay(timeout_ms), texts);
             }

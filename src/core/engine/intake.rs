@@ -12,6 +12,7 @@ use crate::core::pool::{self, RowRef, RowText};
 use crate::core::queue::{self, RowKey};
 use crate::core::schema::Load;
 use crate::core::snapshot::Snapshot;
+use crate::core::text::{concat, digits};
 use crate::core::wire::{Action, Delta};
 
 impl Engine {
@@ -83,7 +84,7 @@ impl Engine {
                 self.reads.note_missed(model, id, delta.id, None);
             }
             None => {
-                let message = format!("delta {} of {} carries no row", delta.id.0, delta.model);
+                let message = concat(&["delta ", &digits(delta.id.0 as u64), " of ", &delta.model, " carries no row"]);
                 self.report(&Error::wire("protocol_violation", message));
                 self.repair("a delta carried no row");
                 return;

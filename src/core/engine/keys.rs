@@ -1,6 +1,7 @@
 //! Keys and records of what is stored.
 
 use crate::core::store::{ObjectStore, StoreChange, StoreRequest};
+use crate::core::text::{concat, hex, parse_hex};
 
 /// Behind all keys.
 pub(super) const LAST: &str = "~";
@@ -15,15 +16,15 @@ pub(super) fn all(store: ObjectStore, from: &str) -> StoreRequest {
 
 /// The first key behind this one.
 pub(super) fn after(key: &str) -> String {
-    [key, "\0"].concat()
+    concat(&[key, "\0"])
 }
 
 pub(super) fn journal_key(order: u64) -> String {
-    format!("{JOURNAL}{order:016x}")
+    concat(&[&JOURNAL, &hex(order, 16)])
 }
 
 pub(super) fn journal_order(key: &str) -> Option<u64> {
-    u64::from_str_radix(key.strip_prefix(JOURNAL)?, 16).ok()
+    parse_hex(key.strip_prefix(JOURNAL)?)
 }
 
 pub(super) fn letter_id(key: &str) -> Option<&str> {
@@ -31,7 +32,7 @@ pub(super) fn letter_id(key: &str) -> Option<&str> {
 }
 
 pub(super) fn log_key(generation: u64, number: u64) -> String {
-    format!("{generation:012x}/g/{number:08x}")
+    concat(&[&hex(generation, 12), "/g/", &hex(number, 8)])
 }
 
 pub(super) fn put(key: String, text: String) -> StoreChange {

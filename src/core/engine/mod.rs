@@ -33,6 +33,7 @@ use super::queue::Queue;
 use super::rng::Rng;
 use super::snapshot::Snapshot;
 use super::time::{Instant, Now};
+use crate::core::text::{concat, digits};
 use reads::Reads;
 use session::Session;
 /// `ready()` fails after so long without rows, counted from the call; the client goes on trying.
@@ -212,7 +213,7 @@ impl Engine {
                 if let (Credential::Token(token), State::Credential(current)) = (&credential, self.connection.state())
                     && *current == task
                 {
-                    self.token = Some(token.trim().to_owned());
+                    self.token = Some(token.trim_ascii().to_owned());
                 }
                 self.connection.handle_credential(self.now.mono, task, &credential, &mut self.rng);
             }
@@ -268,7 +269,7 @@ impl Engine {
                 }
             }
             Command::SetToken(token) => {
-                self.token = Some(token.trim().to_owned()).filter(|token| !token.is_empty());
+                self.token = Some(token.trim_ascii().to_owned()).filter(|token| !token.is_empty());
                 if self.token.is_some() {
                     self.connection.set_token(self.now.mono);
                 }
@@ -479,7 +480,8 @@ impl Engine {
             .collect();
         self.flushing.retain(|(ticket, _)| !late.contains(ticket));
         for ticket in late {
-            let message = format!("{} writes are still waiting to be confirmed", self.queue.pending_count());
+            let message =
+                concat(&[&digits(self.queue.pending_count() as u64), " writes are still waiting to be confirmed"]);
             self.settle(ticket, Err(Error::local("flush_timeout", message)));
         }
     }
@@ -535,7 +537,7 @@ impl Engine {
             return Err(error);
         }
         let wrong = |what: &str| {
-            let mut error = Error::wire(malformed, format!("the server's answer has no usable {what}"));
+            let mut error = Error::wire(malformed, concat(&["the server's answer has no usable ", &*what]));
             error.status = Some(502);
             error
         };
@@ -727,7 +729,7 @@ impl Engine {
                 Action::Open(socket) => {
                     let kind = self.identity.as_ref().map_or("user", |who| who.kind.as_str());
                     let url = self.config.socket_url(self.server_cursor.as_deref(), kind, &self.acked_groups);
-                    let bearer = self.token.as_ref().map(|token| format!("{}{token}", super::wire::BEARER_PREFIX));
+                    let bearer = self.token.as_ref().map(|token| concat(&[super::wire::BEARER_PREFIX, token]));
                     let mut protocols = Vec::from_iter(bearer);
                     protocols.push(super::wire::SUBPROTOCOL.to_owned());
                     self.emit(Output::OpenSocket { socket, url, protocols });

@@ -7,6 +7,7 @@ use crate::core::id::{ModelIndex, RowId};
 use crate::core::input::Ticket;
 use crate::core::json::{Kind, ObjectWriter, Value, merge, write_array};
 use crate::core::queue::{Enqueue, NewOp, Rejected, Wait};
+use crate::core::text::{concat, short};
 use crate::core::wire::{OpKind, Operation, write_operations};
 
 impl Engine {
@@ -73,7 +74,8 @@ impl Engine {
 
     fn letter(&self, id: &str) -> Result<&Letter, Error> {
         self.storage.letters.iter().find(|letter| letter.id == id).ok_or_else(|| {
-            Error::local("entity_not_found", format!("no refused write {id:.60} in the outbox")).param("id")
+            Error::local("entity_not_found", concat(&["no refused write ", short(&id, 60), " in the outbox"]))
+                .param("id")
         })
     }
 
@@ -81,7 +83,9 @@ impl Engine {
     pub(super) fn retry(&mut self, ticket: Ticket, id: &str, data: Option<&str>) -> Result<(), Error> {
         let letter = self.letter(id)?;
         let root = Value::parse(&letter.text)?;
-        let unreadable = || Error::local("storage_record_unreadable", format!("the refused write {id:.60} is damaged"));
+        let unreadable = || {
+            Error::local("storage_record_unreadable", concat(&["the refused write ", short(&id, 60), " is damaged"]))
+        };
         let first = root.at("operations").elements().next().ok_or_else(unreadable)?;
         let operation = Operation::parse(first)?;
         let row_id = operation.id.ok_or_else(unreadable)?;

@@ -16,6 +16,7 @@ use crate::core::map::SmallMap;
 use crate::core::output::{Method, Output, Request};
 use crate::core::pool::{Direction, Query, RowRef, RowText, Scope, Slot};
 use crate::core::schema::{Load, Model, Relation};
+use crate::core::text::{concat, digits, short};
 
 /// Requests are given up after so long (protocol.md 18).
 const QUERY_MS: u64 = 30_000;
@@ -139,10 +140,10 @@ impl Engine {
         let options = parse_options(definition, Value::parse(options)?)?;
         if let Some(id) = &options.id {
             let kind = definition.scope.as_deref().unwrap_or(&definition.key);
-            let group = format!("{kind}:{id}");
+            let group = concat(&[&*kind, ":", &*id]);
             self.reads.enter_scope(group);
         }
-        let key = format!("{}:{}", model.0, options.request);
+        let key = concat(&[&digits(model.0 as u64), ":", &options.request]);
         if let Some(fetch) = self.reads.fetches.values_mut().find(|fetch| fetch.key.as_ref() == Some(&key)) {
             fetch.tickets.push(ticket);
             return Ok(());
@@ -240,7 +241,7 @@ impl Engine {
     pub(super) fn handle_fetched(&mut self, id: FetchId, result: Result<Response, String>) {
         let Some(fetch) = self.reads.fetches.remove(&id) else { return };
         let answer = match result {
-            Err(why) => Err(Error::local("wait_for_timeout", format!("the read failed: {why}"))),
+            Err(why) => Err(Error::local("wait_for_timeout", concat(&["the read failed: ", &*why]))),
             Ok(response) => {
                 let body = String::from_utf8(response.body).unwrap_or_default();
                 if (200..300).contains(&response.status) {
@@ -279,7 +280,7 @@ impl Engine {
 
     /// Puts an answer's rows into the pool; the slots of the rows asked for, as far as readers see them.
     fn take_rows(&mut self, fetch: &Fetch, body: &str) -> Result<Vec<Slot>, Error> {
-        let wrong = |why: &str| Error::wire("protocol_violation", format!("the answer to a read {why}"));
+        let wrong = |why: &str| Error::wire("protocol_violation", concat(&["the answer to a read ", &*why]));
         let root = Value::parse(body).map_err(|_| wrong("is not JSON"))?;
         let results = root.get("results").filter(|results| results.kind == Kind::Array);
         let result = results.and_then(|results| results.elements().next()).ok_or_else(|| wrong("has no results"))?;
@@ -361,7 +362,7 @@ impl Engine {
 
 fn parse_options(model: &Model, root: Value<'_>) -> Result<ReadOptions, Error> {
     let wrong = |param: &str, expected: &str| {
-        Error::local("invalid_options", format!("{param} must be {expected}")).param(param)
+        Error::local("invalid_options", concat(&[&*param, " must be ", &*expected])).param(param)
     };
     let given = |key: &str| root.get(key).filter(|value| !value.is_null());
     // Every condition as the text of a clause, whatever form it was given in.
@@ -409,7 +410,7 @@ fn parse_options(model: &Model, root: Value<'_>) -> Result<ReadOptions, Error> {
             error.param("where")
         })?;
         let Some(field) = model.field_of_column(&clause.field) else {
-            let message = format!("{} has no field {:.60}", model.typename, clause.field);
+            let message = concat(&[&model.typename, " has no field ", short(&clause.field, 60)]);
             return Err(Error::local("query_invalid_identifier", message).param("where"));
         };
         let mut condition = String::from("[");
@@ -456,7 +457,7 @@ fn parse_options(model: &Model, root: Value<'_>) -> Result<ReadOptions, Error> {
     for name in root.at("expand").elements() {
         let name = name.as_str().unwrap_or_default();
         let Some(relation) = model.relation(&name) else {
-            let message = format!("{} has no relation {name:.60}", model.typename);
+            let message = concat(&[&model.typename, " has no relation ", short(&name, 60)]);
             return Err(Error::local("query_unknown_relation", message).param("expand"));
         };
         related.push(relation.clone());

@@ -26,6 +26,7 @@ use crate::core::snapshot::Snapshot;
 use crate::core::store::{
     Database, ObjectStore, Record, StoreChange, StoreFailure, StoreFailureKind, StoreRequest, fingerprint,
 };
+use crate::core::text::{concat, hex, parse_hex};
 use crate::core::wire::Delta;
 
 /// Version of what is stored. A database with a higher one is left alone.
@@ -201,7 +202,7 @@ impl Engine {
     }
 
     pub(super) fn database_name(&self, owner: &Identity) -> String {
-        [self.config.base_url.as_str(), &owner.organization, &owner.kind, &owner.participant].join("\n")
+        concat(&[&self.config.base_url, "\n", &owner.organization, "\n", &owner.kind, "\n", &owner.participant])
     }
 
     /// Goes on as far as what is known allows.
@@ -308,7 +309,7 @@ impl Engine {
                 if self.storage.tabs.leads {
                     self.queue.offer_again();
                     for letter in &self.storage.letters {
-                        self.storage.letter_changes.push(put(format!("{LETTERS}{}", letter.id), letter.text.clone()));
+                        self.storage.letter_changes.push(put(concat(&[&LETTERS, &letter.id]), letter.text.clone()));
                     }
                 }
             }
@@ -475,7 +476,7 @@ impl Engine {
             return;
         }
         let generation = meta.get_u64("generation").unwrap_or(0);
-        let (chunks, log) = (format!("{generation:012x}/c/"), format!("{generation:012x}/g/"));
+        let (chunks, log) = (concat(&[&hex(generation, 12), "/c/"]), concat(&[&hex(generation, 12), "/g/"]));
         let mut cursor = SyncId(meta.get_u64("cursor").unwrap_or(0));
         let mut deltas = Vec::new();
         for (key, value) in records {
@@ -485,13 +486,13 @@ impl Engine {
                     Err(error) => {
                         // Rows that cannot be read are loaded again, all of them.
                         self.pool.clear();
-                        let message = format!("record {key}: {}", error.message);
+                        let message = concat(&["record ", &*key, ": ", &error.message]);
                         self.storage_problem(Error::local("storage_record_unreadable", message));
                         return;
                     }
                 }
             } else if let Some(number) = key.strip_prefix(&log) {
-                self.storage.log_number = u64::from_str_radix(number, 16).unwrap_or(0);
+                self.storage.log_number = parse_hex(number).unwrap_or(0);
                 self.storage.log_bytes += value.len();
                 deltas.push(value);
             }
@@ -592,7 +593,7 @@ impl Engine {
 
     /// A record that cannot be read stays where it is, for `storage.export()`, and is reported.
     fn set_aside(&mut self, key: &str, mut error: Error) {
-        error.message = format!("a stored write ({key}) cannot be read and is set aside: {}", error.message);
+        error.message = concat(&["a stored write (", &*key, ") cannot be read and is set aside: ", &error.message]);
         self.storage_problem(error);
     }
 
@@ -661,7 +662,7 @@ impl Engine {
     /// Keeps a refused write.
     pub(super) fn keep_letter(&mut self, id: String, text: String) {
         if !bug::on(Bug::LettersLost) {
-            self.storage.letter_changes.push(put(format!("{LETTERS}{id}"), text.clone()));
+            self.storage.letter_changes.push(put(concat(&[&LETTERS, &*id]), text.clone()));
         }
         self.put_letter(Letter { id, text });
     }
@@ -681,7 +682,7 @@ impl Engine {
     /// Forgets a refused write; says whether it was there.
     pub(super) fn remove_letter(&mut self, id: &str) -> Option<Letter> {
         let index = self.storage.letters.iter().position(|letter| letter.id == id)?;
-        self.storage.letter_changes.push(remove(&format!("{LETTERS}{id}")));
+        self.storage.letter_changes.push(remove(&concat(&[&LETTERS, &*id])));
         self.announce_outbox();
         Some(self.storage.letters.remove(index))
     }
@@ -737,7 +738,7 @@ impl Engine {
         let mut object = ObjectWriter::new(&mut text);
         object.u64("cursor", self.cursor.0);
         let log = std::mem::take(&mut self.storage.log);
-        object.raw("deltas", &["[", &log, "]"].concat());
+        object.raw("deltas", &concat(&["[", &log, "]"]));
         object.end();
         self.storage.log_number += 1;
         let number = self.storage.log_number;
@@ -786,7 +787,7 @@ impl Engine {
             }
             if !empty {
                 checkpoint.number += 1;
-                let key = format!("{:012x}/c/{:06x}", checkpoint.generation, checkpoint.number);
+                let key = concat(&[&hex(checkpoint.generation, 12), "/c/", &hex(checkpoint.number, 6)]);
                 let request = StoreRequest::Write { changes: vec![put_cache(key, text)], strict: false };
                 self.storage.checkpoint = Some(checkpoint);
                 self.ask(Database::Identity, request, Job::Chunk);
@@ -804,8 +805,8 @@ impl Engine {
         meta.end();
         let clear = |from: String, to: String| StoreChange::Remove { store: ObjectStore::Cache, from, to };
         let changes = vec![
-            clear(String::new(), format!("{generation:012x}/")),
-            clear(format!("{generation:012x}0"), META.to_owned()),
+            clear(String::new(), concat(&[&hex(generation, 12), "/"])),
+            clear(concat(&[&hex(generation, 12), "0"]), META.to_owned()),
             put_cache(META.to_owned(), text),
         ];
         self.storage.generation = generation;

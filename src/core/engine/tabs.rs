@@ -13,6 +13,7 @@ use crate::core::id::SyncId;
 use crate::core::json::{ObjectWriter, Value};
 use crate::core::output::Output;
 use crate::core::store::StoreChange;
+use crate::core::text::{concat, hex, parse_hex};
 use crate::core::time::Instant;
 use crate::core::wire::MutationResult;
 
@@ -113,7 +114,7 @@ impl Engine {
             (None, _) => {
                 tabs.asked_at = Some(now);
                 let first = self.queue.first_order().unwrap_or(0);
-                self.post("who", &|message| message.str("first", &format!("{first:x}")));
+                self.post("who", &|message| message.str("first", &concat(&[&hex(first, 1)])));
             }
         }
     }
@@ -181,7 +182,7 @@ impl Engine {
             "who" if self.storage.tabs.leads && self.session.is_some() => {
                 self.post("here", &|_| {});
                 // A tab that crashed may have journaled it and told nobody.
-                let first = message.get_str("first").and_then(|first| u64::from_str_radix(&first, 16).ok());
+                let first = message.get_str("first").and_then(|first| parse_hex(&first));
                 if let Some(order) = first.filter(|order| *order > 0 && !self.queue.knows(*order)) {
                     self.read_journal_again(vec![order]);
                 }

@@ -9,6 +9,7 @@ use crate::core::json::{JsonStr, Kind, ObjectWriter, Value};
 use crate::core::output::Output;
 use crate::core::queue::{Enqueue, NewOp, Outcome, Rejected, RowKey, Wait};
 use crate::core::schema::{BASE_FIELDS, RelationKind};
+use crate::core::text::{concat, digits, short};
 use crate::core::wire::{IDEMPOTENCY_KEY_MAX, OnStale, OpKind};
 
 /// Most operations in one direct commit.
@@ -28,7 +29,7 @@ struct WriteOptions {
 impl WriteOptions {
     fn parse(value: Value<'_>) -> Result<Self, Error> {
         let wrong = |param: &str, expected: &str| {
-            Err(Error::local("write_options_invalid", format!("{param} must be {expected}")).param(param))
+            Err(Error::local("write_options_invalid", concat(&[&*param, " must be ", &*expected])).param(param))
         };
         let mut options = Self::default();
         for (key, member) in value.members().filter(|(_, member)| !member.is_null()) {
@@ -80,13 +81,15 @@ impl Engine {
         let typename = definition.typename.as_str();
         let name = definition.commit_name.clone();
         let missing = || {
-            let message = format!("no {typename} with id {id:.100} here; read it first with retrieve()");
+            let message =
+                concat(&["no ", &*typename, " with id ", short(&id, 100), " here; read it first with retrieve()"]);
             Err(Error::local("entity_not_found", message).param("id"))
         };
         let (kind, input, defaults) = match change {
             Change::Create(data) => {
                 if shown.is_some() {
-                    let message = format!("a {typename} with id {id:.100} exists already; use update()");
+                    let message =
+                        concat(&["a ", &*typename, " with id ", short(&id, 100), " exists already; use update()"]);
                     return Err(Error::local("unique_violation", message).param("id"));
                 }
                 let (input, given) = split_input(&data)?;
@@ -146,7 +149,11 @@ impl Engine {
             return Err(Error::local("commit_operation_required", message).param("operations"));
         }
         if list.len() > DIRECT_OPS_MAX {
-            let message = format!("{} operations in one commit, at most {DIRECT_OPS_MAX}", list.len());
+            let message = concat(&[
+                &digits(list.len() as u64),
+                " operations in one commit, at most ",
+                &digits(DIRECT_OPS_MAX as u64),
+            ]);
             return Err(Error::local("commit_too_many_operations", message).param("operations"));
         }
         let mut ops = Vec::with_capacity(list.len());
@@ -154,7 +161,7 @@ impl Engine {
             let mut op = self.direct_operation(item).map_err(|mut error| {
                 let inner = error.param.take().unwrap_or_default();
                 error.origin = crate::core::error::Origin::Local;
-                error.param(format!("operations.{index}.{inner}"))
+                error.param(concat(&["operations.", &digits(index as u64), ".", &*inner]))
             })?;
             op.read_at = op.read_at.or(write.read_at);
             op.on_stale = op.on_stale.or(write.on_stale);

@@ -5,6 +5,7 @@
 use crate::core::error::Error;
 use crate::core::filter::{CLAUSES_MAX, Clause, Literal, Operator};
 use crate::core::json::{Kind, Value};
+use crate::core::text::concat;
 
 /// Most fields in one `orderBy`.
 pub const ORDER_MAX: usize = 8;
@@ -88,7 +89,7 @@ fn invalid(param: &str, why: &str) -> Error {
 }
 
 fn path(parent: &str, child: &str) -> String {
-    [parent, ".", child].concat()
+    concat(&[parent, ".", child])
 }
 
 fn read_where(value: Value<'_>) -> Result<Vec<Clause>, Error> {

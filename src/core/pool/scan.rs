@@ -6,6 +6,7 @@
 //! no values: see [`super::column`].
 
 use crate::core::json::{Kind, Reader};
+use crate::core::text::concat;
 
 /// Most shapes remembered; the oldest goes first.
 pub const SHAPES_MAX: usize = 8;
@@ -36,7 +37,7 @@ struct Member {
 
 impl Member {
     fn new(key: &str, field: Option<usize>) -> Self {
-        let key: Box<[u8]> = ["\"", key, "\":"].concat().into_bytes().into();
+        let key: Box<[u8]> = concat(&["\"", key, "\":"]).into_bytes().into();
         let mut words = [(0, 0); 2];
         for (index, &byte) in key.iter().enumerate().take(16) {
             let (word, mask) = if index < 8 { &mut words[0] } else { &mut words[1] };

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::core::error::{Category, Recovery, code_spec};
+use crate::core::text::concat;
 
 impl Queue {
     /// The server answered a commit.
@@ -135,7 +136,7 @@ impl Queue {
             list.push(seq);
         }
         let mut error = Error::wire("stale_context", "the row changed; the server held the write back");
-        error.details = Some(format!("{{\"notifications\":{notifications}}}"));
+        error.details = Some(concat(&["{\"notifications\":", &*notifications, "}"]));
         for seq in gone {
             self.reject_op(seq, &error, commit.attempts, outcome);
         }

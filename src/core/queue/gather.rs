@@ -1,6 +1,7 @@
 //! The way in: operations join the queue, merge with what waits, and are gathered into commits.
 
 use super::*;
+use crate::core::text::{concat, digits, short};
 
 impl Queue {
     /// Adds a model write.
@@ -13,8 +14,11 @@ impl Queue {
         if let Some(key) = &how.key
             && self.commits.iter().any(|commit| *commit.key.0 == **key)
         {
-            return Err(Error::local("idempotency_conflict", format!("the key {key:.60} is already in use"))
-                .param("idempotencyKey"));
+            return Err(Error::local(
+                "idempotency_conflict",
+                concat(&["the key ", short(&key, 60), " is already in use"]),
+            )
+            .param("idempotencyKey"));
         }
         let row = new.row.clone();
         outcome.rows.push(row.clone());
@@ -104,8 +108,13 @@ impl Queue {
         }
         let size = new.input.as_ref().map_or(0, String::len);
         if size > OP_BYTES_MAX {
-            let message =
-                format!("the fields take {size} bytes as JSON, at most {OP_BYTES_MAX} can be written at once");
+            let message = concat(&[
+                "the fields take ",
+                &digits(size as u64),
+                " bytes as JSON, at most ",
+                &digits(OP_BYTES_MAX as u64),
+                " can be written at once",
+            ]);
             return Err(Error::local("write_too_large", message).param("data"));
         }
         Ok(())
@@ -312,10 +321,10 @@ impl Queue {
 
 /// `input` with `updatedAt` set, as the page shows it until the server's stamp arrives. Inputs hold no base fields.
 pub(super) fn stamped(input: &str, wall: WallTime) -> String {
-    let fields = input.trim_end().strip_suffix('}').unwrap_or("{");
+    let fields = input.trim_ascii_end().strip_suffix('}').unwrap_or("{");
     let mut out = String::with_capacity(input.len() + 44);
     out.push_str(fields);
-    out.push_str(if fields.trim_end().ends_with('{') { "\"updatedAt\":\"" } else { ",\"updatedAt\":\"" });
+    out.push_str(if fields.trim_ascii_end().ends_with('{') { "\"updatedAt\":\"" } else { ",\"updatedAt\":\"" });
     out.push_str(&wall.to_iso());
     out.push_str("\"}");
     out

@@ -29,6 +29,7 @@ use super::output::JournalOp;
 use super::rng::Rng;
 use super::time::{Instant, WallTime};
 use super::wire::{self, ClientFrame, MutationResult, OnStale, OpKind, Operation};
+use crate::core::text::concat;
 use rows::PendingRows;
 
 /// Most operations in one commit of model writes (engine.md 2.9).
@@ -422,7 +423,7 @@ impl Queue {
         commit.open = false;
         commit.attempts = commit.attempts.saturating_add(1);
         if bug::on(Bug::NewKeyOnRetry) && commit.attempts > 1 {
-            commit.key = CommitKey(Rc::from(format!("{}+", commit.key.0)));
+            commit.key = CommitKey(Rc::from(concat(&[&commit.key.0, "+"])));
         }
         if bug::on(Bug::RemovedWhenSent) {
             self.removals.push(commit.order);

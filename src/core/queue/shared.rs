@@ -6,6 +6,7 @@
 
 use super::*;
 use crate::core::schema::Schema;
+use crate::core::text::{concat, contains, hex};
 
 /// Version of the records written here.
 const RECORD_VERSION: u64 = 1;
@@ -99,12 +100,13 @@ impl Queue {
         refusal: Refusal<'_>,
     ) -> Result<Outcome, Error> {
         let mut outcome = Outcome::default();
-        let unreadable =
-            |why: &str| Error::local("storage_record_unreadable", format!("journal record {order:x}: {why}"));
+        let unreadable = |why: &str| {
+            Error::local("storage_record_unreadable", concat(&["journal record ", &hex(order, 1), ": ", &*why]))
+        };
         let here = self.commits.iter().find(|commit| commit.order == order);
         // What is on its way, or altered here, is newer than any record of it; under another key only the sender's is.
         let ahead = |commit: &Commit| {
-            let same_key = text.contains(&*commit.key.0);
+            let same_key = contains(text, &commit.key.0);
             let altered = commit.sent || commit.dirty || commit.journaling > 0;
             if self.sender { altered || !same_key } else { altered && same_key }
         };
@@ -117,7 +119,7 @@ impl Queue {
         let root = Value::parse(text).map_err(|error| unreadable(&error.to_string()))?;
         let version = root.get_u64("v").unwrap_or(0);
         if version > RECORD_VERSION {
-            let message = format!("a newer version of the application has written journal record {order:x}");
+            let message = concat(&["a newer version of the application has written journal record ", &hex(order, 1)]);
             return Err(Error::local("storage_newer_version", message));
         }
         let mut key = root.get_string("key").filter(|key| !key.is_empty()).ok_or_else(|| unreadable("no key"))?;

@@ -6,6 +6,7 @@ use super::{envelope, malformed};
 use crate::core::error::Error;
 use crate::core::id::SyncId;
 use crate::core::json::{ObjectWriter, Value, write_array, write_str};
+use crate::core::text::{concat, short};
 
 /// What an operation does to its row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,7 +102,11 @@ impl Operation {
             return refuse("commit_operation_action_required", "an operation needs a type", "type");
         };
         let Some(kind) = OpKind::parse(&kind) else {
-            return refuse("commit_operation_unsupported", &format!("unknown operation type {kind:.40}"), "type");
+            return refuse(
+                "commit_operation_unsupported",
+                &concat(&["unknown operation type ", short(&kind, 40)]),
+                "type",
+            );
         };
         let model = value.get_str("model").or_else(|| value.get("target")?.get_str("model")).unwrap_or_default();
         if model.is_empty() {

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use crate::core::error::Error;
 use crate::core::id::SyncId;
 use crate::core::json::{JsonError, JsonStr, Kind, ObjectWriter, Reader, Value};
+use crate::core::text::{concat, digits, short};
 
 /// A delta's letter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -143,7 +144,7 @@ impl<'a> RawDelta<'a> {
     pub fn read_delta(&self) -> Result<Delta<'a>, Box<BadDelta>> {
         let model = self.model.map(JsonStr::decode).unwrap_or_default();
         let bad = |why: &str| {
-            let message = format!("delta {} of {:.60}: {why}", self.id.0, model);
+            let message = concat(&["delta ", &digits(self.id.0 as u64), " of ", short(&model, 60), ": ", &*why]);
             let error = Error::wire("protocol_violation", message);
             Err(Box::new(BadDelta { id: self.id, model: model.clone().into_owned(), error }))
         };

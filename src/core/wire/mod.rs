@@ -16,6 +16,7 @@ use std::borrow::Cow;
 
 use super::error::Error;
 use super::json::{JsonError, JsonStr, Reader, Value};
+use crate::core::text::concat;
 
 /// The subprotocol that both sides agree on (protocol.md 6.2).
 pub const SUBPROTOCOL: &str = "ablo.sync.v1";
@@ -26,7 +27,7 @@ pub const IDEMPOTENCY_KEY_MAX: usize = 255;
 
 /// The text is not what the protocol says.
 pub(crate) fn malformed(what: &str, why: &str) -> Error {
-    Error::wire("protocol_violation", format!("{what}: {why}"))
+    Error::wire("protocol_violation", concat(&[&*what, ": ", &*why]))
 }
 
 impl From<JsonError> for Error {

@@ -1,6 +1,7 @@
 //! The directory: who used this application here last, so that a start without a network finds its rows.
 
 use super::*;
+use crate::core::text::{concat, hex};
 
 impl Engine {
     pub(super) fn open_directory(&mut self) {
@@ -12,8 +13,8 @@ impl Engine {
         let config = &self.config;
         // A key that was given as such stands for its owner; only a fingerprint of it is written down.
         let token = config.token.as_deref().map_or(0, |token| fingerprint(token.as_bytes()));
-        let asked = [config.participant.as_deref().unwrap_or_default(), config.kind.as_str()].join("\n");
-        format!("{}\n{asked}\n{token:x}", config.base_url)
+        let asked = concat(&[config.participant.as_deref().unwrap_or_default(), "\n", &config.kind]);
+        concat(&[&config.base_url, "\n", &*asked, "\n", &hex(token, 1)])
     }
 
     /// Writes into the directory who is here.

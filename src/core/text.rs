@@ -1,0 +1,77 @@
+//! Small work on texts, without the standard library's formatting and searching: both are machines for every case, and
+//! half a hundred messages are no reason to ship them (docs/decisions/size.md).
+
+/// One text from parts.
+pub fn concat(parts: &[&str]) -> String {
+    let mut out = String::new();
+    for part in parts {
+        out.push_str(part);
+    }
+    out
+}
+
+/// Whether `part` is somewhere in `text`.
+pub fn contains(text: &str, part: &str) -> bool {
+    part.is_empty() || text.as_bytes().windows(part.len()).any(|window| window == part.as_bytes())
+}
+
+/// At most the first `max` bytes of a text, whole characters: what somebody else wrote may be long.
+pub fn short(text: &str, max: usize) -> &str {
+    text.get(..text.floor_char_boundary(max)).unwrap_or_default()
+}
+
+/// A number in decimal digits.
+pub fn digits(number: u64) -> String {
+    let mut out = String::new();
+    super::json::write_u64(&mut out, number);
+    out
+}
+
+/// A number in hexadecimal digits, at least `width` of them.
+pub fn hex(number: u64, width: u32) -> String {
+    let mut out = String::new();
+    let needed = (u64::BITS - number.leading_zeros()).div_ceil(4);
+    for place in (0..needed.max(width)).rev() {
+        let digit = number.checked_shr(place * 4).unwrap_or(0) & 0xf;
+        out.push(char::from(if digit < 10 { b'0' } else { b'a' - 10 } + digit as u8));
+    }
+    out
+}
+
+/// The number that hexadecimal digits, and nothing else, write.
+pub fn parse_hex(digits: &str) -> Option<u64> {
+    if digits.is_empty() || digits.len() > 16 {
+        return None;
+    }
+    let mut number = 0;
+    for byte in digits.bytes() {
+        number = number << 4 | u64::from(char::from(byte).to_digit(16)?);
+    }
+    Some(number)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn the_same_as_the_standard_library(number: u64, width in 0_u32..20, text in "[aé]{0,8}", part in "[aé]{0,3}") {
+            prop_assert_eq!(hex(number, width), format!("{number:0width$x}", width = width as usize));
+            prop_assert_eq!(parse_hex(&hex(number, 1)), Some(number));
+            prop_assert_eq!(digits(number), number.to_string());
+            prop_assert_eq!(contains(&text, &part), text.contains(&part));
+            prop_assert!(text.starts_with(short(&text, width as usize)) && short(&text, width as usize).len() <= width as usize);
+        }
+    }
+
+    #[test]
+    fn what_is_no_number() {
+        for text in ["", "g", "+1", "-1", "10000000000000000"] {
+            assert_eq!(parse_hex(text), None, "{text}");
+        }
+        assert_eq!((hex(0, 0), hex(0, 1), hex(255, 4)), (String::new(), "0".into(), "00ff".into()));
+    }
+}
