@@ -61,7 +61,7 @@ impl Config {
     /// # Errors
     /// `invalid_options` or `schema_definition_invalid`, naming the option.
     pub fn parse(text: &str) -> Result<Self, Error> {
-        let root = Value::parse(text).map_err(|error| Error::local("invalid_options", error.to_string()))?;
+        let root = Value::parse(text).map_err(|error| Error::local("invalid_options", error.message()))?;
         if root.kind != Kind::Object {
             return Err(Error::local("invalid_options", "the configuration must be an object"));
         }

@@ -75,7 +75,7 @@ const fn group(category: Category, status: u16, retryable: bool, codes: &'static
     Group { category, status, retryable, codes }
 }
 
-use crate::core::text::{concat, digits};
+use crate::core::text::{concat, digits, word};
 use Category::*;
 
 static REGISTRY: &[Group] = &[
@@ -207,7 +207,7 @@ pub fn codes() -> impl Iterator<Item = CodeSpec> {
 /// The registry's row for `code`.
 pub fn code_spec(code: &str) -> Option<CodeSpec> {
     for group in REGISTRY {
-        if let Some(code) = group.codes.split(' ').find(|known| *known == code) {
+        if let Some(code) = word(group.codes, code) {
             return Some(CodeSpec { code, category: group.category, status: group.status, retryable: group.retryable });
         }
     }

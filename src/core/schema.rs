@@ -160,7 +160,7 @@ impl Schema {
     /// # Errors
     /// `schema_definition_invalid`, naming the model and what is wrong with it.
     pub fn parse(text: &str) -> Result<Self, Error> {
-        let root = Value::parse(text).map_err(|error| invalid("schema", &error.to_string()))?;
+        let root = Value::parse(text).map_err(|error| invalid("schema", &error.message()))?;
         if root.get("v").and_then(Value::as_u64) != Some(VERSION) {
             return Err(invalid("schema", "the version `v` must be 3"));
         }

@@ -102,7 +102,7 @@ impl Snapshot {
             }
             reader.end()
         };
-        read().map_err(|error| invalid(&error.to_string()))?;
+        read().map_err(|error| invalid(&error.message()))?;
         snapshot.last_sync_id = SyncId(head.ok_or_else(|| invalid("lastSyncId must be a number"))?);
         match kind.as_deref() {
             Some("full") if found => {}

@@ -27,6 +27,36 @@ pub fn digits(number: u64) -> String {
     out
 }
 
+/// The number that at most 19 decimal digits, and nothing else, write.
+pub fn parse_digits(text: &str) -> Option<u64> {
+    if text.is_empty() || text.len() > 19 {
+        return None;
+    }
+    let mut number = 0;
+    for byte in text.bytes() {
+        if !byte.is_ascii_digit() {
+            return None;
+        }
+        number = number * 10 + u64::from(byte - b'0');
+    }
+    Some(number)
+}
+
+/// Whether `word` is in a list of words between spaces; the list's own.
+pub fn word<'a>(list: &'a str, word: &str) -> Option<&'a str> {
+    let mut start = 0;
+    for (end, byte) in list.bytes().chain([b' ']).enumerate() {
+        if byte == b' ' {
+            let one = list.get(start..end)?;
+            if one == word {
+                return Some(one);
+            }
+            start = end + 1;
+        }
+    }
+    None
+}
+
 /// A number in hexadecimal digits, at least `width` of them.
 pub fn hex(number: u64, width: u32) -> String {
     let mut out = String::new();
@@ -62,13 +92,27 @@ mod tests {
             prop_assert_eq!(hex(number, width), format!("{number:0width$x}", width = width as usize));
             prop_assert_eq!(parse_hex(&hex(number, 1)), Some(number));
             prop_assert_eq!(digits(number), number.to_string());
+            prop_assert_eq!(parse_digits(&digits(number >> 1)), Some(number >> 1));
             prop_assert_eq!(contains(&text, &part), text.contains(&part));
             prop_assert!(text.starts_with(short(&text, width as usize)) && short(&text, width as usize).len() <= width as usize);
         }
     }
 
     #[test]
+    fn words_are_whole() {
+        for found in ["a", "bc", "d"] {
+            assert_eq!(word("a bc d", found), Some(found));
+        }
+        for missing in ["b", "c", "a bc", "e"] {
+            assert_eq!(word("a bc d", missing), None, "{missing}");
+        }
+    }
+
+    #[test]
     fn what_is_no_number() {
+        for text in ["", "a", "+1", "-1", "1.5", "10000000000000000000"] {
+            assert_eq!(parse_digits(text), None, "{text}");
+        }
         for text in ["", "g", "+1", "-1", "10000000000000000"] {
             assert_eq!(parse_hex(text), None, "{text}");
         }

@@ -13,6 +13,7 @@ use crate::core::input::{Change, Command, Credential, Input, Response, Ticket, W
 use crate::core::json::Value;
 use crate::core::pool::{Edit, Query, Slot, ViewChange, ViewId};
 use crate::core::store::{Database, StoreFailure, StoreFailureKind};
+use crate::core::text::parse_digits;
 use crate::shell::{Driver, now};
 
 pub use crate::shell::Host;
@@ -149,8 +150,8 @@ impl Core {
                     },
                     24 => Input::SocketClosed { socket: task, code: count as u16 },
                     25 => {
-                        let seconds = third.and_then(|text| text.trim_ascii().parse::<u32>().ok());
-                        let retry_after_ms = seconds.map(|seconds| u64::from(seconds).saturating_mul(1000));
+                        let seconds = third.and_then(|text| parse_digits(text.trim_ascii()));
+                        let retry_after_ms = seconds.map(|seconds| seconds.saturating_mul(1000));
                         let (request_id, auth_failure, body) = (Some(text).filter(|_| given), second, self.body());
                         let response =
                             Response { status: count as u16, request_id, auth_failure, retry_after_ms, body };

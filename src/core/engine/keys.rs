@@ -6,6 +6,7 @@ use crate::core::text::{concat, hex, parse_hex};
 /// Behind all keys.
 pub(super) const LAST: &str = "~";
 pub(super) const META: &str = "meta";
+const GENERATION_DIGITS: u32 = 12;
 const JOURNAL: &str = "j/";
 pub(super) const LETTERS: &str = "l/";
 
@@ -32,7 +33,7 @@ pub(super) fn letter_id(key: &str) -> Option<&str> {
 }
 
 pub(super) fn log_key(generation: u64, number: u64) -> String {
-    concat(&[&hex(generation, 12), "/g/", &hex(number, 8)])
+    in_generation(generation, &concat(&["/g/", &hex(number, 8)]))
 }
 
 pub(super) fn put(key: String, text: String) -> StoreChange {
@@ -45,4 +46,14 @@ pub(super) fn put_cache(key: String, text: String) -> StoreChange {
 
 pub(super) fn remove(key: &str) -> StoreChange {
     StoreChange::Remove { store: ObjectStore::Journal, from: key.to_owned(), to: after(key) }
+}
+
+/// A key of a generation of the cache.
+pub(super) fn in_generation(generation: u64, rest: &str) -> String {
+    concat(&[&hex(generation, GENERATION_DIGITS), rest])
+}
+
+/// The generation that a key belongs to.
+pub(super) fn generation_of(key: &str) -> Option<u64> {
+    parse_hex(key.get(..GENERATION_DIGITS as usize)?)
 }

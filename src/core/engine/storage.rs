@@ -10,7 +10,8 @@ mod purge;
 mod trouble;
 
 use super::keys::{
-    LAST, LETTERS, META, after, all, journal_key, journal_order, letter_id, log_key, put, put_cache, remove,
+    LAST, LETTERS, META, after, all, generation_of, in_generation, journal_key, journal_order, letter_id, log_key, put,
+    put_cache, remove,
 };
 use super::tabs::Tabs;
 use super::{Engine, Loading, Phase};
@@ -476,7 +477,7 @@ impl Engine {
             return;
         }
         let generation = meta.get_u64("generation").unwrap_or(0);
-        let (chunks, log) = (concat(&[&hex(generation, 12), "/c/"]), concat(&[&hex(generation, 12), "/g/"]));
+        let (chunks, log) = (in_generation(generation, "/c/"), in_generation(generation, "/g/"));
         let mut cursor = SyncId(meta.get_u64("cursor").unwrap_or(0));
         let mut deltas = Vec::new();
         for (key, value) in records {
@@ -787,7 +788,7 @@ impl Engine {
             }
             if !empty {
                 checkpoint.number += 1;
-                let key = concat(&[&hex(checkpoint.generation, 12), "/c/", &hex(checkpoint.number, 6)]);
+                let key = in_generation(checkpoint.generation, &concat(&["/c/", &hex(checkpoint.number, 6)]));
                 let request = StoreRequest::Write { changes: vec![put_cache(key, text)], strict: false };
                 self.storage.checkpoint = Some(checkpoint);
                 self.ask(Database::Identity, request, Job::Chunk);
@@ -805,8 +806,8 @@ impl Engine {
         meta.end();
         let clear = |from: String, to: String| StoreChange::Remove { store: ObjectStore::Cache, from, to };
         let changes = vec![
-            clear(String::new(), concat(&[&hex(generation, 12), "/"])),
-            clear(concat(&[&hex(generation, 12), "0"]), META.to_owned()),
+            clear(String::new(), in_generation(generation, "/")),
+            clear(in_generation(generation, "0"), META.to_owned()),
             put_cache(META.to_owned(), text),
         ];
         self.storage.generation = generation;
@@ -872,7 +873,7 @@ impl Engine {
         self.storage.adopting = false;
         // Rows that somebody began to write under a number of their own must not be mixed with ours.
         for (key, _) in newer {
-            let generation = key.split('/').next().and_then(|number| u64::from_str_radix(number, 16).ok());
+            let generation = generation_of(key);
             self.storage.newest = self.storage.newest.max(generation.unwrap_or(0));
         }
         // Deltas that came while another tab wrote the log are not in ours.

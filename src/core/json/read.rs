@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use super::skip_plain;
+use crate::core::text::{concat, digits, parse_digits};
 
 /// Nesting beyond this is refused, so that no input can exhaust a stack further down (JavaScript's included).
 pub const DEPTH_MAX: usize = 128;
@@ -20,12 +21,16 @@ pub struct JsonError {
     pub expected: &'static str,
 }
 
+impl JsonError {
+    /// What is wrong, and where.
+    pub fn message(&self) -> String {
+        concat(&["malformed JSON at byte ", &digits(self.offset as u64), ": expected ", self.expected])
+    }
+}
+
 impl fmt::Display for JsonError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("malformed JSON at byte ")?;
-        fmt::Display::fmt(&self.offset, f)?;
-        f.write_str(": expected ")?;
-        f.write_str(self.expected)
+        f.write_str(&self.message())
     }
 }
 
@@ -626,11 +631,7 @@ fn hex4(bytes: &[u8], at: usize) -> u32 {
 }
 
 fn parse_integer(text: &str) -> Option<u64> {
-    if text.is_empty() || text.len() > 16 || !text.bytes().all(|byte| byte.is_ascii_digit()) {
-        return None;
-    }
-    let number: u64 = text.parse().ok()?;
-    (number <= SAFE_INTEGER_MAX).then_some(number)
+    parse_digits(text).filter(|number| *number <= SAFE_INTEGER_MAX)
 }
 
 /// Checked number text as the nearest double.
@@ -672,6 +673,11 @@ fn parse_number(text: &str) -> f64 {
     if negative { -value } else { value }
 }
 
+/// Two to a power that a double has.
+fn power_of_two(power: i32) -> f64 {
+    f64::from_bits(((1023 + power) as u64) << 52)
+}
+
 /// `mantissa` times ten to the power of `exponent`.
 #[expect(clippy::cast_precision_loss, reason = "rounding to the nearest double is what is wanted")]
 fn scale(mantissa: u64, exponent: i32) -> f64 {
@@ -680,16 +686,27 @@ fn scale(mantissa: u64, exponent: i32) -> f64 {
         return 0.0;
     }
     if (0..=19).contains(&exponent) {
-        return (u128::from(mantissa) * u128::from(10_u64.pow(exponent.unsigned_abs()))) as f64;
+        let wide = u128::from(mantissa) * u128::from(10_u64.pow(exponent.unsigned_abs()));
+        let below = u64::BITS - ((wide >> u64::BITS) as u64).leading_zeros();
+        let lost = wide & ((1 << below) - 1) != 0;
+        return ((wide >> below) as u64 | u64::from(lost)) as f64 * power_of_two(below as i32);
     }
     if (-19..0).contains(&exponent) {
-        // At least 64 bits of quotient, the last of them set when a remainder is left: rounding then sees all it needs.
+        // A division as on paper, bit by bit, until the quotient has more bits than a double. The last is set when a
+        // remainder is left: rounding then sees all it needs.
         let divisor = 10_u64.pow(exponent.unsigned_abs());
-        let shift = 64 + mantissa.leading_zeros();
-        let wide = u128::from(mantissa) << shift;
-        let quotient = wide / u128::from(divisor);
-        let sticky = u128::from(!wide.is_multiple_of(u128::from(divisor)));
-        return (quotient | sticky) as f64 / 2_f64.powi(shift as i32);
+        let (mut quotient, mut rest, mut shift) = (mantissa / divisor, mantissa % divisor, 0);
+        while rest != 0 && quotient >> 60 == 0 {
+            let carry = rest >> 63 != 0;
+            rest <<= 1;
+            let one = carry || rest >= divisor;
+            if one {
+                rest = rest.wrapping_sub(divisor);
+            }
+            quotient = quotient << 1 | u64::from(one);
+            shift += 1;
+        }
+        return (quotient | u64::from(rest != 0)) as f64 * power_of_two(-shift);
     }
     let mut value = mantissa as f64;
     let mut left = exponent.clamp(-400, 400);

@@ -5,7 +5,7 @@
 use crate::core::error::Error;
 use crate::core::filter::{CLAUSES_MAX, Clause, Literal, Operator};
 use crate::core::json::{Kind, Value};
-use crate::core::text::concat;
+use crate::core::text::{concat, digits};
 
 /// Most fields in one `orderBy`.
 pub const ORDER_MAX: usize = 8;
@@ -115,7 +115,7 @@ fn read_where(value: Value<'_>) -> Result<Vec<Clause>, Error> {
             for (index, clause) in value.elements().enumerate() {
                 push(
                     Clause::parse(clause)
-                        .map_err(|error| invalid(&path("where", &index.to_string()), &error.message))?,
+                        .map_err(|error| invalid(&path("where", &digits(index as u64)), &error.message))?,
                 )?;
             }
         }

@@ -46,8 +46,7 @@ impl Table {
             };
         }
         self.settle();
-        let conditions = Query { clauses: query.clauses.clone(), scope: query.scope, ..Query::default() };
-        let plan = self.columns.plan(&self.rows, &conditions);
+        let plan = self.columns.plan(&self.rows, query);
         self.track();
         self.columns.count(&self.rows, &plan)
     }

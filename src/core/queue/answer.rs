@@ -184,7 +184,7 @@ impl Queue {
         let gone = matches!(error.code.as_ref(), "entity_not_found" | "mutate_update_entity_not_found");
         let one_delete = matches!(commit.ops.as_slice(), [seq]
             if self.ops.get(seq.0).is_some_and(|op| op.kind == OpKind::Delete));
-        if gone && one_delete && commit.lane == Lane::Model {
+        if gone && one_delete && matches!(commit.lane, Lane::Model) {
             // Deleting what is not there has succeeded.
             let done = MutationResult {
                 client_tx_id: String::new(),
@@ -205,7 +205,7 @@ impl Queue {
     pub(super) fn refuse_front(&mut self, error: &Error, rng: &mut Rng, outcome: &mut Outcome) {
         let Some(commit) = self.commits.pop_front() else { return };
         self.retry_at = None;
-        if commit.lane == Lane::Model && commit.ops.len() > 1 && !bug::on(Bug::RefusalTakesNeighbours) {
+        if matches!(commit.lane, Lane::Model) && commit.ops.len() > 1 && !bug::on(Bug::RefusalTakesNeighbours) {
             let (left, right) = commit.ops.split_at(commit.ops.len() / 2);
             // The parts share the place of the whole: other tabs may have put writes right behind it.
             for (half, offset) in [(right, left.len()), (left, 0)] {
@@ -225,7 +225,8 @@ impl Queue {
         }
         self.removals.push(commit.order);
         // Whoever waited only for the queue has had an answer: the refusal reaches the application as an event.
-        let untold = commit.lane == Lane::Direct { queued: None, confirmed: None } && !bug::on(Bug::RefusedUnheard);
+        let untold =
+            matches!(commit.lane, Lane::Direct { queued: None, confirmed: None }) && !bug::on(Bug::RefusedUnheard);
         for seq in &commit.ops {
             if let Some(op) = self.ops.get(seq.0).filter(|_| untold) {
                 outcome.rejected.push(op.rejected(commit.attempts, error));

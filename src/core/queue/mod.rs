@@ -548,7 +548,7 @@ impl Queue {
     /// Within a commit, moves creates before operations that refer to them.
     fn put_referred_first(&mut self, index: usize) {
         let Some(commit) = self.commits.get_mut(index) else { return };
-        if commit.sent || !commit.dirty && self.durable || commit.lane != Lane::Model {
+        if commit.sent || !commit.dirty && self.durable || !matches!(commit.lane, Lane::Model) {
             return;
         }
         let mut at = 0;
@@ -586,7 +586,7 @@ fn record(ops: &Sequence<Op>, commit: &Commit) -> String {
     object.str("key", &commit.key.0);
     object.u64("createdAt", commit.created.0);
     object.u64("attempts", u64::from(commit.attempts));
-    object.bool("atomic", commit.lane != Lane::Model);
+    object.bool("atomic", !matches!(commit.lane, Lane::Model));
     wire::write_operations(object.key("operations"), &operations(ops, &commit.ops));
     crate::core::json::write_array(object.key("local"), &commit.ops, |out, seq| {
         let mut local = ObjectWriter::new(out);

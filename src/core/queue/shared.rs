@@ -116,7 +116,7 @@ impl Queue {
         if here.is_some_and(|commit| !replace || ahead(commit) || record(&self.ops, commit) == text) {
             return Ok(outcome);
         }
-        let root = Value::parse(text).map_err(|error| unreadable(&error.to_string()))?;
+        let root = Value::parse(text).map_err(|error| unreadable(&error.message()))?;
         let version = root.get_u64("v").unwrap_or(0);
         if version > RECORD_VERSION {
             let message = concat(&["a newer version of the application has written journal record ", &hex(order, 1)]);

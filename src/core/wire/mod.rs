@@ -32,7 +32,7 @@ pub(crate) fn malformed(what: &str, why: &str) -> Error {
 
 impl From<JsonError> for Error {
     fn from(error: JsonError) -> Self {
-        Self::wire("invalid_json", error.to_string())
+        Self::wire("invalid_json", error.message())
     }
 }
 
