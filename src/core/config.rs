@@ -69,7 +69,7 @@ impl Config {
             None => Ok(None),
             Some(value) => match value.as_str() {
                 Some(text) => Ok(Some(text.trim_ascii().to_owned()).filter(|text| !text.is_empty())),
-                None => Err(Error::local("invalid_options", concat(&[&*key, " must be a string"])).param(key)),
+                None => Err(Error::local("invalid_options", concat(&[key, " must be a string"])).param(key)),
             },
         };
         let schema = Schema::parse(root.get("schema").map_or("null", |schema| schema.raw))?;
@@ -110,7 +110,7 @@ impl Config {
             Some(other) => {
                 return Err(Error::local(
                     "invalid_options",
-                    concat(&["bootstrapMode must be full or none, not ", &*other]),
+                    concat(&["bootstrapMode must be full or none, not ", other]),
                 )
                 .param("bootstrapMode"));
             }
@@ -134,7 +134,7 @@ impl Config {
     /// The address of an HTTP endpoint: the base with `/api` once, and `path`.
     pub fn api(&self, path: &str) -> String {
         let api = if self.base_url.ends_with("/api") { "" } else { "/api" };
-        concat(&[&self.base_url, &*api, &*path])
+        concat(&[&self.base_url, api, path])
     }
 
     /// The address of the probe. `/api` is not de-duplicated here (protocol.md 2.1).
@@ -145,7 +145,7 @@ impl Config {
     /// The address of the socket: no token, only what protocol.md 6.1 lists.
     pub fn socket_url(&self, cursor: Option<&str>, kind: &str, groups: &[String]) -> String {
         let base = match self.base_url.strip_prefix("http") {
-            Some(rest) => concat(&["ws", &*rest]),
+            Some(rest) => concat(&["ws", rest]),
             None => self.base_url.clone(),
         };
         let mut url = concat(&[&*base, "/api/sync/ws?cursor="]);
@@ -221,7 +221,7 @@ pub fn normalize_base_url(text: &str) -> Result<String, Error> {
         "http" | "ws" => "http",
         "https" | "wss" => "https",
         other => {
-            let message = concat(&["baseURL must start with http, https, ws or wss, not ", &*other]);
+            let message = concat(&["baseURL must start with http, https, ws or wss, not ", other]);
             return Err(Error::local("invalid_options", message).param("baseURL"));
         }
     };
@@ -238,9 +238,9 @@ pub fn normalize_base_url(text: &str) -> Result<String, Error> {
         return Err(Error::local("invalid_options", "baseURL must not contain credentials").param("baseURL"));
     }
     Ok(if RETIRED_HOSTS.contains(&host) {
-        concat(&["https://", &HOSTED, &*path])
+        concat(&["https://", HOSTED, path])
     } else {
-        concat(&[&*scheme, "://", &*host, &*path])
+        concat(&[scheme, "://", host, path])
     })
 }
 

@@ -206,7 +206,7 @@ impl Connection {
                 self.sign_out(now, Error::local("auth_no_credentials", "the credential function returned null"));
             }
             Credential::Unavailable(why) => {
-                self.wait(now, rng, Error::local("identity_network_error", concat(&["no credential: ", &*why])));
+                self.wait(now, rng, Error::local("identity_network_error", concat(&["no credential: ", why])));
             }
         }
     }

@@ -136,7 +136,7 @@ impl Clause {
             )),
             None => Err(Error::wire(
                 "invalid_request",
-                concat(&[short(&field, 60), " cannot be compared with ", short(&operand.raw, 60)]),
+                concat(&[short(&field, 60), " cannot be compared with ", short(operand.raw, 60)]),
             )),
         }
     }

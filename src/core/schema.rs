@@ -308,7 +308,7 @@ pub fn snake_case(name: &str) -> String {
 }
 
 fn invalid(model: &str, why: &str) -> Error {
-    Error::local("schema_definition_invalid", concat(&[&*model, ": ", &*why])).param(model)
+    Error::local("schema_definition_invalid", concat(&[model, ": ", why])).param(model)
 }
 
 fn read_model(key: &str, value: Value<'_>) -> Result<Model, Error> {
@@ -318,7 +318,7 @@ fn read_model(key: &str, value: Value<'_>) -> Result<Model, Error> {
     let load = match value.get_str("load").as_deref() {
         None | Some("instant") => Load::Instant,
         Some("lazy" | "manual") => Load::OnDemand,
-        Some(other) => return Err(invalid(key, &concat(&["load must be instant, lazy or manual, not ", &*other]))),
+        Some(other) => return Err(invalid(key, &concat(&["load must be instant, lazy or manual, not ", other]))),
     };
     let mut fields = Vec::new();
     for (name, field) in value.at("fields").members() {

@@ -118,7 +118,7 @@ impl Snapshot {
 }
 
 fn invalid(why: &str) -> Error {
-    Error::local("bootstrap_response_schema_invalid", concat(&["bootstrap: ", &*why]))
+    Error::local("bootstrap_response_schema_invalid", concat(&["bootstrap: ", why]))
 }
 
 fn read_models(

@@ -84,7 +84,7 @@ impl Engine {
                 self.reads.note_missed(model, id, delta.id, None);
             }
             None => {
-                let message = concat(&["delta ", &digits(delta.id.0 as u64), " of ", &delta.model, " carries no row"]);
+                let message = concat(&["delta ", &digits(delta.id.0), " of ", &delta.model, " carries no row"]);
                 self.report(&Error::wire("protocol_violation", message));
                 self.repair("a delta carried no row");
                 return;

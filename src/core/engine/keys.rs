@@ -21,7 +21,7 @@ pub(super) fn after(key: &str) -> String {
 }
 
 pub(super) fn journal_key(order: u64) -> String {
-    concat(&[&JOURNAL, &hex(order, 16)])
+    concat(&[JOURNAL, &hex(order, 16)])
 }
 
 pub(super) fn journal_order(key: &str) -> Option<u64> {

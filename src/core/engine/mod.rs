@@ -537,7 +537,7 @@ impl Engine {
             return Err(error);
         }
         let wrong = |what: &str| {
-            let mut error = Error::wire(malformed, concat(&["the server's answer has no usable ", &*what]));
+            let mut error = Error::wire(malformed, concat(&["the server's answer has no usable ", what]));
             error.status = Some(502);
             error
         };

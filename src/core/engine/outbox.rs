@@ -74,7 +74,7 @@ impl Engine {
 
     fn letter(&self, id: &str) -> Result<&Letter, Error> {
         self.storage.letters.iter().find(|letter| letter.id == id).ok_or_else(|| {
-            Error::local("entity_not_found", concat(&["no refused write ", short(&id, 60), " in the outbox"]))
+            Error::local("entity_not_found", concat(&["no refused write ", short(id, 60), " in the outbox"]))
                 .param("id")
         })
     }
@@ -83,9 +83,8 @@ impl Engine {
     pub(super) fn retry(&mut self, ticket: Ticket, id: &str, data: Option<&str>) -> Result<(), Error> {
         let letter = self.letter(id)?;
         let root = Value::parse(&letter.text)?;
-        let unreadable = || {
-            Error::local("storage_record_unreadable", concat(&["the refused write ", short(&id, 60), " is damaged"]))
-        };
+        let unreadable =
+            || Error::local("storage_record_unreadable", concat(&["the refused write ", short(id, 60), " is damaged"]));
         let first = root.at("operations").elements().next().ok_or_else(unreadable)?;
         let operation = Operation::parse(first)?;
         let row_id = operation.id.ok_or_else(unreadable)?;

@@ -140,7 +140,7 @@ impl Engine {
         let options = parse_options(definition, Value::parse(options)?)?;
         if let Some(id) = &options.id {
             let kind = definition.scope.as_deref().unwrap_or(&definition.key);
-            let group = concat(&[&*kind, ":", &*id]);
+            let group = concat(&[kind, ":", id]);
             self.reads.enter_scope(group);
         }
         let key = concat(&[&digits(model.0 as u64), ":", &options.request]);
@@ -280,7 +280,7 @@ impl Engine {
 
     /// Puts an answer's rows into the pool; the slots of the rows asked for, as far as readers see them.
     fn take_rows(&mut self, fetch: &Fetch, body: &str) -> Result<Vec<Slot>, Error> {
-        let wrong = |why: &str| Error::wire("protocol_violation", concat(&["the answer to a read ", &*why]));
+        let wrong = |why: &str| Error::wire("protocol_violation", concat(&["the answer to a read ", why]));
         let root = Value::parse(body).map_err(|_| wrong("is not JSON"))?;
         let results = root.get("results").filter(|results| results.kind == Kind::Array);
         let result = results.and_then(|results| results.elements().next()).ok_or_else(|| wrong("has no results"))?;
@@ -362,7 +362,7 @@ impl Engine {
 
 fn parse_options(model: &Model, root: Value<'_>) -> Result<ReadOptions, Error> {
     let wrong = |param: &str, expected: &str| {
-        Error::local("invalid_options", concat(&[&*param, " must be ", &*expected])).param(param)
+        Error::local("invalid_options", concat(&[param, " must be ", expected])).param(param)
     };
     let given = |key: &str| root.get(key).filter(|value| !value.is_null());
     // Every condition as the text of a clause, whatever form it was given in.

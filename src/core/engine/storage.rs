@@ -310,7 +310,7 @@ impl Engine {
                 if self.storage.tabs.leads {
                     self.queue.offer_again();
                     for letter in &self.storage.letters {
-                        self.storage.letter_changes.push(put(concat(&[&LETTERS, &letter.id]), letter.text.clone()));
+                        self.storage.letter_changes.push(put(concat(&[LETTERS, &letter.id]), letter.text.clone()));
                     }
                 }
             }
@@ -594,7 +594,7 @@ impl Engine {
 
     /// A record that cannot be read stays where it is, for `storage.export()`, and is reported.
     fn set_aside(&mut self, key: &str, mut error: Error) {
-        error.message = concat(&["a stored write (", &*key, ") cannot be read and is set aside: ", &error.message]);
+        error.message = concat(&["a stored write (", key, ") cannot be read and is set aside: ", &error.message]);
         self.storage_problem(error);
     }
 
@@ -663,7 +663,7 @@ impl Engine {
     /// Keeps a refused write.
     pub(super) fn keep_letter(&mut self, id: String, text: String) {
         if !bug::on(Bug::LettersLost) {
-            self.storage.letter_changes.push(put(concat(&[&LETTERS, &*id]), text.clone()));
+            self.storage.letter_changes.push(put(concat(&[LETTERS, &*id]), text.clone()));
         }
         self.put_letter(Letter { id, text });
     }
@@ -683,7 +683,7 @@ impl Engine {
     /// Forgets a refused write; says whether it was there.
     pub(super) fn remove_letter(&mut self, id: &str) -> Option<Letter> {
         let index = self.storage.letters.iter().position(|letter| letter.id == id)?;
-        self.storage.letter_changes.push(remove(&concat(&[&LETTERS, &*id])));
+        self.storage.letter_changes.push(remove(&concat(&[LETTERS, id])));
         self.announce_outbox();
         Some(self.storage.letters.remove(index))
     }

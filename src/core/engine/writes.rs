@@ -29,7 +29,7 @@ struct WriteOptions {
 impl WriteOptions {
     fn parse(value: Value<'_>) -> Result<Self, Error> {
         let wrong = |param: &str, expected: &str| {
-            Err(Error::local("write_options_invalid", concat(&[&*param, " must be ", &*expected])).param(param))
+            Err(Error::local("write_options_invalid", concat(&[param, " must be ", expected])).param(param))
         };
         let mut options = Self::default();
         for (key, member) in value.members().filter(|(_, member)| !member.is_null()) {
@@ -89,7 +89,7 @@ impl Engine {
             Change::Create(data) => {
                 if shown.is_some() {
                     let message =
-                        concat(&["a ", &*typename, " with id ", short(&id, 100), " exists already; use update()"]);
+                        concat(&["a ", typename, " with id ", short(&id, 100), " exists already; use update()"]);
                     return Err(Error::local("unique_violation", message).param("id"));
                 }
                 let (input, given) = split_input(&data)?;

@@ -136,7 +136,7 @@ impl Queue {
             list.push(seq);
         }
         let mut error = Error::wire("stale_context", "the row changed; the server held the write back");
-        error.details = Some(concat(&["{\"notifications\":", &*notifications, "}"]));
+        error.details = Some(concat(&["{\"notifications\":", notifications, "}"]));
         for seq in gone {
             self.reject_op(seq, &error, commit.attempts, outcome);
         }

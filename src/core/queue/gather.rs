@@ -16,7 +16,7 @@ impl Queue {
         {
             return Err(Error::local(
                 "idempotency_conflict",
-                concat(&["the key ", short(&key, 60), " is already in use"]),
+                concat(&["the key ", short(key, 60), " is already in use"]),
             )
             .param("idempotencyKey"));
         }

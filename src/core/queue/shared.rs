@@ -101,7 +101,7 @@ impl Queue {
     ) -> Result<Outcome, Error> {
         let mut outcome = Outcome::default();
         let unreadable = |why: &str| {
-            Error::local("storage_record_unreadable", concat(&["journal record ", &hex(order, 1), ": ", &*why]))
+            Error::local("storage_record_unreadable", concat(&["journal record ", &hex(order, 1), ": ", why]))
         };
         let here = self.commits.iter().find(|commit| commit.order == order);
         // What is on its way, or altered here, is newer than any record of it; under another key only the sender's is.

@@ -144,7 +144,7 @@ impl<'a> RawDelta<'a> {
     pub fn read_delta(&self) -> Result<Delta<'a>, Box<BadDelta>> {
         let model = self.model.map(JsonStr::decode).unwrap_or_default();
         let bad = |why: &str| {
-            let message = concat(&["delta ", &digits(self.id.0 as u64), " of ", short(&model, 60), ": ", &*why]);
+            let message = concat(&["delta ", &digits(self.id.0), " of ", short(&model, 60), ": ", why]);
             let error = Error::wire("protocol_violation", message);
             Err(Box::new(BadDelta { id: self.id, model: model.clone().into_owned(), error }))
         };

@@ -27,7 +27,7 @@ pub const IDEMPOTENCY_KEY_MAX: usize = 255;
 
 /// The text is not what the protocol says.
 pub(crate) fn malformed(what: &str, why: &str) -> Error {
-    Error::wire("protocol_violation", concat(&[&*what, ": ", &*why]))
+    Error::wire("protocol_violation", concat(&[what, ": ", why]))
 }
 
 impl From<JsonError> for Error {
