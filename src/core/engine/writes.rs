@@ -253,22 +253,12 @@ impl Engine {
             });
         }
         for rejected in &outcome.rejected {
-            // Of a commit of the application's own the sending tab tells whoever has not been told by a ticket.
-            if self.storage.tabs.told.is_some() && !rejected.optimistic {
-                continue;
-            }
-            if let (true, Some(name)) = (super::STORAGE, &rejected.transaction_id) {
-                self.share_refusal(name, &rejected.error);
-            }
             if super::STORAGE {
                 self.keep_rejected(rejected);
             } else {
                 self.storage.letters.push(super::storage::Letter::default());
             }
             self.tell_rejected(rejected);
-        }
-        if let (true, Some((key, error))) = (super::STORAGE, &outcome.refused) {
-            self.share_refusal(key, error);
         }
         for (ticket, result) in outcome.settled {
             self.settle(ticket, result);
