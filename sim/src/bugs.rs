@@ -102,6 +102,7 @@ pub const ALL: &[Mistake] = &[
     core("journal-not-read-again", Bug::JournalNotReadAgain, "a tab that joins misses what was said before"),
     core("journal-writes-overlap", Bug::JournalWritesOverlap, "a journal write does not wait for the one before it"),
     core("stored-before-repair", Bug::StoredBeforeRepair, "rows that are being read again are stored as they are"),
+    core("altered-after-loss", Bug::AlteredAfterLoss, "a tab that lost the lock goes on writing what it had altered"),
     boundary("acks-before-store", Tamper::AcksBeforeStore, "the server acknowledges before the store has it"),
     boundary("keys-forgotten", Tamper::KeysForgotten, "the server forgets idempotency keys when it restarts"),
     boundary("ids-again", Tamper::IdsAgain, "the server gives out a sync id again after a restart"),

@@ -22,7 +22,7 @@ Plays seeds of the simulated world: clients, one server, and everything that goe
   --turns N       turns of the applications per seed, instead of what the seed says
   --trace         with --seed: print the whole trace
   --twice         play each seed twice and compare
-  --tabs          with devices, storage and tabs: not clean yet (docs/status.md)
+  --no-tabs       without devices, storage and tabs
   --keep-going    do not stop at the first failure; sum up failures by rule
   --bug NAME      make this deliberate mistake
   --list-bugs     list the deliberate mistakes
@@ -41,7 +41,7 @@ struct Args {
     turns: Option<u64>,
     trace: bool,
     twice: bool,
-    tabs: bool,
+    no_tabs: bool,
     keep_going: bool,
     bug: Option<&'static Mistake>,
     check_bugs: bool,
@@ -63,7 +63,7 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Task, String> {
         turns: None,
         trace: false,
         twice: false,
-        tabs: false,
+        no_tabs: false,
         keep_going: false,
         bug: None,
         check_bugs: false,
@@ -86,7 +86,7 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Task, String> {
             "--jobs" => args.jobs = number()?.clamp(1, 64) as usize,
             "--trace" => args.trace = true,
             "--twice" => args.twice = true,
-            "--tabs" => args.tabs = true,
+            "--no-tabs" => args.no_tabs = true,
             "--keep-going" => args.keep_going = true,
             "--check-bugs" | "--bugs" => args.check_bugs = true,
             "--bug" => {
@@ -140,7 +140,7 @@ fn play(args: &Args) -> ExitCode {
         mistake: args.bug,
         keep_trace: args.single,
         loud: args.single && args.trace,
-        tabs: args.tabs,
+        no_tabs: args.no_tabs,
     };
     let progress = AtomicU64::new(0);
     let total = Mutex::new((Stats::default(), Vec::<Outcome>::new()));
@@ -190,7 +190,7 @@ fn report(args: &Args, failures: &[Outcome]) {
         // The run is the same every time: the lines of its end come from playing it again.
         run_seed(
             first.seed,
-            How { turns: args.turns, mistake: args.bug, keep_trace: true, loud: false, tabs: args.tabs },
+            How { turns: args.turns, mistake: args.bug, keep_trace: true, loud: false, no_tabs: args.no_tabs },
         )
     };
     if !args.trace {
@@ -204,7 +204,7 @@ fn report(args: &Args, failures: &[Outcome]) {
     println!("it had {} clients and: {}", first.plan.clients, first.plan.on.names().join(", "));
     let bug = args.bug.map(|mistake| format!(" --bug {}", mistake.name)).unwrap_or_default();
     let turns = args.turns.map(|turns| format!(" --turns {turns}")).unwrap_or_default();
-    let tabs = if args.tabs { " --tabs" } else { "" };
+    let tabs = if args.no_tabs { " --no-tabs" } else { "" };
     println!("again: cargo xtask sim --seed {}{bug}{turns}{tabs}", first.seed);
     if args.keep_going {
         for (rule, seeds) in by_rule {
@@ -223,7 +223,7 @@ fn check_bugs(args: &Args) -> ExitCode {
     for mistake in list {
         let began = Instant::now();
         let found: Mutex<Option<Outcome>> = Mutex::new(None);
-        let how = How { turns: args.turns, mistake: Some(mistake), tabs: true, ..How::default() };
+        let how = How { turns: args.turns, mistake: Some(mistake), no_tabs: args.no_tabs, ..How::default() };
         each_seed(args.start, args.seeds, args.jobs, |seed| {
             let outcome = run_seed(seed, how);
             if outcome.violation.is_none() {

@@ -36,14 +36,14 @@ pub struct How {
     pub keep_trace: bool,
     /// Print the trace as it comes.
     pub loud: bool,
-    /// Let somebody have storage on the device, and several tabs, where the seed says so.
-    pub tabs: bool,
+    /// Nobody has storage on the device, and several tabs, even where the seed says so.
+    pub no_tabs: bool,
 }
 
 /// Runs one seed.
 pub fn run_seed(seed: u64, how: How) -> Outcome {
     let mut plan = Plan::roll(seed, how.turns);
-    if !how.tabs {
+    if how.no_tabs {
         plan.tabs = 0;
     }
     run_plan(seed, plan, how)

@@ -37,6 +37,7 @@ pub enum Bug {
     JournalNotReadAgain,
     JournalWritesOverlap,
     StoredBeforeRepair,
+    AlteredAfterLoss,
 }
 
 #[cfg(feature = "bugs")]

@@ -41,16 +41,11 @@ impl Engine {
 
     /// Keeps a refused operation until the application decides.
     pub(super) fn keep_rejected(&mut self, rejected: &Rejected) {
-        // The tab that sends keeps what it was told about, and says so; the text here may be an older one.
-        let told = self.storage.tabs.told.as_deref();
-        if told.is_some() && told == rejected.transaction_id.as_deref() {
+        let id = rejected.letter.clone();
+        // The tab that sends has told by keeping it.
+        if self.letter(&id).is_ok() {
             return;
         }
-        // Or it has told by keeping it.
-        if rejected.transaction_id.as_deref().is_some_and(|name| self.letter(name).is_ok()) {
-            return;
-        }
-        let id = rejected.transaction_id.clone().unwrap_or_else(|| self.rng.uuid());
         let operation = Operation {
             kind: rejected.kind,
             model: rejected.model.clone(),

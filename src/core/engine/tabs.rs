@@ -1,14 +1,13 @@
 //! Tabs of one identity: who sends, and what they tell each other (docs/offline.md).
 //!
 //! Every tab reads the stream on a socket of its own, shows all pending writes and journals its own. The one that holds
-//! the lock sends, and writes the cache. That something was journaled, what the server answered and what it refused goes
-//! over the channel; the records themselves are read from the journal, which alone knows what is true now. A sender that does not answer while something waits to
+//! the lock sends, and writes the cache. That something was journaled and what the server accepted goes over the channel;
+//! the records themselves, refusals too, are read from the journal, which alone knows what is true now. A sender that does not answer while something waits to
 //! be sent is frozen or has no connection, and loses the lock to a tab that has one.
 
 use super::Engine;
 use super::keys::{journal_order, letter_id};
 use super::storage::{Stage, refusal};
-use crate::core::error::Error;
 use crate::core::id::SyncId;
 use crate::core::json::{ObjectWriter, Value};
 use crate::core::output::Output;
@@ -31,8 +30,6 @@ pub(super) struct Tabs {
     joined: bool,
     /// Whether this tab holds the lock.
     pub(super) leads: bool,
-    /// The write whose refusal is being taken from the sender's word.
-    pub(super) told: Option<String>,
     /// What other tabs have said and this one has not looked at.
     pub(super) later: Vec<String>,
     /// The first key of what they have written.
@@ -83,8 +80,9 @@ impl Engine {
         if held {
             self.catch_up_with_tabs();
         } else {
-            self.queue.set_sender(false);
+            self.queue.give_up_sending(self.now.wall, &mut self.rng);
             self.leave_cache();
+            self.read_journal_again(Vec::new());
             if let Some(name) = self.tabs_name() {
                 self.emit(Output::RequestLock { name, steal: false });
             }
@@ -157,16 +155,6 @@ impl Engine {
         }
     }
 
-    /// Tells that the server has refused an operation, named by itself or by its commit, for good.
-    pub(super) fn share_refusal(&mut self, name: &str, error: &Error) {
-        if self.storage.tabs.leads {
-            self.post("refused", &|message| {
-                message.str("name", name);
-                message.raw("error", &error.to_json());
-            });
-        }
-    }
-
     /// Tells that everything of this identity is deleted.
     pub(super) fn share_purge(&mut self) {
         self.post("purged", &|_| {});
@@ -225,15 +213,6 @@ impl Engine {
                 let result = MutationResult::parse(message.at("result"));
                 let outcome = self.queue.handle_shared_result(&result, self.cursor);
                 self.take_outcome(outcome);
-            }
-            "refused" => {
-                let error = Error::from_body(message.at("error"));
-                let error = error.unwrap_or_else(|| Error::local("commit_failed", "the server refused the write"));
-                let name = message.get_str("name").unwrap_or_default();
-                let outcome = self.queue.handle_shared_refusal(&name, &error, &mut self.rng);
-                self.storage.tabs.told = Some(name.into_owned());
-                self.take_outcome(outcome);
-                self.storage.tabs.told = None;
             }
             _ => {}
         }

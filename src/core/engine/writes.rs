@@ -260,18 +260,8 @@ impl Engine {
             });
         }
         for rejected in &outcome.rejected {
-            // Of a commit of the application's own the sending tab tells whoever has not been told by a ticket.
-            if self.storage.tabs.told.is_some() && !rejected.optimistic {
-                continue;
-            }
-            if let Some(name) = &rejected.transaction_id {
-                self.share_refusal(name, &rejected.error);
-            }
             self.keep_rejected(rejected);
             self.tell_rejected(rejected);
-        }
-        if let Some((key, error)) = &outcome.refused {
-            self.share_refusal(key, error);
         }
         for (ticket, result) in outcome.settled {
             self.settle(ticket, result);

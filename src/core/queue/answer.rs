@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::core::error::{Category, Recovery, code_spec};
+use crate::core::json::write_u64;
 use crate::core::text::concat;
 
 impl Queue {
@@ -227,15 +228,19 @@ impl Queue {
         // Whoever waited only for the queue has had an answer: the refusal reaches the application as an event.
         let untold =
             matches!(commit.lane, Lane::Direct { queued: None, confirmed: None }) && !bug::on(Bug::RefusedUnheard);
-        for seq in &commit.ops {
+        for (index, seq) in commit.ops.iter().enumerate() {
             if let Some(op) = self.ops.get(seq.0).filter(|_| untold) {
-                outcome.rejected.push(op.rejected(commit.attempts, error));
+                let mut letter = commit.key.0.as_ref().to_owned();
+                if index > 0 {
+                    letter.push('/');
+                    write_u64(&mut letter, index as u64);
+                }
+                outcome.rejected.push(Rejected { letter, ..op.rejected(commit.attempts, error) });
             }
             self.reject_op(*seq, error, commit.attempts, outcome);
         }
         if matches!(commit.lane, Lane::Direct { .. }) {
             outcome.fail_direct(commit.lane, error);
-            outcome.refused = Some((commit.key.0.as_ref().to_owned(), error.clone()));
             self.remember(&commit.key, Err(error.clone()), outcome);
         }
     }
@@ -304,7 +309,7 @@ impl Queue {
 
 impl Outcome {
     /// Fails who waits for a direct commit.
-    fn fail_direct(&mut self, lane: Lane, error: &Error) {
+    pub(super) fn fail_direct(&mut self, lane: Lane, error: &Error) {
         if let Lane::Direct { queued, confirmed } = lane
             && let Some(ticket) = queued.or(confirmed)
         {

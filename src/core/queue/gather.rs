@@ -195,6 +195,9 @@ impl Queue {
         let merged = merge(op.input.as_deref().unwrap_or("{}"), &input);
         op.patch = Some(stamped(&merged, wall));
         op.input = Some(merged);
+        if op.recorded {
+            op.since = Some(merge(op.since.as_deref().unwrap_or("{}"), &input));
+        }
         op.stamp = wall;
         self.refers_ahead |= !new.refers_to.is_empty();
         op.refers_to.extend(new.refers_to);
@@ -244,6 +247,8 @@ impl Queue {
             replaced: Vec::new(),
             stamp: wall,
             optimistic,
+            recorded: false,
+            since: None,
         };
         self.ops.push(seq.0, op);
         seq
@@ -314,6 +319,7 @@ impl Queue {
             created,
             dirty: true,
             journaling: 0,
+            recorded: false,
             foreign: false,
         })
     }

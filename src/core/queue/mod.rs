@@ -124,6 +124,10 @@ struct Op {
     replaced: Vec<Op>,
     stamp: WallTime,
     optimistic: bool,
+    /// The journal has had it.
+    recorded: bool,
+    /// What was merged into it since.
+    since: Option<String>,
 }
 
 impl Op {
@@ -143,6 +147,7 @@ impl Op {
             optimistic: self.optimistic,
             input: self.input.clone(),
             transaction_id: self.transaction_id.clone(),
+            letter: self.transaction_id.clone().unwrap_or_default(),
             created: self.stamp,
             attempts,
             error: error.clone(),
@@ -194,6 +199,8 @@ struct Commit {
     dirty: bool,
     /// Journal writes under way.
     journaling: u32,
+    /// The journal has had it, in this or another form.
+    recorded: bool,
     /// From the journal or another tab: not altered here.
     foreign: bool,
 }
@@ -226,8 +233,6 @@ pub struct Outcome {
     pub rows: Vec<RowKey>,
     /// Operations that were refused, with the reason.
     pub rejected: Vec<Rejected>,
-    /// A direct commit that was refused: its key, and why.
-    pub refused: Option<(String, Error)>,
     /// Stale notifications of a commit: its key and the text of the array.
     pub notified: Option<(String, String)>,
     /// The server refused the credential, not the write.
@@ -271,6 +276,8 @@ pub struct Rejected {
     pub input: Option<String>,
     /// The operation's name.
     pub transaction_id: Option<String>,
+    /// What the outbox calls it. Other tabs know by it that it was refused.
+    pub letter: String,
     /// When it was made.
     pub created: WallTime,
     /// Times it was sent.
@@ -367,6 +374,13 @@ impl Queue {
         for commit in self.commits.iter_mut() {
             if std::mem::take(&mut commit.dirty) {
                 commit.journaling += 1;
+                commit.recorded = true;
+                for seq in &commit.ops {
+                    if let Some(op) = self.ops.get_mut(seq.0) {
+                        op.recorded = true;
+                        op.since = None;
+                    }
+                }
                 // Only the tab that sends knows whether a commit is still here to be altered.
                 commit.open &= self.sender;
                 commit.foreign |= !self.sender;

@@ -41,17 +41,71 @@ impl Queue {
     /// Sets whether this tab sends: then it may alter what it has journaled but not sent.
     pub fn set_sender(&mut self, sender: bool) {
         self.sender = sender || bug::on(Bug::FollowerSends);
-        if !sender {
-            self.in_flight = None;
-            self.retry_at = None;
-            self.done.clear();
-            for commit in self.commits.iter_mut() {
-                // From now on another tab may send and alter it; what the server still says about it is for that tab.
-                commit.foreign |= !commit.dirty;
-                commit.open = false;
-                commit.sent = false;
+    }
+
+    /// Another tab sends from now on. What the journal has is for that tab, as the journal has it: what was done to it
+    /// here since is taken back, or done by commits of its own.
+    pub fn give_up_sending(&mut self, wall: WallTime, rng: &mut Rng) {
+        self.set_sender(false);
+        self.in_flight = None;
+        self.retry_at = None;
+        self.done.clear();
+        let mut fresh = Vec::new();
+        let altered = !bug::on(Bug::AlteredAfterLoss);
+        for mut commit in std::mem::take(&mut *self.commits) {
+            commit.open = false;
+            commit.sent = false;
+            let ours = |seq: &OpSeq| self.ops.get(seq.0).is_some_and(|op| !op.recorded);
+            let is_new = !commit.recorded && commit.ops.iter().all(ours);
+            if commit.dirty && !is_new && altered {
+                let (new, old): (Vec<OpSeq>, _) = commit.ops.iter().partition(|seq| ours(seq));
+                fresh.extend(new);
+                for seq in &old {
+                    if let Some(seq) = self.split_op(*seq, wall, rng) {
+                        fresh.push(seq);
+                    }
+                }
+                commit.ops = old;
+                commit.dirty = false;
+            }
+            commit.foreign |= !commit.dirty;
+            if !commit.ops.is_empty() {
+                self.commits.push(commit);
             }
         }
+        fresh.sort_unstable();
+        if !fresh.is_empty() {
+            let commit = self.new_commit(CommitKey(Rc::from(rng.uuid())), fresh, Lane::Model, wall);
+            self.commits.push(commit);
+        }
+        for row in self.pending_rows() {
+            self.sort_row(&row);
+        }
+    }
+
+    /// What was merged into an operation that the journal has, as an operation of its own.
+    fn split_op(&mut self, seq: OpSeq, wall: WallTime, rng: &mut Rng) -> Option<OpSeq> {
+        let op = self.ops.get_mut(seq.0)?;
+        let input = op.since.take()?;
+        let waiting = std::mem::take(&mut op.waiting);
+        let new = NewOp {
+            kind: op.kind,
+            row: op.row.clone(),
+            model: op.model.clone(),
+            input: Some(input),
+            defaults: None,
+            refers_to: Vec::new(),
+            read_at: None,
+            on_stale: None,
+            transaction_id: None,
+        };
+        let row = new.row.clone();
+        let seq = self.insert(new, wall, rng, true);
+        self.rows.push(row, seq);
+        if let Some(op) = self.ops.get_mut(seq.0) {
+            op.waiting = waiting;
+        }
+        Some(seq)
     }
 
     /// The journal may be a new one: it is offered everything again.
@@ -127,6 +181,10 @@ impl Queue {
             key.push('+');
         }
         let atomic = root.get_bool("atomic").unwrap_or(false);
+        if atomic && refusal(&key).is_some() {
+            self.removals.push(order);
+            return Ok(outcome);
+        }
         let same =
             |commit: &Commit| *commit.key.0 == *key && (!replace || atomic || commit.order != order || ahead(commit));
         if self.commits.iter().any(|commit| same(commit)) || self.acked.iter().any(|acked| *acked.key.0 == *key) {
@@ -181,10 +239,17 @@ impl Queue {
             }
             seqs.push(seq);
         }
+        for seq in &seqs {
+            if let Some(op) = self.ops.get_mut(seq.0) {
+                op.recorded = true;
+                op.since = None;
+            }
+        }
         let lane = if atomic { Lane::Direct { queued: None, confirmed: None } } else { Lane::Model };
         let mut commit = self.new_commit(CommitKey(Rc::from(key)), seqs, lane, created);
         commit.order = order;
         commit.dirty = false;
+        commit.recorded = true;
         commit.foreign = true;
         commit.attempts = u32::try_from(root.get_u64("attempts").unwrap_or(0)).unwrap_or(u32::MAX);
         commit.reads = root.get("reads").map(|reads| reads.raw.to_owned());
@@ -250,6 +315,14 @@ impl Queue {
             }
         }
         let Commit { key, order, ops, lane, attempts, .. } = commit;
+        if let (Lane::Direct { .. }, Some(error)) = (lane, refusal(&key.0)) {
+            for seq in ops {
+                self.reject_op(seq, &error, attempts, outcome);
+            }
+            outcome.fail_direct(lane, &error);
+            self.remember(&key, Err(error), outcome);
+            return;
+        }
         if !ops.is_empty() {
             let receipt = receipt_json(&key.0, "confirmed", SyncId(0), None);
             self.acked.push(Box::new(Acked { key, order, ops, threshold, asked: false, lane, receipt }));
@@ -278,31 +351,6 @@ impl Queue {
         if let Some(commit) = index.and_then(|index| self.commits.take(index)) {
             self.commits.push_front(commit);
             self.accept_front(result, cursor, &mut outcome);
-        }
-        outcome
-    }
-
-    /// The sending tab says that the server has refused an operation, or a commit of the application's own, for good.
-    pub fn handle_shared_refusal(&mut self, name: &str, error: &Error, rng: &mut Rng) -> Outcome {
-        let mut outcome = Outcome::default();
-        if let Some(seq) = self.named(Some(name)) {
-            self.detach(seq);
-            self.reject_op(seq, error, 1, &mut outcome);
-            return outcome;
-        }
-        // It may be gone from the journal, and been taken for accepted.
-        if let Some(index) = self.acked.iter().position(|acked| *acked.key.0 == *name)
-            && let Some(acked) = self.acked.take(index)
-        {
-            let Acked { key, order, ops, lane, .. } = *acked;
-            let commit = self.new_commit(key, ops, lane, WallTime(0));
-            self.commits.push_front(Box::new(Commit { order, ..*commit }));
-        }
-        if let Some(index) = self.commits.iter().position(|commit| *commit.key.0 == *name)
-            && let Some(commit) = self.commits.take(index)
-        {
-            self.commits.push_front(commit);
-            self.refuse_front(error, rng, &mut outcome);
         }
         outcome
     }
