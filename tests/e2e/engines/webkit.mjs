@@ -1,0 +1,142 @@
+// WebKit, as WebKitGTK has it: its driver, and the small browser that comes with it, on a screen that nobody sees. A
+// session is a browser process and stores nothing on the disk, so each is a context.
+
+import { readdirSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { once } from 'node:events';
+import { Context } from './driven.mjs';
+import { Group, Queue } from './processes.mjs';
+
+const DRIVER = process.env.WEBKIT_DRIVER ?? '/usr/bin/WebKitWebDriver';
+const BROWSER = process.env.MINI_BROWSER ?? findBrowser();
+/** It is in a container or a virtual machine that tests run, without the rights and the graphics that it asks for. */
+const PLAIN = {
+  WEBKIT_DISABLE_SANDBOX_THIS_IS_DANGEROUS: '1',
+  WEBKIT_DISABLE_COMPOSITING_MODE: '1',
+  LIBGL_ALWAYS_SOFTWARE: '1',
+};
+
+function findBrowser() {
+  const libraries = '/usr/lib';
+  const name = 'webkit2gtk-4.1/MiniBrowser';
+  const dirs = readdirSync(libraries).filter((dir) => dir.endsWith('-linux-gnu'));
+  return dirs.map((dir) => `${libraries}/${dir}/${name}`)[0];
+}
+
+/** A number that nobody listens at, at least now. */
+async function freePort() {
+  const server = createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address();
+  server.close();
+  await once(server, 'close');
+  return port;
+}
+
+let screen;
+
+async function openScreen() {
+  const stdio = ['ignore', 'ignore', 'pipe', 'pipe'];
+  const group = new Group('Xvfb', ['-displayfd', '3', '-screen', '0', '1280x800x24', '-nolisten', 'tcp'], { stdio });
+  let number;
+  group.stdio[3]?.once('data', (text) => (number = `:${String(text).trim()}`));
+  await group.until(async () => number);
+  return { group, number };
+}
+
+class Session {
+  #group;
+  #address;
+  #queue = new Queue();
+  #current;
+  #first;
+
+  static async start(display) {
+    const session = new Session();
+    const port = await freePort();
+    session.#group = new Group(DRIVER, [`--port=${port}`], { env: { ...PLAIN, DISPLAY: display } });
+    session.#address = `http://127.0.0.1:${port}`;
+    await session.#group.until(async () => session.#send('GET', '/status'));
+    const capabilities = { 'webkitgtk:browserOptions': { binary: BROWSER, args: ['--automation'] } };
+    const { sessionId } = await session.#send('POST', '/session', { capabilities: { alwaysMatch: capabilities } });
+    session.#address += `/session/${sessionId}`;
+    session.#first = await session.#send('GET', '/window');
+    return session;
+  }
+
+  async open() {
+    // New windows are of the browser that the current one is of: not one that may be closed.
+    const made = await this.#at(this.#first, 0, () => this.#send('POST', '/window/new', { type: 'window' }));
+    return made.handle;
+  }
+
+  navigate(handle, url) {
+    return this.#at(handle, 0, () => this.#send('POST', '/url', { url }));
+  }
+
+  reload(handle) {
+    return this.#at(handle, 0, () => this.#send('POST', '/refresh', {}));
+  }
+
+  /** The value of an expression, in the page's own world. */
+  run(handle, frame, source) {
+    const script = 'return window.eval(arguments[0])';
+    return this.#at(handle, frame, () => this.#send('POST', '/execute/sync', { script, args: [source] }));
+  }
+
+  close(handle) {
+    return this.#at(handle, 0, () => {
+      this.#current = undefined;
+      return this.#send('DELETE', '/window');
+    });
+  }
+
+  /** The pages have no network then, but do not know it: the browser cannot be told. */
+  async setOffline() {}
+
+  kill() {
+    return this.#group.kill();
+  }
+
+  #at(handle, frame, work) {
+    return this.#queue.next(async () => {
+      if (this.#current !== handle) {
+        await this.#send('POST', '/window', { handle });
+        this.#current = handle;
+      }
+      if (frame === 0) return work();
+      await this.#send('POST', '/frame', { id: frame - 1 });
+      try {
+        return await work();
+      } finally {
+        await this.#send('POST', '/frame', { id: null });
+      }
+    });
+  }
+
+  async #send(method, path, body) {
+    const response = await fetch(this.#address + path, { method, body: body && JSON.stringify(body) });
+    const { value } = await response.json();
+    if (response.ok) return value;
+    throw new Error(`${method} ${path}: ${value.error}: ${value.message}`);
+  }
+}
+
+export const webkit = {
+  name: 'webkit',
+
+  async newContext() {
+    screen ??= openScreen();
+    const session = await Session.start((await screen).number);
+    return new Context(session, { options: {}, end: () => session.kill() });
+  },
+
+  /** What a test does to storage from outside. */
+  async outside() {
+    return {};
+  },
+
+  async close() {
+    await (await screen)?.group.kill();
+  },
+};
