@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { countRequests, NO_SERVER, openClient, openContext, openPage } from './harness.mjs';
-import { Profile, Server, servePages } from './harness.mjs';
+import { Profile, Server, servePages, unlessIn } from './harness.mjs';
 
 const STORED = { persistence: 'indexeddb' };
 const SEED = { Task: ['a', 'b', 'c'].map((id) => ({ id, title: `seed ${id}`, status: 'todo', rank: 0 })) };
@@ -40,7 +40,9 @@ const flushed = (page) => page.evaluate(async () => {
   await until(async () => (await storedKeys('journal')).length === 0);
 });
 
-test('after a crash rows are there without a server', async (t) => {
+const lasting = unlessIn(['chromium', 'firefox'], 'a driven browser keeps what it stores');
+
+test('after a crash rows are there without a server', { skip: lasting }, async (t) => {
   const server = await Server.start(t, { seed: SEED });
   const profile = await Profile.open(t, server);
   let page = await openStored(t, server, profile.context);
@@ -66,7 +68,7 @@ test('after a crash rows are there without a server', async (t) => {
   assert.equal(countRequests(page, '/sync/bootstrap'), 0, 'it goes on from where it was');
 });
 
-test('a thousand writes made offline survive a crash and arrive once each, in order', async (t) => {
+test('a thousand writes made offline survive a crash and arrive once each, in order', { skip: lasting }, async (t) => {
   const server = await Server.start(t, { seed: SEED });
   const profile = await Profile.open(t, server);
   let page = await openStored(t, server, profile.context);
@@ -104,7 +106,7 @@ test('a thousand writes made offline survive a crash and arrive once each, in or
   assert.deepEqual((await status(page)).problem, null);
 });
 
-test('a browser that is killed while it sends loses and repeats nothing', async (t) => {
+test('a browser that is killed while it sends loses and repeats nothing', { skip: lasting }, async (t) => {
   const server = await Server.start(t, { seed: SEED });
   const profile = await Profile.open(t, server);
   const safe = [];
@@ -198,7 +200,9 @@ test('a tab without a connection leaves the sending to one that has it', async (
   for (const tab of [first, second]) await flushed(tab);
 });
 
-test('a tab that is frozen loses its turn to send', async (t) => {
+const freezable = unlessIn(['chromium'], 'tabs can be frozen');
+
+test('a tab that is frozen loses its turn to send', { skip: freezable }, async (t) => {
   const server = await Server.start(t, { seed: SEED });
   const context = await openContext(t);
   const first = await openStored(t, server, context);

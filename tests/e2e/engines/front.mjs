@@ -72,7 +72,7 @@ export class Front {
     }
     const handler = this.#context.find(url.href.replace(/\?tab=\d+$/, ''));
     if (handler === undefined) this.#pass(incoming, outgoing, isDocument);
-    else await handler(new Route(url, outgoing, (text) => (isDocument ? this.#withAgent(text) : text)));
+    else await handler(new Route(url, outgoing, (text) => this.#withAgent(text)));
   }
 
   #pass(incoming, outgoing, isDocument) {
