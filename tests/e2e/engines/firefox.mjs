@@ -133,7 +133,7 @@ class Session {
   /** The value of an expression, in the page's own world. */
   run(handle, frame, source) {
     return this.#at(handle, frame, async () => {
-      const parameters = { script: 'return window.eval(arguments[0])', args: [source] };
+      const parameters = { script: 'return window.eval(arguments[0])', args: [source], newSandbox: false };
       return (await this.#send('WebDriver:ExecuteScript', parameters)).value;
     });
   }
