@@ -14,6 +14,8 @@ const FIREFOX = process.env.FIREFOX ?? '/usr/bin/firefox-esr';
 const PREFERENCES = {
   'marionette.port': 0,
   'network.dns.localDomains': 'insecure.test',
+  // Otherwise a navigation may end scripts of the page that it leads to, when they are busy at once.
+  'dom.ipc.cancel_content_js_when_navigating': false,
   'app.normandy.enabled': false,
   'browser.startup.page': 0,
   'browser.startup.homepage_override.mstone': 'ignore',
