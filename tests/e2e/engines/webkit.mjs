@@ -37,7 +37,7 @@ let screen;
 
 async function openScreen() {
   const stdio = ['ignore', 'ignore', 'pipe', 'pipe'];
-  const group = new Group('Xvfb', ['-displayfd', '3', '-screen', '0', '1280x800x24', '-nolisten', 'tcp'], { stdio });
+  const group = new Group(process.env.XVFB ?? 'Xvfb', ['-displayfd', '3', '-screen', '0', '1280x800x24', '-nolisten', 'tcp'], { stdio });
   let number;
   group.stdio[3]?.once('data', (text) => (number = `:${String(text).trim()}`));
   await group.until(async () => number);

@@ -1,0 +1,133 @@
+//! The browsers that tests run in: what `--browsers` calls them, and what each needs.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use crate::repo::Repo;
+use crate::setup::Tool;
+use crate::{Failure, Result};
+
+const OPTION: &str = "--browsers";
+const ALL: &str = "all";
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Browser {
+    Chromium,
+    Firefox,
+    Webkit,
+}
+
+impl Browser {
+    pub(crate) const EVERY: [Self; 3] = [Self::Chromium, Self::Firefox, Self::Webkit];
+
+    /// Also the name of its file in `tests/e2e/engines`, and of its package in there.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Chromium => "chromium",
+            Self::Firefox => "firefox",
+            Self::Webkit => "webkit",
+        }
+    }
+
+    pub(crate) fn tool(self) -> Tool {
+        match self {
+            Self::Chromium => Tool::Chromium,
+            Self::Firefox => Tool::Firefox,
+            Self::Webkit => Tool::Webkit,
+        }
+    }
+
+    /// The programs with which it is driven, under the names that `tests/e2e/engines` knows; none for what is missing.
+    pub(crate) fn programs(self, repo: &Repo) -> Vec<(&'static str, Option<PathBuf>)> {
+        match self {
+            Self::Chromium => vec![("CHROMIUM", repo.chromium()), ("CHROMEDRIVER", repo.chromedriver())],
+            Self::Firefox => vec![("FIREFOX", repo.program("FIREFOX", &["firefox-esr", "firefox"]))],
+            Self::Webkit => vec![
+                ("WEBKIT_DRIVER", repo.program("WEBKIT_DRIVER", &["WebKitWebDriver"])),
+                ("MINI_BROWSER", repo.program("MINI_BROWSER", &[]).or_else(mini_browser)),
+                ("XVFB", repo.program("XVFB", &["Xvfb"])),
+            ],
+        }
+    }
+
+    /// How scripts are told to use it.
+    pub(crate) fn env(self, repo: &Repo) -> Result<Vec<(&'static str, OsString)>> {
+        let name = self.name();
+        let mut env = vec![("ABLO_BROWSER", OsString::from(name))];
+        for (variable, path) in self.programs(repo) {
+            let path = path.ok_or_else(|| {
+                Failure::new(format!(
+                    "{variable} is missing: run `cargo xtask setup --browsers {name}`, then try again"
+                ))
+            })?;
+            env.push((variable, path.into()));
+        }
+        Ok(env)
+    }
+
+    pub(crate) fn is_installed(self, repo: &Repo) -> bool {
+        self.programs(repo).iter().all(|(_, path)| path.is_some())
+    }
+
+    fn parse(name: &str) -> Result<Vec<Self>> {
+        if name == ALL {
+            return Ok(Self::EVERY.to_vec());
+        }
+        let found = Self::EVERY.into_iter().find(|browser| browser.name() == name);
+        found.map(|browser| vec![browser]).ok_or_else(|| {
+            let names = Self::EVERY.map(Self::name).join(", ");
+            Failure::new(format!("{OPTION} knows {names} and {ALL}, separated by commas; found `{name}`"))
+        })
+    }
+}
+
+/// Debian keeps it with the library that it shows, and not on the search path.
+fn mini_browser() -> Option<PathBuf> {
+    let library = format!("/usr/lib/{}-linux-gnu", std::env::consts::ARCH);
+    Some(Path::new(&library).join("webkit2gtk-4.1/MiniBrowser")).filter(|path| path.is_file())
+}
+
+/// Takes `--browsers LIST` out of `args`: which browsers, or `otherwise`, and the rest.
+pub(crate) fn take_browsers(args: &[String], otherwise: &[Browser]) -> Result<(Vec<Browser>, Vec<String>)> {
+    let mut named = None;
+    let mut rest = Vec::new();
+    let mut left = args.iter();
+    while let Some(arg) = left.next() {
+        if arg == OPTION {
+            named = Some(left.next().map_or("", String::as_str));
+        } else if let Some(list) = arg.strip_prefix(OPTION).and_then(|list| list.strip_prefix('=')) {
+            named = Some(list);
+        } else {
+            rest.push(arg.clone());
+        }
+    }
+    let Some(list) = named else { return Ok((otherwise.to_vec(), rest)) };
+    let mut asked = Vec::new();
+    for name in list.split(',') {
+        asked.extend(Browser::parse(name)?);
+    }
+    // In their own order, each once.
+    Ok((Browser::EVERY.into_iter().filter(|browser| asked.contains(browser)).collect(), rest))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Browser::{Chromium, Firefox, Webkit};
+    use super::{Browser, take_browsers};
+
+    fn take(args: &[&str]) -> Option<(Vec<Browser>, Vec<String>)> {
+        let args: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
+        take_browsers(&args, &[Chromium]).ok()
+    }
+
+    #[test]
+    fn browsers_are_taken_out_of_the_arguments() {
+        assert_eq!(take(&["a", "--b"]), Some((vec![Chromium], vec!["a".to_owned(), "--b".to_owned()])));
+        assert_eq!(take(&["--browsers", "all"]), Some((vec![Chromium, Firefox, Webkit], vec![])));
+        let both = Some((vec![Firefox, Webkit], vec!["x".to_owned()]));
+        assert_eq!(take(&["--browsers=webkit,firefox,webkit", "x"]), both);
+        assert_eq!(take(&["--browsers", "firefox", "x", "--browsers"]), None);
+        assert_eq!(take(&["--browsers", "opera"]), None);
+        assert_eq!(take(&["--browsers"]), None);
+    }
+}
