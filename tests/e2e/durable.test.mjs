@@ -40,9 +40,7 @@ const flushed = (page) => page.evaluate(async () => {
   await until(async () => (await storedKeys('journal')).length === 0);
 });
 
-const lasting = unlessIn(['chromium', 'firefox'], 'a driven browser keeps what it stores');
-
-test('after a crash rows are there without a server', { skip: lasting }, async (t) => {
+test('after a crash rows are there without a server', async (t) => {
   const server = await Server.start(t, { seed: SEED });
   const profile = await Profile.open(t, server);
   let page = await openStored(t, server, profile.context);
@@ -68,7 +66,7 @@ test('after a crash rows are there without a server', { skip: lasting }, async (
   assert.equal(countRequests(page, '/sync/bootstrap'), 0, 'it goes on from where it was');
 });
 
-test('a thousand writes made offline survive a crash and arrive once each, in order', { skip: lasting }, async (t) => {
+test('a thousand writes made offline survive a crash and arrive once each, in order', async (t) => {
   const server = await Server.start(t, { seed: SEED });
   const profile = await Profile.open(t, server);
   let page = await openStored(t, server, profile.context);
@@ -106,7 +104,7 @@ test('a thousand writes made offline survive a crash and arrive once each, in or
   assert.deepEqual((await status(page)).problem, null);
 });
 
-test('a browser that is killed while it sends loses and repeats nothing', { skip: lasting }, async (t) => {
+test('a browser that is killed while it sends loses and repeats nothing', async (t) => {
   const server = await Server.start(t, { seed: SEED });
   const profile = await Profile.open(t, server);
   const safe = [];

@@ -44,7 +44,7 @@ impl Browser {
             Self::Firefox => vec![("FIREFOX", repo.program("FIREFOX", &["firefox-esr", "firefox"]))],
             Self::Webkit => vec![
                 ("WEBKIT_DRIVER", repo.program("WEBKIT_DRIVER", &["WebKitWebDriver"])),
-                ("MINI_BROWSER", repo.program("MINI_BROWSER", &[]).or_else(mini_browser)),
+                ("WEBKIT_PYTHON", repo.program("WEBKIT_PYTHON", &[]).or_else(python_with_webkit)),
                 ("XVFB", repo.program("XVFB", &["Xvfb"])),
             ],
         }
@@ -81,10 +81,12 @@ impl Browser {
     }
 }
 
-/// Debian keeps it with the library that it shows, and not on the search path.
-fn mini_browser() -> Option<PathBuf> {
-    let library = format!("/usr/lib/{}-linux-gnu", std::env::consts::ARCH);
-    Some(Path::new(&library).join("webkit2gtk-4.1/MiniBrowser")).filter(|path| path.is_file())
+/// The system's Python, not the first on the search path, if it can use the library: see `webkit-browser.py`.
+fn python_with_webkit() -> Option<PathBuf> {
+    let python = PathBuf::from("/usr/bin/python3");
+    let library = format!("/usr/lib/{}-linux-gnu/girepository-1.0/WebKit2-4.1.typelib", std::env::consts::ARCH);
+    let needed = [python.as_path(), Path::new(&library), Path::new("/usr/lib/python3/dist-packages/gi/__init__.py")];
+    needed.iter().all(|path| path.is_file()).then_some(python)
 }
 
 /// Takes `--browsers LIST` out of `args`: which browsers, or `otherwise`, and the rest.

@@ -27,7 +27,7 @@ const APT_SYSROOT: &str = "/usr";
 const APT_CHROMIUM: &[&str] = &["chromium", "chromium-driver"];
 const APT_FIREFOX: &[&str] = &["firefox-esr"];
 /// It has no mode without a screen, so one is made for it.
-const APT_WEBKIT: &[&str] = &["webkit2gtk-driver", "xvfb"];
+const APT_WEBKIT: &[&str] = &["webkit2gtk-driver", "gir1.2-webkit2-4.1", "python3-gi", "xvfb"];
 
 /// One thing that a command can need.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -71,7 +71,7 @@ pub(crate) fn ensure(repo: &Repo, tools: &[Tool]) -> Result {
                 ensure_browser(repo, &mut apt, Browser::Firefox, "Firefox (or set FIREFOX to its path)", APT_FIREFOX)
             }
             Tool::Webkit => {
-                let what = "WebKitGTK's driver and MiniBrowser, and Xvfb (or set WEBKIT_DRIVER, MINI_BROWSER and \
+                let what = "WebKitGTK with its driver, Python for it, and Xvfb (or set WEBKIT_DRIVER, WEBKIT_PYTHON and \
                             XVFB to their paths)";
                 ensure_browser(repo, &mut apt, Browser::Webkit, what, APT_WEBKIT)
             }

@@ -30,7 +30,7 @@ async function until(condition, otherwise) {
   }
 }
 
-/** Pages that share storage. `session` drives the browser, `options` are for its new windows. */
+/** Pages that share storage. `session` drives the browser, `options` are for its windows. */
 export class Context {
   scripts = [];
   isOffline = false;

@@ -1,27 +1,25 @@
-// WebKit, as WebKitGTK has it: its driver, and the small browser that comes with it, on a screen that nobody sees. A
-// session is a browser process and stores nothing on the disk, so each is a context.
+// WebKit, as WebKitGTK has it: its driver, a small browser of our own (`webkit-browser.py`), and a screen that nobody sees.
+// A driver has one session, so each context is a browser with a profile of its own.
 
-import { readdirSync } from 'node:fs';
-import { createServer } from 'node:net';
+import { mkdtemp, rm } from 'node:fs/promises';
 import { once } from 'node:events';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { Context } from './driven.mjs';
 import { Group, Queue } from './processes.mjs';
 
 const DRIVER = process.env.WEBKIT_DRIVER ?? '/usr/bin/WebKitWebDriver';
-const BROWSER = process.env.MINI_BROWSER ?? findBrowser();
+/** Not the first on the search path: the library is the system's, and known to the system's Python. */
+const PYTHON = process.env.WEBKIT_PYTHON ?? '/usr/bin/python3';
+const BROWSER = fileURLToPath(new URL('webkit-browser.py', import.meta.url));
 /** It is in a container or a virtual machine that tests run, without the rights and the graphics that it asks for. */
 const PLAIN = {
   WEBKIT_DISABLE_SANDBOX_THIS_IS_DANGEROUS: '1',
   WEBKIT_DISABLE_COMPOSITING_MODE: '1',
   LIBGL_ALWAYS_SOFTWARE: '1',
 };
-
-function findBrowser() {
-  const libraries = '/usr/lib';
-  const name = 'webkit2gtk-4.1/MiniBrowser';
-  const dirs = readdirSync(libraries).filter((dir) => dir.endsWith('-linux-gnu'));
-  return dirs.map((dir) => `${libraries}/${dir}/${name}`)[0];
-}
 
 /** A number that nobody listens at, at least now. */
 async function freePort() {
@@ -38,10 +36,10 @@ let screen;
 async function openScreen() {
   const stdio = ['ignore', 'ignore', 'pipe', 'pipe'];
   const group = new Group(process.env.XVFB ?? 'Xvfb', ['-displayfd', '3', '-screen', '0', '1280x800x24', '-nolisten', 'tcp'], { stdio });
-  let number;
-  group.stdio[3]?.once('data', (text) => (number = `:${String(text).trim()}`));
-  await group.until(async () => number);
-  return { group, number };
+  let display;
+  group.stdio[3]?.once('data', (text) => (display = `:${String(text).trim()}`));
+  await group.until(async () => display);
+  return { group, display };
 }
 
 class Session {
@@ -51,13 +49,15 @@ class Session {
   #current;
   #first;
 
-  static async start(display) {
+  static async start(profile) {
+    screen ??= openScreen();
+    const { display } = await screen;
     const session = new Session();
     const port = await freePort();
     session.#group = new Group(DRIVER, [`--port=${port}`], { env: { ...PLAIN, DISPLAY: display } });
     session.#address = `http://127.0.0.1:${port}`;
     await session.#group.until(async () => session.#send('GET', '/status'));
-    const capabilities = { 'webkitgtk:browserOptions': { binary: BROWSER, args: ['--automation'] } };
+    const capabilities = { 'webkitgtk:browserOptions': { binary: PYTHON, args: [BROWSER, profile] } };
     const { sessionId } = await session.#send('POST', '/session', { capabilities: { alwaysMatch: capabilities } });
     session.#address += `/session/${sessionId}`;
     session.#first = await session.#send('GET', '/window');
@@ -126,9 +126,27 @@ export const webkit = {
   name: 'webkit',
 
   async newContext() {
-    screen ??= openScreen();
-    const session = await Session.start((await screen).number);
-    return new Context(session, { options: {}, end: () => session.kill() });
+    const profile = await mkdtemp(join(tmpdir(), 'ablo-webkit-'));
+    const session = await Session.start(profile);
+    const end = async () => {
+      await session.kill();
+      await rm(profile, { recursive: true, force: true });
+    };
+    return new Context(session, { end });
+  },
+
+  /** A browser with what `dir` has from earlier ones. Addresses of pages stay what they were. */
+  async openProfile(dir, earlier) {
+    const session = await Session.start(dir);
+    const end = () => session.kill();
+    const context = earlier ?? new Context(session, { end });
+    context.resume(session, end);
+    return context;
+  },
+
+  async kill(context) {
+    await context.end();
+    context.abandon();
   },
 
   /** What a test does to storage from outside. */
