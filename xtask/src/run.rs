@@ -21,7 +21,7 @@ pub(crate) fn sim(repo: &Repo, args: &[String]) -> Result {
 }
 
 /// Tests of these files need what only Playwright does: clicks, and all that happens on the network.
-const CHROMIUM_ONLY: &[&str] = &["demo", "examples", "package"];
+const CHROMIUM_ONLY: &[&str] = &["demo", "package"];
 
 /// `cargo xtask e2e`: words select files, options go to node.
 pub(crate) fn e2e(repo: &Repo, args: &[String]) -> Result {

@@ -142,13 +142,19 @@ class Page extends EventEmitter {
     return this.#context;
   }
 
+  /** The origin as the page sees it. */
   url() {
     return this.#origin;
   }
 
-  /** The origin as the page sees it. */
   async goto(address) {
-    const { origin, pathname, search } = new URL(address);
+    const { protocol, origin, pathname, search } = new URL(address);
+    if (protocol === 'about:') {
+      await this.settle();
+      this.#origin = undefined;
+      await this.#session.navigate(this.#handle, address);
+      return;
+    }
     this.#origin = await this.#context.visible(origin);
     const query = `${search}${search === '' ? '?' : '&'}tab=${this.#number}`;
     await this.#load(() => this.#session.navigate(this.#handle, `${this.#origin}${pathname}${query}`));

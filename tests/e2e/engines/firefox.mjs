@@ -14,6 +14,9 @@ const FIREFOX = process.env.FIREFOX ?? '/usr/bin/firefox-esr';
 const PREFERENCES = {
   'marionette.port': 0,
   'network.dns.localDomains': 'insecure.test',
+  // What the user says when a page asks for storage that lasts.
+  'dom.storageManager.prompt.testing': true,
+  'dom.storageManager.prompt.testing.allow': true,
   // Otherwise a navigation may end scripts of the page that it leads to, when they are busy at once.
   'dom.ipc.cancel_content_js_when_navigating': false,
   'app.normandy.enabled': false,

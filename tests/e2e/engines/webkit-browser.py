@@ -11,6 +11,8 @@ gi.require_version("WebKit2", "4.1")
 from gi.repository import Gtk, WebKit2  # noqa: E402
 
 PROFILE = sys.argv[1]
+# `navigator.storage`, which Safari has and WebKitGTK does not have by itself.
+FEATURES = ("StorageAPI", "StorageAPIEstimate")
 
 manager = WebKit2.WebsiteDataManager(
     base_data_directory=os.path.join(PROFILE, "data"),
@@ -18,10 +20,15 @@ manager = WebKit2.WebsiteDataManager(
 )
 context = WebKit2.WebContext(website_data_manager=manager)
 context.set_automation_allowed(True)
+settings = WebKit2.Settings()
+features = WebKit2.Settings.get_all_features()
+for feature in (features.get(index) for index in range(features.get_length())):
+    if feature.get_identifier() in FEATURES:
+        settings.set_feature_enabled(feature, True)
 
 
 def open_window(_session):
-    view = WebKit2.WebView(web_context=context, is_controlled_by_automation=True)
+    view = WebKit2.WebView(web_context=context, settings=settings, is_controlled_by_automation=True)
     window = Gtk.Window()
     window.set_default_size(800, 600)
     window.add(view)
