@@ -1,6 +1,7 @@
 // What every end-to-end test needs: a real server on a free port, a real browser, and pages that complain.
 //
-// `cargo xtask e2e` sets ABLO_SERVER, ABLO_BROWSER and where the browsers are. Everything that a test starts ends with it.
+// `cargo xtask e2e` sets ABLO_SERVER, ABLO_BROWSER and where that browser is. Everything that a test starts ends with
+// it.
 
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';

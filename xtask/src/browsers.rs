@@ -4,7 +4,6 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use crate::repo::Repo;
-use crate::setup::Tool;
 use crate::{Failure, Result};
 
 const OPTION: &str = "--browsers";
@@ -20,7 +19,7 @@ pub(crate) enum Browser {
 impl Browser {
     pub(crate) const EVERY: [Self; 3] = [Self::Chromium, Self::Firefox, Self::Webkit];
 
-    /// Also the name of its file in `tests/e2e/engines`, and of its package in there.
+    /// Also the name of its file in `tests/e2e/engines`.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Chromium => "chromium",
@@ -29,11 +28,25 @@ impl Browser {
         }
     }
 
-    pub(crate) fn tool(self) -> Tool {
+    /// For the message that it is missing.
+    pub(crate) fn what(self) -> &'static str {
         match self {
-            Self::Chromium => Tool::Chromium,
-            Self::Firefox => Tool::Firefox,
-            Self::Webkit => Tool::Webkit,
+            Self::Chromium => "Chromium and chromedriver (or set CHROMIUM and CHROMEDRIVER to their paths)",
+            Self::Firefox => "Firefox (or set FIREFOX to its path)",
+            Self::Webkit => {
+                "WebKitGTK with its driver, Python for it, and Xvfb (or set WEBKIT_DRIVER, WEBKIT_PYTHON and XVFB to \
+                 their paths)"
+            }
+        }
+    }
+
+    /// Debian's.
+    pub(crate) fn packages(self) -> &'static [&'static str] {
+        match self {
+            Self::Chromium => &["chromium", "chromium-driver"],
+            Self::Firefox => &["firefox-esr"],
+            // It has no mode without a screen, so one is made for it.
+            Self::Webkit => &["webkit2gtk-driver", "gir1.2-webkit2-4.1", "python3-gi", "xvfb"],
         }
     }
 

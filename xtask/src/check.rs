@@ -190,7 +190,7 @@ fn browser_tests(repo: &Repo, browser: Browser) -> Result {
     match browser {
         Browser::Chromium => chromium_tests(repo),
         Browser::Firefox | Browser::Webkit => {
-            setup::ensure(repo, &[Tool::WasmBindgen, browser.tool()])?;
+            setup::ensure(repo, &[Tool::WasmBindgen, Tool::Browser(browser)])?;
             let compiler = wasm_compiler(repo)?;
             announce(&format!("wasm-bindgen's test runner, {}", browser.name()));
             Cmd::new(repo, "node")
@@ -203,7 +203,7 @@ fn browser_tests(repo: &Repo, browser: Browser) -> Result {
 }
 
 fn chromium_tests(repo: &Repo) -> Result {
-    setup::ensure(repo, &[Tool::WasmBindgen, Tool::WasmPack, Tool::Chromium])?;
+    setup::ensure(repo, &[Tool::WasmBindgen, Tool::WasmPack, Tool::Browser(Browser::Chromium)])?;
     let compiler = wasm_compiler(repo)?;
     let driver = repo.chromedriver().ok_or_else(|| Failure::new("chromedriver is missing: run `cargo xtask setup`"))?;
     announce("wasm-pack test, headless Chromium");

@@ -5,8 +5,8 @@
 //! commands, so "works here" and "works there" mean the same thing.
 //!
 //! Reading order: the table [`COMMANDS`] below, then `process.rs` (how children run), `setup.rs` (tools),
-//! `package.rs` (the npm package), `packed.rs` (trying it), `browsers.rs`, `check.rs` (lint and test), `run.rs` (server, demo, end to
-//! end, benchmarks), `size.rs` (the budget).
+//! `package.rs` (the npm package), `packed.rs` (trying it), `browsers.rs` (where tests run), `check.rs` (lint and test),
+//! `run.rs` (server, demo, end to end, benchmarks), `size.rs` (the budget).
 
 mod browsers;
 mod check;

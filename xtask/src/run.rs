@@ -26,7 +26,7 @@ const CHROMIUM_ONLY: &[&str] = &["demo", "package"];
 /// `cargo xtask e2e`: words select files, options go to node.
 pub(crate) fn e2e(repo: &Repo, args: &[String]) -> Result {
     let (browsers, args) = take_browsers(args, &[Browser::Chromium])?;
-    let tools: Vec<Tool> = browsers.iter().map(|browser| browser.tool()).collect();
+    let tools: Vec<Tool> = browsers.iter().copied().map(Tool::Browser).collect();
     setup::ensure(repo, &tools)?;
     for browser in browsers {
         e2e_in(repo, browser, &args)?;
@@ -36,7 +36,7 @@ pub(crate) fn e2e(repo: &Repo, args: &[String]) -> Result {
 
 /// End-to-end tests in one browser.
 pub(crate) fn e2e_in(repo: &Repo, browser: Browser, args: &[String]) -> Result {
-    setup::ensure(repo, &[browser.tool()])?;
+    setup::ensure(repo, &[Tool::Browser(browser)])?;
     let (options, words): (Vec<&String>, Vec<&String>) = args.iter().partition(|arg| arg.starts_with('-'));
     let mut files = files_in(&repo.path("tests/e2e"), ".test.mjs");
     files.retain(|file| {
@@ -66,7 +66,7 @@ pub(crate) fn bench(repo: &Repo, args: &[String]) -> Result {
     if args.iter().any(|arg| arg == "--help") {
         return Cmd::new(repo, "node").arg(RUNNER).args(args).run();
     }
-    setup::ensure(repo, &[Tool::Chromium])?;
+    setup::ensure(repo, &[Tool::Browser(Browser::Chromium)])?;
     package::build(repo)?;
     let server = build_server(repo)?;
     announce("benchmarks");

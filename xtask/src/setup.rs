@@ -24,10 +24,6 @@ const NODE_MAJOR_MIN: u32 = 20;
 const APT_COMPILER: &[&str] = &["rustc-web", "cargo-web", "rust-web-src", "rust-web-clippy", "lld-22"];
 const APT_LINKER: &str = "wasm-ld-22";
 const APT_SYSROOT: &str = "/usr";
-const APT_CHROMIUM: &[&str] = &["chromium", "chromium-driver"];
-const APT_FIREFOX: &[&str] = &["firefox-esr"];
-/// It has no mode without a screen, so one is made for it.
-const APT_WEBKIT: &[&str] = &["webkit2gtk-driver", "gir1.2-webkit2-4.1", "python3-gi", "xvfb"];
 
 /// One thing that a command can need.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -36,16 +32,14 @@ pub(crate) enum Tool {
     WasmBindgen,
     WasmPack,
     NodePackages,
-    Chromium,
-    Firefox,
-    Webkit,
+    Browser(Browser),
 }
 
 const EVERY_TOOL: &[Tool] = &[Tool::WasmTarget, Tool::WasmBindgen, Tool::WasmPack, Tool::NodePackages];
 
 /// `cargo xtask setup`: everything, with a list of what there is.
 pub(crate) fn all(repo: &Repo, browsers: &[Browser]) -> Result {
-    let tools: Vec<Tool> = EVERY_TOOL.iter().copied().chain(browsers.iter().map(|browser| browser.tool())).collect();
+    let tools: Vec<Tool> = EVERY_TOOL.iter().copied().chain(browsers.iter().copied().map(Tool::Browser)).collect();
     ensure(repo, &tools)?;
     println!("All tools are installed:");
     for tool in tools {
@@ -63,18 +57,8 @@ pub(crate) fn ensure(repo: &Repo, tools: &[Tool]) -> Result {
     for tool in tools {
         let done = match tool {
             Tool::WasmTarget => ensure_wasm_target(repo, &mut apt),
-            Tool::Chromium => {
-                let what = "Chromium and chromedriver (or set CHROMIUM and CHROMEDRIVER to their paths)";
-                ensure_browser(repo, &mut apt, Browser::Chromium, what, APT_CHROMIUM)
-            }
-            Tool::Firefox => {
-                ensure_browser(repo, &mut apt, Browser::Firefox, "Firefox (or set FIREFOX to its path)", APT_FIREFOX)
-            }
-            Tool::Webkit => {
-                let what = "WebKitGTK with its driver, Python for it, and Xvfb (or set WEBKIT_DRIVER, WEBKIT_PYTHON and \
-                            XVFB to their paths)";
-                ensure_browser(repo, &mut apt, Browser::Webkit, what, APT_WEBKIT)
-            }
+            Tool::Browser(browser) if browser.is_installed(repo) => Ok(()),
+            Tool::Browser(browser) => apt.install(browser.what(), browser.packages()),
             Tool::NodePackages => check_node(repo),
             Tool::WasmBindgen | Tool::WasmPack => Ok(()),
         };
@@ -88,7 +72,7 @@ pub(crate) fn ensure(repo: &Repo, tools: &[Tool]) -> Result {
             Tool::WasmBindgen => ensure_wasm_bindgen(repo)?,
             Tool::WasmPack => ensure_cargo_tool(repo, "wasm-pack", "wasm-pack", WASM_PACK_VERSION)?,
             Tool::NodePackages => ensure_node_packages(repo)?,
-            Tool::WasmTarget | Tool::Chromium | Tool::Firefox | Tool::Webkit => {}
+            Tool::WasmTarget | Tool::Browser(_) => {}
         }
     }
     // Hundreds of megabytes that only an interrupted installation needs.
@@ -114,9 +98,12 @@ impl Tool {
             Self::WasmBindgen => version("wasm-bindgen"),
             Self::WasmPack => version("wasm-pack"),
             Self::NodePackages => format!("node {}, npm packages in node_modules/", version("node")),
-            Self::Chromium => describe_browser(repo, Browser::Chromium),
-            Self::Firefox => describe_browser(repo, Browser::Firefox),
-            Self::Webkit => describe_browser(repo, Browser::Webkit),
+            Self::Browser(browser) => {
+                let show =
+                    |path: Option<PathBuf>| path.map_or_else(|| "missing".into(), |path| path.display().to_string());
+                let programs: Vec<String> = browser.programs(repo).into_iter().map(|(_, path)| show(path)).collect();
+                format!("{}: {}", browser.name(), programs.join(", "))
+            }
         }
     }
 }
@@ -340,16 +327,6 @@ fn check_node(repo: &Repo) -> Result {
             if repo.which("npm").is_some() { "npm" } else { "no npm" },
         ))),
     }
-}
-
-fn ensure_browser(repo: &Repo, apt: &mut Apt<'_>, browser: Browser, what: &str, packages: &[&str]) -> Result {
-    if browser.is_installed(repo) { Ok(()) } else { apt.install(what, packages) }
-}
-
-fn describe_browser(repo: &Repo, browser: Browser) -> String {
-    let show = |path: Option<PathBuf>| path.map_or_else(|| "missing".into(), |path| path.display().to_string());
-    let programs: Vec<String> = browser.programs(repo).into_iter().map(|(_, path)| show(path)).collect();
-    format!("{}: {}", browser.name(), programs.join(", "))
 }
 
 /// Debian's package manager, if this machine has it and lets us use it.

@@ -1,5 +1,5 @@
-// In every page of a driven browser, before all other scripts: runs what a test evaluates, and keeps results, errors and
-// calls to the outside until the test asks for them. It needs no network and no timers, as tests take both away.
+// In every page of a driven browser, before all other scripts: runs what a test evaluates, and keeps results, errors
+// and calls to the outside until the test asks for them. It needs no network and no timers, as tests take both away.
 
 (() => {
   const told = { results: [], calls: [], errors: [] };
@@ -18,7 +18,7 @@
   });
 
   const add = (kind, text) => told.errors.push([kind, text]);
-  addEventListener('error', (event) => event.message && add('pageerror', event.error ? withStack(event.error) : event.message));
+  addEventListener('error', ({ error, message }) => message && add('pageerror', error ? withStack(error) : message));
   addEventListener('unhandledrejection', ({ reason }) => add('pageerror', withStack(reason)));
   for (const [name, kind] of [['error', 'error'], ['warn', 'warning']]) {
     const { [name]: original } = console;

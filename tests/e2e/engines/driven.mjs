@@ -1,5 +1,5 @@
-// Pages and contexts of a browser that speaks WebDriver, with those words of Playwright that the tests use. So a test is
-// the same in every engine, and Chromium is driven by Playwright itself (`chromium.mjs`).
+// Pages and contexts of a browser that speaks WebDriver, with those words of Playwright that the tests use: so a test is
+// the same in every engine.
 
 import { EventEmitter } from 'node:events';
 import { setTimeout as pause } from 'node:timers/promises';
@@ -276,7 +276,7 @@ class Page extends EventEmitter {
     for (const [id, failure, value] of results) {
       const waiting = this.#pending.get(id);
       this.#pending.delete(id);
-      if (failure) waiting?.reject(Object.assign(new Error(failure.message), { name: failure.name, stack: failure.stack }));
+      if (failure) waiting?.reject(Object.assign(new Error(failure.message), failure));
       else waiting?.resolve(decode(value));
     }
     for (const [id, name, args] of calls) void this.#call(id, name, args);

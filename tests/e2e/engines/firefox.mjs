@@ -113,8 +113,8 @@ class Session {
     const session = new Session();
     const file = join(profile, 'MarionetteActivePort');
     await rm(file, { force: true });
-    const lines = Object.entries(PREFERENCES).map(([name, value]) => `user_pref("${name}", ${JSON.stringify(value)});\n`);
-    await writeFile(join(profile, 'user.js'), lines.join(''));
+    const line = ([name, value]) => `user_pref("${name}", ${JSON.stringify(value)});\n`;
+    await writeFile(join(profile, 'user.js'), Object.entries(PREFERENCES).map(line).join(''));
     const args = ['--headless', '--marionette', '--remote-allow-system-access', '--no-remote', '--profile', profile];
     session.#group = new Group(FIREFOX, [...args, 'about:blank'], { env: { MOZ_CRASHREPORTER_DISABLE: '1' } });
     const port = await session.#group.until(async () => Number(await readFile(file, 'utf8')) || undefined);

@@ -1,5 +1,5 @@
-// What stands between a driven browser and a server: answers for it where a test says so, puts the agent into pages, and
-// can be cut off like a network. WebDriver has none of that. A context has one front for each origin that it visits.
+// What stands between a driven browser and a server: answers for it where a test says so, puts the agent into pages,
+// and can be cut off like a network. WebDriver has none of that. A context has one front for each origin that it visits.
 
 import { readFile } from 'node:fs/promises';
 import { createServer, request } from 'node:http';
@@ -25,14 +25,14 @@ export function toPattern(glob) {
 }
 
 export class Front {
-  /** Of this front, and of what it stands for. */
+  /** What pages see. */
   origin;
   #target;
   #context;
   #server;
   #sockets = new Set();
 
-  /** @param context `find(url)` gives the handler of a route, `scripts` run first, `saw(path, from)` hears of requests */
+  /** @param context `find(url)` is the handler of a route, `scripts` run first, `saw(path, from)` hears of requests */
   static async start(target, context) {
     const front = new Front();
     front.#target = new URL(target);

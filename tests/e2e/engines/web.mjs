@@ -1,5 +1,5 @@
-// Runs tests/web.rs in the browser that ABLO_BROWSER names: wasm-bindgen's runner serves the page, which is opened here.
-// It drives browsers by itself, but Firefox with another program only that has to be built, and WebKit not at all.
+// Runs tests/web.rs in the browser that ABLO_BROWSER names: wasm-bindgen's runner serves the page, which is opened
+// here. It drives browsers by itself, but Firefox only with a program that would have to be built, and WebKitGTK not.
 
 import { setTimeout as pause } from 'node:timers/promises';
 import { Group } from './processes.mjs';

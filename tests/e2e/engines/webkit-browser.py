@@ -1,5 +1,5 @@
-# A browser of WebKitGTK for its driver, with a profile on the disk: argument 1. The MiniBrowser that comes with the library
-# keeps nothing when it is driven, and tests end browsers to see what is left.
+# A browser of WebKitGTK for its driver, with a profile on the disk, which is its only argument. The MiniBrowser that
+# comes with the library keeps nothing when it is driven, and tests end browsers to see what is left.
 
 import os
 import sys

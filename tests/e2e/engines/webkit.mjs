@@ -1,5 +1,5 @@
-// WebKit, as WebKitGTK has it: its driver, a small browser of our own (`webkit-browser.py`), and a screen that nobody sees.
-// A driver has one session, so each context is a browser with a profile of its own.
+// WebKit, as WebKitGTK has it: its driver, a small browser of our own (`webkit-browser.py`), and a screen that nobody
+// sees. A driver has one session, so each context is a browser with a profile of its own.
 
 import { mkdtemp, rm } from 'node:fs/promises';
 import { once } from 'node:events';
@@ -13,6 +13,7 @@ import { Group, Queue } from './processes.mjs';
 const DRIVER = process.env.WEBKIT_DRIVER ?? '/usr/bin/WebKitWebDriver';
 /** Not the first on the search path: the library is the system's, and known to the system's Python. */
 const PYTHON = process.env.WEBKIT_PYTHON ?? '/usr/bin/python3';
+const XVFB = process.env.XVFB ?? 'Xvfb';
 const BROWSER = fileURLToPath(new URL('webkit-browser.py', import.meta.url));
 /** It is in a container or a virtual machine that tests run, without the rights and the graphics that it asks for. */
 const PLAIN = {
@@ -34,8 +35,8 @@ async function freePort() {
 let screen;
 
 async function openScreen() {
-  const stdio = ['ignore', 'ignore', 'pipe', 'pipe'];
-  const group = new Group(process.env.XVFB ?? 'Xvfb', ['-displayfd', '3', '-screen', '0', '1280x800x24', '-nolisten', 'tcp'], { stdio });
+  const args = ['-displayfd', '3', '-screen', '0', '1280x800x24', '-nolisten', 'tcp'];
+  const group = new Group(XVFB, args, { stdio: ['ignore', 'ignore', 'pipe', 'pipe'] });
   let display;
   group.stdio[3]?.once('data', (text) => (display = `:${String(text).trim()}`));
   await group.until(async () => display);
