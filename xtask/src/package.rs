@@ -46,7 +46,8 @@ const WASM_OPT_REPEAT: &[&str] =
 const STD: &[&str] = &["-Z", "build-std=std,panic_abort", "-Z", "build-std-features=optimize_for_size"];
 /// A panic is a trap: no texts, no places and no formatting of what is never seen (docs/decisions/size.md). `loader`
 /// reports it.
-const PANIC: &[&str] = &["-Zunstable-options", "-Cpanic=immediate-abort", "-Zlocation-detail=none", "-Zfmt-debug=none"];
+const PANIC: &[&str] =
+    &["-Zunstable-options", "-Cpanic=immediate-abort", "-Zlocation-detail=none", "-Zfmt-debug=none"];
 /// The entry that the others import from.
 const MAIN_ENTRY: &str = "index";
 /// Language level of the shipped JavaScript.
@@ -113,8 +114,7 @@ fn build_wasm(repo: &Repo, variant: Variant) -> Result {
     let bound = out.join("ablo_wasm_bg.wasm");
     let outputs = [bound.clone(), out.join("ablo_wasm.js"), out.join("ablo_wasm.d.ts")];
     // The root manifest pins the version of wasm-bindgen, so it decides the output too.
-    let inputs =
-        Inputs::new("wasm-bindgen web, short names, news of panics").file(&linked).file(&repo.path("Cargo.toml"));
+    let inputs = Inputs::new("wasm-bindgen web, short names, news of panics").file(&linked).file(&repo.path("Cargo.toml"));
     let stamp = variant.stamp("wasm-bindgen");
     report("wasm-bindgen", unless_fresh(repo, &stamp, &inputs, &outputs, || bind(repo, &linked, &out))?);
 
