@@ -67,7 +67,7 @@ const COMMANDS: &[Command] = &[
                   wasm-pack, the npm packages (TypeScript, esbuild, wasm-opt, Playwright), Chromium and chromedriver.\n\
                   System packages are installed through apt when run as root; otherwise the exact command is printed.\n\
                   The other commands install what they need by themselves.\n\n\
-                  --browsers LIST  other browsers: chromium, firefox, webkit, separated by commas, or all",
+                  --browsers LIST  chromium (alone without the option), firefox, webkit, separated by commas, or all",
         run: |repo, args| {
             let (browsers, rest) = browsers::take_browsers(args, &[browsers::Browser::Chromium])?;
             no_arguments("setup", &rest)?;

@@ -1,8 +1,8 @@
 // WebKit, as WebKitGTK has it: its driver, a small browser of our own (`webkit-browser.py`), and a screen that nobody
 // sees. A driver has one session, so each context is a browser with a profile of its own.
 
+import { randomInt } from 'node:crypto';
 import { mkdtemp, rm } from 'node:fs/promises';
-import { once } from 'node:events';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -22,14 +22,21 @@ const PLAIN = {
   LIBGL_ALWAYS_SOFTWARE: '1',
 };
 
-/** A number that nobody listens at, at least now. */
+/**
+ * A number at which nobody listens: the driver must be given one. Not of those that systems hand out by themselves, or
+ * somebody may have got it before the driver has begun to listen.
+ */
 async function freePort() {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address();
-  server.close();
-  await once(server, 'close');
-  return port;
+  for (;;) {
+    const port = randomInt(20_000, 30_000);
+    const server = createServer();
+    const isFree = await new Promise((resolve) => {
+      server.once('error', () => resolve(false));
+      server.listen(port, '127.0.0.1', () => resolve(true));
+    });
+    await new Promise((resolve) => server.close(resolve));
+    if (isFree) return port;
+  }
 }
 
 let screen;
