@@ -1,25 +1,20 @@
 // What every end-to-end test needs: a real server on a free port, a real browser, and pages that complain.
 //
-// `cargo xtask e2e` sets ABLO_SERVER and CHROMIUM. Everything that a test starts ends with it.
+// `cargo xtask e2e` sets ABLO_SERVER, ABLO_BROWSER and where that browser is. Everything that a test starts ends with
+// it.
 
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
-import { mkdtemp, readdir, readlink, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { after } from 'node:test';
 import { fileURLToPath, pathToFileURL } from 'node:url';
-import { chromium } from 'playwright-core';
 import makeSchema from './pages/schema.js';
 
 export const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 const SERVER = process.env.ABLO_SERVER ?? join(ROOT, 'target/release/ablo-server');
-const CHROMIUM = process.env.CHROMIUM ?? '/usr/bin/chromium';
-const CHROMIUM_ARGS = [
-  ...['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking'],
-  ...['--disable-component-update', '--disable-sync', '--disable-dev-shm-usage'],
-];
 const ORGANIZATION = 'acme';
 
 /** Options for a server as `cargo xtask demo` starts it. */
@@ -153,18 +148,18 @@ export class Server {
   }
 }
 
-let launched;
+const BROWSER = process.env.ABLO_BROWSER ?? 'chromium';
+/** The browser that these tests run in: `name` is chromium, firefox or webkit. */
+export const { [BROWSER]: engine } = await import(`./engines/${BROWSER}.mjs`);
 
-async function browser() {
-  launched ??= chromium.launch({ executablePath: CHROMIUM, args: CHROMIUM_ARGS });
-  return launched;
-}
+after(() => engine.close());
 
-after(async () => (await launched)?.close());
+/** For `skip` of a test that needs what only some browsers have, or only they let a test do. */
+export const unlessIn = (names, what) => !names.includes(engine.name) && `${what}: in ${names.join(' and ')} only`;
 
 /** A browser of somebody: pages of one context share storage, contexts share nothing. */
 export async function openContext(t, options = {}) {
-  const context = await (await browser()).newContext(options);
+  const context = await engine.newContext(options);
   atEnd(t, () => context.close());
   return context;
 }
@@ -189,20 +184,13 @@ export class Profile {
 
   /** Starts the browser. */
   async run(server) {
-    this.context = await chromium.launchPersistentContext(this.#dir, { executablePath: CHROMIUM, args: CHROMIUM_ARGS });
+    this.context = await engine.openProfile(this.#dir, this.context);
     await servePages(this.context, server);
   }
 
   /** Ends the browser as a crash does, and waits until it is gone. */
-  async kill() {
-    const gone = new Promise((resolve) => this.context.once('close', resolve));
-    // A link to `<host>-<process>`.
-    const lock = await readlink(join(this.#dir, 'SingletonLock'));
-    process.kill(Number(lock.slice(lock.lastIndexOf('-') + 1)), 'SIGKILL');
-    await gone;
-    for (const name of await readdir(this.#dir)) {
-      if (name.startsWith('Singleton')) await rm(join(this.#dir, name));
-    }
+  kill() {
+    return engine.kill(this.context);
   }
 }
 
@@ -231,7 +219,8 @@ export async function openPage(t, server, { path = '/e2e/lab.html', context, rea
   page.on('console', (message) => {
     if (['error', 'warning'].includes(message.type())) errors.push(`${message.type()}: ${message.text()}`);
   });
-  atEnd(t, () => {
+  atEnd(t, async () => {
+    await page.settle?.();
     const unexpected = errors.filter((text) => !page.expected.some((pattern) => pattern.test(text)));
     assert.deepEqual(unexpected, [], 'the page reported errors');
   });

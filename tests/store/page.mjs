@@ -98,6 +98,11 @@ const makeKey = (extractable = false) =>
 
 const tab = (encryption) => recorded((events) => new BrowserStorage(events, encryption));
 
+/** For browsers from which nothing else takes what they store. */
+async function deleteAll() {
+  for (const { name } of await indexedDB.databases()) await answer(indexedDB.deleteDatabase(name));
+}
+
 const joined = new Map();
 
 const world = {
@@ -159,4 +164,5 @@ Object.assign(globalThis, {
   queued: world.queued,
   joined: world.joined,
   makeKey,
+  deleteAll,
 });

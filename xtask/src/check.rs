@@ -4,6 +4,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::browsers::{Browser, take_browsers};
 use crate::package::files_in;
 use crate::process::{Cmd, announce, note, seconds};
 use crate::repo::Repo;
@@ -14,47 +15,67 @@ use crate::{Failure, Result, package, packed, run, size};
 const SEEDS: &str = "200";
 const WASM_TARGET: &str = "wasm32-unknown-unknown";
 
+/// The browsers of CI: the one that most people use, and the one that differs most.
+const BROWSERS: &[Browser] = &[Browser::Chromium, Browser::Firefox];
+
 struct Step {
-    name: &'static str,
-    run: fn(&Repo) -> Result,
+    name: String,
+    run: Box<dyn Fn(&Repo) -> Result>,
 }
 
-const LINT: &[Step] = &[
-    Step { name: "fmt", run: fmt },
-    Step { name: "tidy", run: tidy },
-    Step { name: "clippy", run: clippy },
-    Step { name: "clippy wasm32", run: clippy_wasm },
-    Step { name: "docs", run: docs },
-    Step { name: "typescript", run: sdk_types },
-];
-
-const TEST: &[Step] = &[
-    Step { name: "tools", run: tools },
-    Step { name: "fmt", run: fmt },
-    Step { name: "tidy", run: tidy },
-    Step { name: "clippy", run: clippy },
-    Step { name: "clippy wasm32", run: clippy_wasm },
-    Step { name: "docs", run: docs },
-    Step { name: "native tests", run: native_tests },
-    Step { name: "simulation", run: simulation },
-    Step { name: "package build", run: package::build },
-    Step { name: "browser tests", run: browser_tests },
-    Step { name: "typescript", run: sdk_types },
-    Step { name: "SDK tests", run: sdk_tests },
-    Step { name: "type tests", run: type_tests },
-    Step { name: "package test", run: packed::check },
-    Step { name: "end to end", run: end_to_end },
-    Step { name: "size", run: size::check },
-];
+fn step(name: &str, run: impl Fn(&Repo) -> Result + 'static) -> Step {
+    Step { name: name.to_owned(), run: Box::new(run) }
+}
 
 /// `cargo xtask lint`.
 pub(crate) fn lint(repo: &Repo, args: &[String]) -> Result {
-    run_steps(repo, "lint", LINT, args)
+    let steps = [
+        step("fmt", fmt),
+        step("tidy", tidy),
+        step("clippy", clippy),
+        step("clippy wasm32", clippy_wasm),
+        step("docs", docs),
+        step("typescript", sdk_types),
+    ];
+    run_steps(repo, "lint", &steps, args)
 }
 
 /// `cargo xtask test`.
 pub(crate) fn test(repo: &Repo, args: &[String]) -> Result {
-    run_steps(repo, "test", TEST, args)
+    let (browsers, args) = take_browsers(args, BROWSERS)?;
+    let needed = browsers.clone();
+    let mut steps = vec![
+        step("tools", move |repo| setup::all(repo, &needed)),
+        step("fmt", fmt),
+        step("tidy", tidy),
+        step("clippy", clippy),
+        step("clippy wasm32", clippy_wasm),
+        step("docs", docs),
+        step("native tests", native_tests),
+        step("simulation", simulation),
+        step("package build", package::build),
+    ];
+    for browser in browsers.clone() {
+        steps.push(step(&in_browser("browser tests", browser), move |repo| browser_tests(repo, browser)));
+    }
+    steps.extend([
+        step("typescript", sdk_types),
+        step("SDK tests", sdk_tests),
+        step("type tests", type_tests),
+        step("package test", packed::check),
+    ]);
+    for browser in browsers {
+        steps.push(step(&in_browser("end to end", browser), move |repo| run::e2e_in(repo, browser, &[])));
+    }
+    steps.push(step("size", size::check));
+    run_steps(repo, "test", &steps, &args)
+}
+
+fn in_browser(name: &str, browser: Browser) -> String {
+    match browser {
+        Browser::Chromium => name.to_owned(),
+        Browser::Firefox | Browser::Webkit => format!("{name}, {}", browser.name()),
+    }
 }
 
 fn run_steps(repo: &Repo, command: &str, steps: &[Step], args: &[String]) -> Result {
@@ -80,7 +101,7 @@ fn run_steps(repo: &Repo, command: &str, steps: &[Step], args: &[String]) -> Res
             Err(failure) => println!("=== {} FAILED after {}: {failure}", step.name, seconds(took)),
         }
         let failed = result.is_err();
-        finished.push((step.name, took, result));
+        finished.push((&step.name, took, result));
         if failed && !keep_going {
             break;
         }
@@ -92,7 +113,7 @@ fn summarize(command: &str, planned: usize, finished: &[(&str, Duration, Result)
     println!("\nSummary of `cargo xtask {command}`, {} in all:", seconds(took));
     for (name, time, result) in finished {
         let verdict = if result.is_ok() { "passed" } else { "FAILED" };
-        println!("  {verdict}  {name:<16} {:>12}", seconds(*time));
+        println!("  {verdict}  {name:<22} {:>12}", seconds(*time));
     }
     let failed = finished.iter().filter(|(_, _, result)| result.is_err()).count();
     for (name, _, result) in finished {
@@ -106,10 +127,6 @@ fn summarize(command: &str, planned: usize, finished: &[(&str, Duration, Result)
     }
     println!("{} passed, {failed} failed", finished.len() - failed);
     if failed == 0 { Ok(()) } else { Err(Failure::reported()) }
-}
-
-fn tools(repo: &Repo) -> Result {
-    setup::all(repo)
 }
 
 fn fmt(repo: &Repo) -> Result {
@@ -168,8 +185,25 @@ fn simulation(repo: &Repo) -> Result {
     run::sim(repo, &["--seeds".to_owned(), SEEDS.to_owned()])
 }
 
-fn browser_tests(repo: &Repo) -> Result {
-    setup::ensure(repo, &[Tool::WasmBindgen, Tool::WasmPack, Tool::Chromium])?;
+/// `tests/web.rs`.
+fn browser_tests(repo: &Repo, browser: Browser) -> Result {
+    match browser {
+        Browser::Chromium => chromium_tests(repo),
+        Browser::Firefox | Browser::Webkit => {
+            setup::ensure(repo, &[Tool::WasmBindgen, Tool::Browser(browser)])?;
+            let compiler = wasm_compiler(repo)?;
+            announce(&format!("wasm-bindgen's test runner, {}", browser.name()));
+            Cmd::new(repo, "node")
+                .arg("tests/e2e/engines/web.mjs")
+                .envs(&compiler.env())
+                .envs(&browser.env(repo)?)
+                .run()
+        }
+    }
+}
+
+fn chromium_tests(repo: &Repo) -> Result {
+    setup::ensure(repo, &[Tool::WasmBindgen, Tool::WasmPack, Tool::Browser(Browser::Chromium)])?;
     let compiler = wasm_compiler(repo)?;
     let driver = repo.chromedriver().ok_or_else(|| Failure::new("chromedriver is missing: run `cargo xtask setup`"))?;
     announce("wasm-pack test, headless Chromium");
@@ -200,10 +234,6 @@ fn sdk_tests(repo: &Repo) -> Result {
 fn type_tests(repo: &Repo) -> Result {
     announce("tsc, type tests");
     Cmd::new(repo, "tsc").args(["--noEmit", "-p", "tests/types"]).run()
-}
-
-fn end_to_end(repo: &Repo) -> Result {
-    run::e2e(repo, &[])
 }
 
 fn wasm_compiler(repo: &Repo) -> Result<WasmCompiler> {

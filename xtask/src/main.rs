@@ -5,9 +5,10 @@
 //! commands, so "works here" and "works there" mean the same thing.
 //!
 //! Reading order: the table [`COMMANDS`] below, then `process.rs` (how children run), `setup.rs` (tools),
-//! `package.rs` (the npm package), `packed.rs` (trying it), `check.rs` (lint and test), `run.rs` (server, demo, end to
-//! end, benchmarks), `size.rs` (the budget).
+//! `package.rs` (the npm package), `packed.rs` (trying it), `browsers.rs` (where tests run), `check.rs` (lint and test),
+//! `run.rs` (server, demo, end to end, benchmarks), `size.rs` (the budget).
 
+mod browsers;
 mod check;
 mod loader;
 mod names;
@@ -60,15 +61,17 @@ struct Command {
 const COMMANDS: &[Command] = &[
     Command {
         name: "setup",
-        arguments: "",
+        arguments: "[--browsers LIST]",
         summary: "install or build the tools that are missing, and list those that are there",
         details: "Needs rustup, node 20 or newer and npm. Everything else is installed: the wasm32 target, wasm-bindgen,\n\
                   wasm-pack, the npm packages (TypeScript, esbuild, wasm-opt, Playwright), Chromium and chromedriver.\n\
                   System packages are installed through apt when run as root; otherwise the exact command is printed.\n\
-                  The other commands install what they need by themselves.",
+                  The other commands install what they need by themselves.\n\n\
+                  --browsers LIST  chromium (alone without the option), firefox, webkit, separated by commas, or all",
         run: |repo, args| {
-            no_arguments("setup", args)?;
-            setup::all(repo)
+            let (browsers, rest) = browsers::take_browsers(args, &[browsers::Browser::Chromium])?;
+            no_arguments("setup", &rest)?;
+            setup::all(repo, &browsers)
         },
     },
     Command {
@@ -91,10 +94,12 @@ const COMMANDS: &[Command] = &[
     },
     Command {
         name: "test",
-        arguments: "[--keep-going]",
+        arguments: "[--keep-going] [--browsers LIST]",
         summary: "everything CI runs, in CI's order",
         details: "Stops at the first step that fails; with --keep-going it runs the others too. The last line counts\n\
-                  the steps: `N passed, N failed`.",
+                  the steps: `N passed, N failed`.\n\n\
+                  --browsers LIST  chromium, firefox, webkit, separated by commas, or all; without it the browsers of\n\
+                  \x20                CI, chromium and firefox",
         run: check::test,
     },
     Command {
@@ -106,10 +111,11 @@ const COMMANDS: &[Command] = &[
     },
     Command {
         name: "e2e",
-        arguments: "[file filter] [node options]",
+        arguments: "[file filter] [--browsers LIST] [node options]",
         summary: "end-to-end tests: package and server in a real browser",
         details: "A word selects the files of tests/e2e whose name contains it. Options go to `node --test`, for example\n\
-                  `cargo xtask e2e offline --test-name-pattern=reload`.",
+                  `cargo xtask e2e offline --test-name-pattern=reload`.\n\n\
+                  --browsers LIST  chromium (alone without the option), firefox, webkit, separated by commas, or all",
         run: run::e2e,
     },
     Command {

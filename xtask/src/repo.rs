@@ -73,15 +73,16 @@ impl Repo {
 
     /// The browser for tests: `$CHROMIUM`, else the first that is installed.
     pub(crate) fn chromium(&self) -> Option<PathBuf> {
-        self.browser_tool("CHROMIUM", &["chromium", "chromium-browser", "google-chrome"])
+        self.program("CHROMIUM", &["chromium", "chromium-browser", "google-chrome"])
     }
 
     /// Its WebDriver: `$CHROMEDRIVER`, else the one that is installed.
     pub(crate) fn chromedriver(&self) -> Option<PathBuf> {
-        self.browser_tool("CHROMEDRIVER", &["chromedriver"])
+        self.program("CHROMEDRIVER", &["chromedriver"])
     }
 
-    fn browser_tool(&self, variable: &str, names: &[&str]) -> Option<PathBuf> {
+    /// What the variable names, else the first of `names` that is installed.
+    pub(crate) fn program(&self, variable: &str, names: &[&str]) -> Option<PathBuf> {
         match env::var_os(variable) {
             Some(path) => Some(PathBuf::from(path)).filter(|path| path.is_file()),
             None => names.iter().find_map(|name| self.which(name)),

@@ -3,6 +3,7 @@
 use std::net::TcpListener;
 use std::path::PathBuf;
 
+use crate::browsers::{Browser, take_browsers};
 use crate::package::{self, files_in};
 use crate::process::{Cmd, announce, note, timed};
 use crate::repo::Repo;
@@ -19,23 +20,39 @@ pub(crate) fn sim(repo: &Repo, args: &[String]) -> Result {
     Cmd::new(repo, "cargo").args(["run", "--quiet", "--release", "--package", "ablo-sim", "--"]).args(args).run()
 }
 
+/// Tests of these files need what only Playwright does: clicks, and all that happens on the network.
+const CHROMIUM_ONLY: &[&str] = &["demo", "package"];
+
 /// `cargo xtask e2e`: words select files, options go to node.
 pub(crate) fn e2e(repo: &Repo, args: &[String]) -> Result {
-    setup::ensure(repo, &[Tool::Chromium])?;
+    let (browsers, args) = take_browsers(args, &[Browser::Chromium])?;
+    let tools: Vec<Tool> = browsers.iter().copied().map(Tool::Browser).collect();
+    setup::ensure(repo, &tools)?;
+    for browser in browsers {
+        e2e_in(repo, browser, &args)?;
+    }
+    Ok(())
+}
+
+/// End-to-end tests in one browser.
+pub(crate) fn e2e_in(repo: &Repo, browser: Browser, args: &[String]) -> Result {
+    setup::ensure(repo, &[Tool::Browser(browser)])?;
     let (options, words): (Vec<&String>, Vec<&String>) = args.iter().partition(|arg| arg.starts_with('-'));
     let mut files = files_in(&repo.path("tests/e2e"), ".test.mjs");
     files.retain(|file| {
         let name = file.file_name().unwrap_or_default().to_string_lossy();
-        words.is_empty() || words.iter().any(|word| name.contains(word.as_str()))
+        let is_named = words.is_empty() || words.iter().any(|word| name.contains(word.as_str()));
+        is_named && (browser == Browser::Chromium || !CHROMIUM_ONLY.iter().any(|only| name.starts_with(only)))
     });
     if files.is_empty() {
         let filter: Vec<String> = words.iter().map(|word| format!(" with `{word}` in its name")).collect();
-        return Err(Failure::new(format!("there is no tests/e2e/*.test.mjs{}", filter.join(" or"))));
+        let name = browser.name();
+        return Err(Failure::new(format!("there is no tests/e2e/*.test.mjs{} for {name}", filter.join(" or"))));
     }
     package::build(repo)?;
     let server = build_server(repo)?;
-    announce("end-to-end tests");
-    browser_env(repo, Cmd::new(repo, "node"), server)?
+    announce(&format!("end-to-end tests, {}", browser.name()));
+    browser_env(repo, Cmd::new(repo, "node"), server, browser)?
         .args(["--test", "--test-reporter=spec"])
         .args(options)
         .args(files)
@@ -48,11 +65,11 @@ pub(crate) fn bench(repo: &Repo, args: &[String]) -> Result {
     if args.iter().any(|arg| arg == "--help") {
         return Cmd::new(repo, "node").arg(RUNNER).args(args).run();
     }
-    setup::ensure(repo, &[Tool::Chromium])?;
+    setup::ensure(repo, &[Tool::Browser(Browser::Chromium)])?;
     package::build(repo)?;
     let server = build_server(repo)?;
     announce("benchmarks");
-    browser_env(repo, Cmd::new(repo, "node"), server)?.arg(RUNNER).args(args).run()
+    browser_env(repo, Cmd::new(repo, "node"), server, Browser::Chromium)?.arg(RUNNER).args(args).run()
 }
 
 /// `cargo xtask demo`: builds everything, then becomes the server. The page itself fills an empty database with example
@@ -114,10 +131,9 @@ fn build_server(repo: &Repo) -> Result<PathBuf> {
     Ok(repo.cargo_target().join("release/ablo-server"))
 }
 
-/// The agreement with the scripts in tests/e2e and benches: where the server and the browser are.
-fn browser_env<'a>(repo: &Repo, cmd: Cmd<'a>, server: PathBuf) -> Result<Cmd<'a>> {
-    let chromium = repo.chromium().ok_or_else(|| Failure::new("Chromium is missing: run `cargo xtask setup`"))?;
-    Ok(cmd.env("ABLO_SERVER", server).env("CHROMIUM", chromium))
+/// The agreement with the scripts in tests/e2e and benches: where the server is, which browser, and where that is.
+fn browser_env<'a>(repo: &Repo, cmd: Cmd<'a>, server: PathBuf, browser: Browser) -> Result<Cmd<'a>> {
+    Ok(cmd.env("ABLO_SERVER", server).envs(&browser.env(repo)?))
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::browsers::Browser;
 use crate::process::{Cmd, announce, note, timed};
 use crate::repo::{Repo, cargo_bin, rustup_home};
 use crate::stamp::{Inputs, create_dir, write};
@@ -23,7 +24,6 @@ const NODE_MAJOR_MIN: u32 = 20;
 const APT_COMPILER: &[&str] = &["rustc-web", "cargo-web", "rust-web-src", "rust-web-clippy", "lld-22"];
 const APT_LINKER: &str = "wasm-ld-22";
 const APT_SYSROOT: &str = "/usr";
-const APT_BROWSER: &[&str] = &["chromium", "chromium-driver"];
 
 /// One thing that a command can need.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -32,16 +32,17 @@ pub(crate) enum Tool {
     WasmBindgen,
     WasmPack,
     NodePackages,
-    Chromium,
+    Browser(Browser),
 }
 
-const EVERY_TOOL: &[Tool] = &[Tool::WasmTarget, Tool::WasmBindgen, Tool::WasmPack, Tool::NodePackages, Tool::Chromium];
+const EVERY_TOOL: &[Tool] = &[Tool::WasmTarget, Tool::WasmBindgen, Tool::WasmPack, Tool::NodePackages];
 
 /// `cargo xtask setup`: everything, with a list of what there is.
-pub(crate) fn all(repo: &Repo) -> Result {
-    ensure(repo, EVERY_TOOL)?;
+pub(crate) fn all(repo: &Repo, browsers: &[Browser]) -> Result {
+    let tools: Vec<Tool> = EVERY_TOOL.iter().copied().chain(browsers.iter().copied().map(Tool::Browser)).collect();
+    ensure(repo, &tools)?;
     println!("All tools are installed:");
-    for tool in EVERY_TOOL {
+    for tool in tools {
         println!("  {}", tool.describe(repo));
     }
     Ok(())
@@ -56,7 +57,8 @@ pub(crate) fn ensure(repo: &Repo, tools: &[Tool]) -> Result {
     for tool in tools {
         let done = match tool {
             Tool::WasmTarget => ensure_wasm_target(repo, &mut apt),
-            Tool::Chromium => ensure_chromium(repo, &mut apt),
+            Tool::Browser(browser) if browser.is_installed(repo) => Ok(()),
+            Tool::Browser(browser) => apt.install(browser.what(), browser.packages()),
             Tool::NodePackages => check_node(repo),
             Tool::WasmBindgen | Tool::WasmPack => Ok(()),
         };
@@ -70,7 +72,7 @@ pub(crate) fn ensure(repo: &Repo, tools: &[Tool]) -> Result {
             Tool::WasmBindgen => ensure_wasm_bindgen(repo)?,
             Tool::WasmPack => ensure_cargo_tool(repo, "wasm-pack", "wasm-pack", WASM_PACK_VERSION)?,
             Tool::NodePackages => ensure_node_packages(repo)?,
-            Tool::WasmTarget | Tool::Chromium => {}
+            Tool::WasmTarget | Tool::Browser(_) => {}
         }
     }
     // Hundreds of megabytes that only an interrupted installation needs.
@@ -96,9 +98,11 @@ impl Tool {
             Self::WasmBindgen => version("wasm-bindgen"),
             Self::WasmPack => version("wasm-pack"),
             Self::NodePackages => format!("node {}, npm packages in node_modules/", version("node")),
-            Self::Chromium => {
-                let show = |path: Option<PathBuf>| path.map_or_else(|| "missing".into(), |p| p.display().to_string());
-                format!("Chromium {}, driver {}", show(repo.chromium()), show(repo.chromedriver()))
+            Self::Browser(browser) => {
+                let show =
+                    |path: Option<PathBuf>| path.map_or_else(|| "missing".into(), |path| path.display().to_string());
+                let programs: Vec<String> = browser.programs(repo).into_iter().map(|(_, path)| show(path)).collect();
+                format!("{}: {}", browser.name(), programs.join(", "))
             }
         }
     }
@@ -323,13 +327,6 @@ fn check_node(repo: &Repo) -> Result {
             if repo.which("npm").is_some() { "npm" } else { "no npm" },
         ))),
     }
-}
-
-fn ensure_chromium(repo: &Repo, apt: &mut Apt<'_>) -> Result {
-    if repo.chromium().is_some() && repo.chromedriver().is_some() {
-        return Ok(());
-    }
-    apt.install("Chromium and chromedriver (or set CHROMIUM and CHROMEDRIVER to their paths)", APT_BROWSER)
 }
 
 /// Debian's package manager, if this machine has it and lets us use it.
