@@ -16,7 +16,7 @@ Prints a table and writes benches/results/<date>.json and latest.md.
 
   --quick      2 rounds instead of 7
   --rounds N   how often everything is measured; the table shows medians
-  --only WORD  only the groups whose name contains it: size, ready, small, deltas, large, memory; writes no results
+  --only WORD  only the groups whose name contains it: size, ready, small, deltas, large, memory, storage; writes no results
 `;
 
 const RESULTS = fileURLToPath(new URL('results', import.meta.url));
@@ -56,6 +56,10 @@ const FIGURES = [
   { group: 'memory', label: 'memory, 100,000 rows: wasm', unit: 'MB', of: (m) => m.memory.wasm },
   { group: 'memory', label: 'memory, 100,000 rows: wasm + JS heap', unit: 'MB', of: (m) => m.memory.ready, budget: 80, stretch: 45 },
   { group: 'memory', label: 'the same, after every row was read', unit: 'MB', of: (m) => m.memory.read },
+  { group: 'storage', label: 'warm start to first get, 100,000 rows, no network', unit: 'ms', of: (m) => m.storage.warmOffline, budget: 300, stretch: 150 },
+  { group: 'storage', label: 'the same with a network', unit: 'ms', of: (m) => m.storage.warmOnline, budget: 300, stretch: 150 },
+  { group: 'storage', label: 'first start, 5,000 rows (floor: in memory)', unit: 'ms', of: (m) => m.storage.indexeddb, floor: (m) => m.storage.memory, budget: (floor) => 1.5 * floor, stretch: (floor) => 1.1 * floor },
+  { group: 'storage', label: '1,000 offline writes journaled', unit: 'ms', of: (m) => m.storage.journal, budget: 100, stretch: 40 },
 ];
 
 const { values: args } = parseArgs({
@@ -76,9 +80,9 @@ const table = report(await measure());
 process.stdout.write(`\n${table}`);
 
 async function measure() {
-  const m = { size: [], floor: {}, ready: {}, readyCold: {}, small: {}, deltas: {}, large: {}, cold: { small: {}, deltas: {}, large: {} }, memory: { wasm: [], ready: [], read: [] }, load: loadavg()[0] };
+  const m = { size: [], floor: {}, ready: {}, readyCold: {}, small: {}, deltas: {}, large: {}, cold: { small: {}, deltas: {}, large: {} }, memory: { wasm: [], ready: [], read: [] }, storage: {}, load: loadavg()[0] };
   if (wants('size')) m.size.push((await packageSize()) / 1024);
-  if (!['ready', 'small', 'deltas', 'large', 'memory'].some(wants)) return m;
+  if (!['ready', 'small', 'deltas', 'large', 'memory', 'storage'].some(wants)) return m;
   const server = await startServer();
   const browser = await openBrowser();
   try {
@@ -140,6 +144,19 @@ async function measureOnce(context, server, m) {
     m.memory.read.push((later + (await heap()) - empty) / MB);
     m.memory.wasm.push(wasm / MB);
   });
+  await inPage('storage', async (page) => {
+    add(m.storage, await page.evaluate(() => bench.firstStart()));
+    add(m.storage, { journal: await page.evaluate(() => bench.journal()) });
+    await page.evaluate(() => bench.store());
+  });
+  for (const [name, offline] of [['warmOnline', false], ['warmOffline', true]]) {
+    await inPage('storage', async (page) => {
+      await page.evaluate(() => bench.load());
+      await context.setOffline(offline);
+      add(m.storage, { [name]: await page.evaluate(() => bench.warmStart()) });
+      await context.setOffline(false);
+    });
+  }
   await context.close();
 }
 

@@ -3,7 +3,7 @@
 import * as sdk from '/pkg/index.js';
 import makeSchema from './schema.js';
 
-const KEY = { small: 'ek_test_small', large: 'ek_test_large' };
+const KEY = { some: 'ek_test_some', small: 'ek_test_small', large: 'ek_test_large' };
 const WRITER = { small: 'ek_test_small-writer', large: 'ek_test_large-writer' };
 const PROJECTS = 20;
 const TIMEOUT_MS = 60_000;
@@ -248,6 +248,85 @@ function readAll() {
   return memory.buffer.byteLength;
 }
 
+const stored = { persistence: 'indexeddb' };
+
+/** Whether a row cache has been written: its last record is the one that says what the others are. */
+async function isCached() {
+  for (const { name } of await indexedDB.databases()) {
+    const database = await new Promise((resolve) => {
+      indexedDB.open(name).onsuccess = (event) => resolve(event.target.result);
+    });
+    const key = await new Promise((resolve) => {
+      database.transaction('cache').objectStore('cache').getKey('meta').onsuccess = (event) => resolve(event.target.result);
+    });
+    database.close();
+    if (key !== undefined) return true;
+  }
+  return false;
+}
+
+/** The first start: `ready()` with nothing stored, in turns with the same in memory. */
+async function firstStart() {
+  const result = { memory: [], indexeddb: [] };
+  for (const persistence of ['memory', 'indexeddb', 'memory', 'indexeddb', 'memory', 'indexeddb']) {
+    const begin = now();
+    const ablo = make('some', { persistence });
+    await ablo.ready();
+    result[persistence].push(now() - begin);
+    if (ablo.tasks.getCount() !== 5000) throw new Error(`${ablo.tasks.getCount()} rows`);
+    await ablo.purge();
+  }
+  return result;
+}
+
+/** Leaves 100,000 rows on the device. */
+async function store() {
+  const ablo = make('large', stored);
+  await ablo.ready();
+  while (!(await isCached())) await turn();
+  await ablo.dispose();
+}
+
+/** Loads the module and compiles it. */
+async function load() {
+  const other = make('some');
+  other.setOffline(true);
+  await other.waitForFlush();
+  await other.dispose();
+}
+
+/** From nothing but the module to the first row. */
+async function warmStart() {
+  const begin = now();
+  const ablo = make('large', stored);
+  await ablo.ready();
+  const row = ablo.tasks.get('task-00077777-4f1c-9d2a');
+  const ms = now() - begin;
+  const count = ablo.tasks.getCount();
+  if (row?.rank === undefined || count !== 100_000) throw new Error(`${count} rows, ${JSON.stringify(row)}`);
+  await ablo.dispose();
+  return ms;
+}
+
+/** 1,000 writes without a network, until the last is on the disk. */
+async function journal() {
+  const ablo = make('some', stored);
+  await ablo.ready();
+  await until(() => ablo.status.connection.state === 'connected');
+  ablo.setOffline(true);
+  const times = [];
+  for (let round = 0; round < 4; round += 1) {
+    const ids = ablo.tasks.getAll({ limit: 1000, offset: round * 1000 }).map(({ id }) => id);
+    const begin = now();
+    await Promise.all(ids.map((id, at) => ablo.tasks.update({ id, data: { title: `offline ${at}` }, wait: 'queued' })));
+    // The first compiles.
+    if (round > 0) times.push(now() - begin);
+  }
+  if (ablo.outbox.list({ stage: 'journaled' }).length === 0) throw new Error('nothing is journaled');
+  await ablo.purge();
+  return times;
+}
+
 /** Milliseconds of one call, in a loop that has warmed up. */
 function perCall(times, work) {
   for (let at = 0; at < times / 10; at += 1) work();
@@ -256,4 +335,4 @@ function perCall(times, work) {
   return (now() - begin) / times;
 }
 
-globalThis.bench = { floorOfReady, ready, small, deltas, large, hold, readAll };
+globalThis.bench = { floorOfReady, ready, small, deltas, large, hold, readAll, firstStart, store, load, warmStart, journal };
