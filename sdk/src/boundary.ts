@@ -236,6 +236,8 @@ export const enum Text {
   Status,
   /** JSON of an array: writes that are not confirmed in their order, then refused ones. */
   Outbox,
+  /** JSON of an object: the texts of records that cannot be read, by their keys. */
+  Aside,
   /** The bearer in use. */
   Token,
 }

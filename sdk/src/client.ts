@@ -5,7 +5,7 @@ import { type AbloEvents, listen, type MutationFailure } from './events.js';
 import { createCommits } from './commits.js';
 import { defineLater } from './later.js';
 import { createOperations } from './operations.js';
-import { createOutbox, type Outbox } from './outbox.js';
+import { createOutbox, createStages, type Outbox } from './outbox.js';
 import { type AbloOptions, type CredentialResolver, readOptions, type Settings } from './options.js';
 import { checkListener } from './report.js';
 import type { Schema } from './schema/define.js';
@@ -250,6 +250,8 @@ function createClient(settings: Settings): AbloClient<Schema> {
   };
   const purge = (): Promise<void> => (purging ??= deleteStored());
 
+  const outbox = createOutbox(session);
+  const tellStages = createStages(session, outbox);
   const members: Omit<AbloClient<Schema>, 'outbox' | 'storage'> = {
     schema,
     ready,
@@ -266,7 +268,10 @@ function createClient(settings: Settings): AbloClient<Schema> {
       return reader.status.organizationId;
     },
     onStatus,
-    on: (event, listener) => listen(session, event, listener),
+    on(event, listener) {
+      if (event === 'write:stage') tellStages();
+      return listen(session, event, listener);
+    },
     subscribe: (listener) => session.changes.add(listener),
     onSessionError: (listener) => {
       checkListener(listener);
@@ -298,7 +303,6 @@ function createClient(settings: Settings): AbloClient<Schema> {
     setOffline: (offline) => session.whenLoaded(() => session.tell(Ask.SetOffline, Number(offline)), nothing),
   };
   const client = members as AbloClient<Schema>;
-  const outbox = createOutbox(session);
   Object.assign(client, { outbox, storage: createStorage(session, outbox, () => reader.status) });
   for (const [index, [key, model]] of Object.entries(schema.models).entries()) {
     Object.defineProperty(client, key, { value: createOperations(session, index, key, model), enumerable: true });

@@ -2,6 +2,7 @@
 
 import type { AbloError } from './errors.js';
 import { invalid } from './errors.js';
+import type { OutboxStage } from './outbox.js';
 import { Listeners } from './report.js';
 import type { Session } from './session.js';
 import type { StaleNotification } from './types.js';
@@ -45,8 +46,11 @@ export interface AbloEvents {
   'reconciliation:needed': { readonly reason: string } & Readonly<Record<string, unknown>>;
   /** Synchronisation failed; the client goes on trying unless the error says otherwise. */
   'sync:error': { readonly error: AbloError };
-  /** A write reached its next stage. */
-  'write:stage': { readonly id: string; readonly stage: string } & Readonly<Record<string, unknown>>;
+  /**
+   * An entry of the outbox came, or reached its next stage. Told at most once per turn, so a stage may be passed over. An
+   * entry that leaves the outbox was confirmed, or merged into another, or discarded.
+   */
+  'write:stage': { readonly id: string; readonly stage: OutboxStage };
   /** The server refused a write for good. */
   'write:rejected': MutationFailure & {
     /** The row as it is now, if there is one. */

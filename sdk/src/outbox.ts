@@ -137,6 +137,23 @@ export function createOutbox(session: Session): Outbox {
   });
 }
 
+/** Makes what tells `write:stage` from its first call on. */
+export function createStages(session: Session, outbox: Outbox): () => void {
+  const read = (): Map<string, OutboxStage> => new Map(outbox.list().map(({ id, stage }) => [id, stage]));
+  let known: Map<string, OutboxStage> | undefined;
+  return () => {
+    if (known !== undefined) return;
+    known = read();
+    outbox.onChange(() => {
+      const before = known;
+      known = read();
+      for (const [id, stage] of known) {
+        if (before?.get(id) !== stage) session.events.get('write:stage')?.call({ id, stage });
+      }
+    });
+  };
+}
+
 const freezing = (_: string, value: unknown): unknown => Object.freeze(value);
 
 function readEntry({ operations, createdAt, error, ...rest }: Crossing): OutboxEntry {

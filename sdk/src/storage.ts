@@ -1,5 +1,6 @@
 /** `ablo.storage`: how the browser's storage is doing, and a report for whoever looks into trouble with it. */
 
+import { Text } from './boundary.js';
 import { AbloError, toAbloError } from './errors.js';
 import type { Outbox, OutboxStage } from './outbox.js';
 import type { Session } from './session.js';
@@ -13,7 +14,7 @@ export interface StorageFigures {
   readonly quota?: number;
 }
 
-/** What `ablo.storage.export()` tells: no field values, no names of people, no tokens. */
+/** What `ablo.storage.export()` tells: no field values, no names of people, no tokens, unless `records` are wanted. */
 export interface StorageReport {
   readonly status: Omit<Status, 'participantId' | 'organizationId'>;
   readonly outbox: readonly {
@@ -31,6 +32,9 @@ export interface StorageReport {
       readonly fields: readonly string[];
     }[];
   }[];
+  /** Stored writes that could not be read and were set aside: how many, and, if wanted, their texts by their keys. */
+  readonly setAside: number;
+  readonly records?: Readonly<Record<string, string>>;
 }
 
 /** `ablo.storage`. */
@@ -53,13 +57,14 @@ export interface StorageClient {
    */
   persist(): Promise<boolean>;
   /**
-   * A report on storage and outbox for support, without anything that users have written.
+   * A report on storage and outbox for support, without anything that users have written. With `records` it also has
+   * the texts of writes that could not be read, which may contain what users wrote: for whoever wants to rescue them.
    *
    * @example
    * const report = await ablo.storage.export();
    * show(JSON.stringify(report, null, 2));
    */
-  export(): Promise<StorageReport>;
+  export(options?: { readonly records?: boolean | undefined }): Promise<StorageReport>;
 }
 
 /** Makes the `storage` member of a client. */
@@ -87,10 +92,13 @@ export function createStorage(session: Session, outbox: Outbox, status: () => St
       await estimate();
       return granted;
     },
-    async export() {
+    async export(options) {
       const { participantId, organizationId, ...rest } = status();
+      const records = JSON.parse(session.reader()?.text(Text.Aside) ?? '{}') as Record<string, string>;
       return {
         status: rest,
+        setAside: Object.keys(records).length,
+        ...(options?.records && { records }),
         outbox: outbox.list().map(({ id, stage, attempts, createdAt, error, operations }) => ({
           ...{ id, stage, attempts, createdAt, code: error?.code },
           operations: operations.map(({ action, model, id: row, data }) => {

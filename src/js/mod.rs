@@ -81,6 +81,7 @@ impl Core {
         self.driver.with(|engine| match kind {
             0 => Some(engine.status()),
             1 => Some(engine.outbox()),
+            2 => Some(engine.records_aside()),
             _ => engine.token().map(str::to_owned),
         })
     }

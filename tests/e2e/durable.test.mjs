@@ -545,6 +545,9 @@ test('a record that cannot be read is set aside, and the rest works', async (t) 
   assert.deepEqual(await titles(again), { a: 'mine', b: 'seed b', c: 'seed c' });
   assert.equal((await status(again)).problem, 'storage_record_unreadable');
   assert.equal((await status(again)).durability, 'indexeddb');
+  assert.deepEqual(await again.evaluate(async () => (await ablo.storage.export({ records: true })).records), {
+    'j/00000000000000aa': '{"v":1,"operations":',
+  });
   await server.run();
   await again.evaluate(async () => {
     ablo.nudgeReconnect();

@@ -497,6 +497,7 @@ fn an_unreadable_record_is_set_aside() {
     assert_eq!(problems[0]["code"], "storage_record_unreadable");
     assert_eq!(tab.bench.field("t1", "title"), "A");
     assert_eq!(journal_len(&device), 2, "one in each database, as they were");
+    assert_eq!(tab.bench.engine.records_aside(), r#"{"j/00000000000000ff":"{oops"}"#);
 }
 
 #[test]

@@ -148,11 +148,37 @@ test('what the browser says of its storage is in the status from then on', async
 });
 
 test('the report names fields and codes, and holds nothing that anybody wrote', async () => {
-  const { ablo } = await withOutbox(sent, refused);
+  const { ablo, core } = await withOutbox(sent, refused);
+  core.aside = { 'j/1': 'secret' };
   const report = await ablo.storage.export();
+  assert.equal(report.setAside, 1);
+  assert.deepEqual((await ablo.storage.export({ records: true })).records, core.aside);
   const text = JSON.stringify(report);
   assert.doesNotMatch(text, /secret|deep|u1|o1|ek_test/);
   assert.deepEqual(report.outbox[0].operations, [{ action: 'update', model: 'task', id: 't1', fields: ['title'] }]);
   assert.equal(report.outbox[1].code, 'forbidden');
   assert.equal(report.status.durability, ablo.status.durability);
+});
+
+test('the stages of writes are told, once each', async () => {
+  const { ablo, core } = await withOutbox(sent);
+  const told = [];
+  const stops = [1, 2].map(() => ablo.on('write:stage', (news) => told.push(news)));
+  const become = async (...entries) => {
+    core.entries = entries;
+    core.host.status();
+    await settled();
+    return told.splice(0);
+  };
+  const applied = { ...sent, id: 'c2', stage: 'applied' };
+  stops.pop()();
+  assert.deepEqual(await become(sent, applied), [{ id: 'c2', stage: 'applied' }]);
+  assert.deepEqual(await become(sent, { ...applied, attempts: 1 }), []);
+  assert.deepEqual(await become({ ...applied, stage: 'journaled' }, refused), [
+    { id: 'c2', stage: 'journaled' },
+    { id: 'l1', stage: 'rejected' },
+  ]);
+  assert.deepEqual(await become(), []);
+  stops.pop()();
+  assert.deepEqual(await become(sent), []);
 });

@@ -191,6 +191,7 @@ export class Core {
     const reads = {
       [Text.Status]: () => this.status(),
       [Text.Outbox]: () => this.outbox(),
+      [Text.Aside]: () => JSON.stringify(this.aside ?? {}),
       [Text.Token]: () => this.token(),
     };
     return reads[kind]();

@@ -132,6 +132,8 @@ pub(super) struct Storage {
     /// The request that opened it again.
     reopened_by: Option<TaskId>,
     pub(super) problem: Option<Error>,
+    /// Records that cannot be read, by key.
+    pub(super) aside: Vec<(String, String)>,
     pub(super) letters: Vec<Letter>,
     /// Changes of letters for the next write of the journal.
     letter_changes: Vec<StoreChange>,
@@ -163,6 +165,7 @@ impl Storage {
             reopened: false,
             reopened_by: None,
             problem: None,
+            aside: Vec::new(),
             letters: Vec::new(),
             letter_changes: Vec::new(),
             tabs: Tabs::default(),
@@ -571,7 +574,7 @@ impl Engine {
         let mut news = Vec::new();
         for (key, value) in records.into_iter().rev() {
             let Ok(text) = String::from_utf8(value) else {
-                self.set_aside(&key, Error::local("storage_record_unreadable", "it is no text"));
+                self.set_aside(key, String::new(), Error::local("storage_record_unreadable", "it is no text"));
                 continue;
             };
             if let Some(id) = letter_id(&key) {
@@ -585,7 +588,7 @@ impl Engine {
                         }
                         self.take_outcome(outcome);
                     }
-                    Err(error) => self.set_aside(&key, error),
+                    Err(error) => self.set_aside(key, text, error),
                 }
             }
         }
@@ -593,9 +596,22 @@ impl Engine {
     }
 
     /// A record that cannot be read stays where it is, for `storage.export()`, and is reported.
-    fn set_aside(&mut self, key: &str, mut error: Error) {
-        error.message = concat(&["a stored write (", key, ") cannot be read and is set aside: ", &error.message]);
+    fn set_aside(&mut self, key: String, text: String, mut error: Error) {
+        error.message = concat(&["a stored write (", &key, ") cannot be read and is set aside: ", &error.message]);
+        self.storage.aside.retain(|(other, _)| *other != key);
+        self.storage.aside.push((key, text));
         self.storage_problem(error);
+    }
+
+    /// The records that were set aside, as the text of an object.
+    pub fn records_aside(&self) -> String {
+        let mut text = String::new();
+        let mut object = ObjectWriter::new(&mut text);
+        for (key, record) in &self.storage.aside {
+            object.str(key, record);
+        }
+        object.end();
+        text
     }
 
     /// Sends journal changes on their way to the disk.
