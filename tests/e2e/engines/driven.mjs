@@ -71,10 +71,11 @@ export class Context {
 
   async setOffline(isOffline) {
     this.isOffline = isOffline;
-    if (isOffline) for (const front of this.#fronts.values()) front.cut();
+    if (isOffline) for (const front of this.#fronts.values()) (await front).cut();
     await this.#session.setOffline(isOffline);
   }
 
+  /** Deletes what an origin has stored, where the session can. */
   clear(origin) {
     return this.#session.clear(origin, this.#options);
   }
@@ -92,13 +93,8 @@ export class Context {
 
   /** The address at which pages of this context see `origin`. */
   async visible(origin) {
-    let front = this.#fronts.get(origin);
-    if (front === undefined) {
-      front = Front.start(origin, this);
-      this.#fronts.set(origin, front);
-      this.#fronts.set(origin, await front);
-    }
-    return (await front).origin;
+    if (!this.#fronts.has(origin)) this.#fronts.set(origin, Front.start(origin, this));
+    return (await this.#fronts.get(origin)).origin;
   }
 
   find(url) {
@@ -212,6 +208,7 @@ class Page extends EventEmitter {
     await this.#tell('expose', name);
   }
 
+  /** For all pages of the context: no test needs less. */
   async route(glob, handler) {
     await this.#context.route(glob, handler);
   }
