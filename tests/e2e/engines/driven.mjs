@@ -213,6 +213,11 @@ class Page extends EventEmitter {
     await this.#context.route(glob, handler);
   }
 
+  /** Its number in the system, where the session knows it. */
+  process() {
+    return this.#session.processOf(this.#handle);
+  }
+
   /** Hears what the page has to tell, errors before all. */
   async settle() {
     if (this.#isClosed || this.#origin === undefined) return;
