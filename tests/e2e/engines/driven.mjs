@@ -1,5 +1,5 @@
-// Pages and contexts of a browser that speaks WebDriver, with those words of Playwright that the tests use: so a test is
-// the same in every engine.
+// Pages and contexts of a browser that speaks WebDriver, with those words of Playwright that the tests use: so a test
+// is the same in every engine.
 
 import { EventEmitter } from 'node:events';
 import { setTimeout as pause } from 'node:timers/promises';
