@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { countRequests, NO_SERVER, openClient, openContext, openPage } from './harness.mjs';
+import { atEnd, countRequests, engine, NO_SERVER, openClient, openContext, openPage } from './harness.mjs';
 import { Profile, Server, servePages, unlessIn } from './harness.mjs';
 
 const STORED = { persistence: 'indexeddb' };
@@ -198,20 +198,20 @@ test('a tab without a connection leaves the sending to one that has it', async (
   for (const tab of [first, second]) await flushed(tab);
 });
 
-const freezable = unlessIn(['chromium'], 'tabs can be frozen');
+const freezable = unlessIn(['chromium', 'firefox'], 'tabs can be frozen');
 
 test('a tab that is frozen loses its turn to send', { skip: freezable }, async (t) => {
   const server = await Server.start(t, { seed: SEED });
   const context = await openContext(t);
   const first = await openStored(t, server, context);
   const second = await openStored(t, server, context);
-  const devtools = await context.newCDPSession(first);
-  await devtools.send('Page.setWebLifecycleState', { state: 'frozen' });
+  const thaw = await engine.freeze(first, [second]);
+  atEnd(t, thaw);
   const title = await second.evaluate(async () => {
     return (await ablo.tasks.update({ id: 'a', data: { title: 'of the second' }, wait: 'confirmed' })).title;
   });
   assert.equal(title, 'of the second');
-  await devtools.send('Page.setWebLifecycleState', { state: 'active' });
+  await thaw();
   await first.evaluate(() => until(() => ablo.tasks.get('a').title === 'of the second'));
   await first.evaluate(() => ablo.tasks.update({ id: 'b', data: { title: 'of the first' }, wait: 'confirmed' }));
   for (const tab of [first, second]) await flushed(tab);

@@ -43,6 +43,14 @@ export const chromium = {
     }
   },
 
+  /** Stops a page; what comes back lets it go on. */
+  async freeze(page) {
+    const devtools = await page.context().newCDPSession(page);
+    const set = (state) => devtools.send('Page.setWebLifecycleState', { state });
+    await set('frozen');
+    return () => set('active');
+  },
+
   /** What a test does to storage from outside. */
   async outside(page, origin) {
     const devtools = await page.context().newCDPSession(page);

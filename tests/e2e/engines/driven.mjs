@@ -1,5 +1,5 @@
-// Pages and contexts of a browser that speaks WebDriver, with those words of Playwright that the tests use: so a test is
-// the same in every engine.
+// Pages and contexts of a browser that speaks WebDriver, with those words of Playwright that the tests use: so a test
+// is the same in every engine.
 
 import { EventEmitter } from 'node:events';
 import { setTimeout as pause } from 'node:timers/promises';
@@ -71,10 +71,11 @@ export class Context {
 
   async setOffline(isOffline) {
     this.isOffline = isOffline;
-    if (isOffline) for (const front of this.#fronts.values()) front.cut();
+    if (isOffline) for (const front of this.#fronts.values()) (await front).cut();
     await this.#session.setOffline(isOffline);
   }
 
+  /** Deletes what an origin has stored, where the session can. */
   clear(origin) {
     return this.#session.clear(origin, this.#options);
   }
@@ -92,13 +93,8 @@ export class Context {
 
   /** The address at which pages of this context see `origin`. */
   async visible(origin) {
-    let front = this.#fronts.get(origin);
-    if (front === undefined) {
-      front = Front.start(origin, this);
-      this.#fronts.set(origin, front);
-      this.#fronts.set(origin, await front);
-    }
-    return (await front).origin;
+    if (!this.#fronts.has(origin)) this.#fronts.set(origin, Front.start(origin, this));
+    return (await this.#fronts.get(origin)).origin;
   }
 
   find(url) {
@@ -212,8 +208,14 @@ class Page extends EventEmitter {
     await this.#tell('expose', name);
   }
 
+  /** For all pages of the context: no test needs less. */
   async route(glob, handler) {
     await this.#context.route(glob, handler);
+  }
+
+  /** Its number in the system, where the session knows it. */
+  process() {
+    return this.#session.processOf(this.#handle);
   }
 
   /** Hears what the page has to tell, errors before all. */

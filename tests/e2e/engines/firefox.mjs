@@ -1,12 +1,13 @@
 // Firefox over Marionette, the protocol that geckodriver translates WebDriver to: the same commands without another
 // program to build, and with access to the browser itself, which is how contexts (containers) are made here.
 
+import assert from 'node:assert/strict';
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Context } from './driven.mjs';
-import { Group, Queue } from './processes.mjs';
+import { COMMAND_MS, Group, Queue } from './processes.mjs';
 
 const FIREFOX = process.env.FIREFOX ?? '/usr/bin/firefox-esr';
 
@@ -17,6 +18,8 @@ const PREFERENCES = {
   // What the user says when a page asks for storage that lasts.
   'dom.storageManager.prompt.testing': true,
   'dom.storageManager.prompt.testing.allow': true,
+  // Two tabs of a site are two processes, so that one of them can be stopped.
+  'dom.ipc.processCount.webIsolated': 4,
   // Otherwise a navigation may end scripts of the page that it leads to, when they are busy at once.
   'dom.ipc.cancel_content_js_when_navigating': false,
   'app.normandy.enabled': false,
@@ -38,6 +41,13 @@ const OPEN = `
   const tab = gBrowser.addTab('about:blank', { userContextId: container, triggeringPrincipal });
   const { NavigableManager } = ChromeUtils.importESModule('chrome://remote/content/shared/NavigableManager.sys.mjs');
   return NavigableManager.getIdForBrowser(tab.linkedBrowser);
+`;
+const PROCESS = `
+  const { NavigableManager } = ChromeUtils.importESModule('chrome://remote/content/shared/NavigableManager.sys.mjs');
+  const { linkedBrowser } = gBrowser.tabs.find((tab) => {
+    return NavigableManager.getIdForBrowser(tab.linkedBrowser) === arguments[0];
+  });
+  return linkedBrowser.browsingContext.currentWindowGlobal.osPid;
 `;
 const CLEAR = `
   const [origin, container, done] = arguments;
@@ -73,7 +83,14 @@ class Marionette {
     const id = (this.#last += 1);
     const text = JSON.stringify([0, id, name, parameters]);
     this.#socket.write(`${Buffer.byteLength(text)}:${text}`);
-    return new Promise((resolve, reject) => this.#waiting.set(id, { resolve, reject }));
+    return new Promise((resolve, reject) => {
+      const late = setTimeout(() => reject(new Error(`${name}: no answer in ${COMMAND_MS} ms`)), COMMAND_MS);
+      const settle = (how) => (value) => {
+        clearTimeout(late);
+        how(value);
+      };
+      this.#waiting.set(id, { resolve: settle(resolve), reject: settle(reject) });
+    });
   }
 
   close() {
@@ -159,6 +176,11 @@ class Session {
     return this.#chrome(CLEAR, origin, container);
   }
 
+  /** The process of a tab; others of the same site may be in it too. */
+  processOf(handle) {
+    return this.#chrome(PROCESS, handle);
+  }
+
   async kill() {
     this.#marionette.close();
     await this.#group.kill();
@@ -229,6 +251,14 @@ export const firefox = {
   async kill(context) {
     await context.end();
     context.abandon();
+  },
+
+  /** Stops a page; what comes back lets it go on. */
+  async freeze(page, others) {
+    const stopped = await page.process();
+    for (const other of others) assert.notEqual(await other.process(), stopped, 'they are frozen together');
+    process.kill(stopped, 'SIGSTOP');
+    return async () => process.kill(stopped, 'SIGCONT');
   },
 
   /** What a test does to storage from outside. */

@@ -1,5 +1,5 @@
 // What stands between a driven browser and a server: answers for it where a test says so, puts the agent into pages,
-// and can be cut off like a network. WebDriver has none of that. A context has one front for each origin that it visits.
+// and can be cut off like a network. WebDriver has none of that. A context has one front for each origin it visits.
 
 import { readFile } from 'node:fs/promises';
 import { createServer, request } from 'node:http';

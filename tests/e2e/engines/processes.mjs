@@ -4,6 +4,9 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { setTimeout as pause } from 'node:timers/promises';
 
+/** A driver that takes longer over one command does not come back. */
+export const COMMAND_MS = 120_000;
+
 const groups = new Set();
 
 /** Not even a test that is cut short leaves a browser behind. */

@@ -8,7 +8,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { Context } from './driven.mjs';
-import { Group, Queue } from './processes.mjs';
+import { COMMAND_MS, Group, Queue } from './processes.mjs';
 
 const DRIVER = process.env.WEBKIT_DRIVER ?? '/usr/bin/WebKitWebDriver';
 /** Not the first on the search path: the library is the system's, and known to the system's Python. */
@@ -123,7 +123,8 @@ class Session {
   }
 
   async #send(method, path, body) {
-    const response = await fetch(this.#address + path, { method, body: body && JSON.stringify(body) });
+    const signal = AbortSignal.timeout(COMMAND_MS);
+    const response = await fetch(this.#address + path, { method, signal, body: body && JSON.stringify(body) });
     const { value } = await response.json();
     if (response.ok) return value;
     throw new Error(`${method} ${path}: ${value.error}: ${value.message}`);
