@@ -6,13 +6,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use ablo_wasm::core::Engine;
 use ablo_wasm::core::id::{ModelIndex, RowId, SyncId, TaskId};
 use ablo_wasm::core::input::{Input, Ticket};
-use ablo_wasm::core::json::ObjectWriter;
+use ablo_wasm::core::json::{ObjectWriter, Value};
 use ablo_wasm::core::output::JournalOp;
 use ablo_wasm::core::pool::{Changes, RowRef, Slot};
 use ablo_wasm::core::queue::{Overlay, RowKey};
 use ablo_wasm::core::store::{Database, ObjectStore};
 use ablo_wasm::core::time::Now;
-use ablo_wasm::core::wire::OpKind;
+use ablo_wasm::core::wire::{OpKind, Operation};
 
 use crate::host::LinkNo;
 use crate::oracle::{Author, Check, Fate, Oracle, Row, broken, fingerprint};
@@ -213,6 +213,17 @@ impl Client {
         self.engine.row(row.0, &row.1)
     }
 
+    /// What the outbox calls the delete of a row that has just been made.
+    pub(crate) fn newest_delete(&self, row: &Row) -> Option<String> {
+        let outbox = self.engine.outbox();
+        let outbox = Value::parse(&outbox).ok()?;
+        let fresh = outbox.elements().filter(|entry| entry.get_str("stage").is_some_and(|stage| stage == "applied"));
+        let operations = fresh.flat_map(|entry| entry.at("operations").elements());
+        let operations = operations.filter_map(|item| Operation::parse(item).ok());
+        let is_it = |operation: &Operation| operation.kind == OpKind::Delete && operation.id.as_ref() == Some(&row.1);
+        operations.filter(is_it).last()?.transaction_id
+    }
+
     /// A write of this client may be pending from now on.
     pub(crate) fn watch(&mut self, row: &Row, number: u32) {
         self.watch.entry(row.clone()).or_default().push(number);
@@ -398,7 +409,7 @@ impl Client {
             return Ok(());
         }
         let alive = op.birth.is_none_or(|birth| shop::carries(shown, 'b', birth));
-        let value = ablo_wasm::core::json::Value::parse(shown).ok().and_then(|row| row.get("title"));
+        let value = Value::parse(shown).ok().and_then(|row| row.get("title"));
         let title = value.map(|value| value.raw);
         if alive && title != op.title.as_deref() {
             let what = format!("{}: the title of {row:?} is {title:?}, the pending write is {op:?}", self.name());

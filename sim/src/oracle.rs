@@ -68,8 +68,8 @@ pub(crate) struct Op {
     pub(crate) title: Option<String>,
     /// The server's head when it was issued.
     pub(crate) head: SyncId,
-    /// Its author's wall clock. The client's name for it begins with this.
-    pub(crate) stamp: u64,
+    /// For a delete in a tab: the client's name for it, as its outbox says.
+    pub(crate) name: Option<String>,
     /// It shows at once; `commits.create` does not.
     pub(crate) optimistic: bool,
     /// The key that it was last sent under.
@@ -158,6 +158,11 @@ impl Oracle {
     /// Whose writes a client may send: its own, or those of all tabs of its device.
     fn family(&self, author: Author) -> Author {
         self.devices.get(&author).map_or(author, |device| Author::MAX - *device as Author)
+    }
+
+    /// The client calls a delete by this name.
+    pub(crate) fn name(&mut self, number: u32, name: Option<String>) {
+        self.op_mut(number).into_iter().for_each(|op| op.name.clone_from(&name));
     }
 
     /// The author is told that the device has the write.
@@ -308,16 +313,9 @@ impl Oracle {
                         && !op.cancelled
                         && op.optimistic
                         && op.fate != Fate::Rejected
-                        && (op.device.is_none() || name.starts_with(&format!("tx_{}_", op.stamp)))
+                        && (op.device.is_none() || op.name.as_ref() == Some(&name))
                 };
-                // Two of the same moment look alike: it is the one behind what was sent of the row, and of use.
-                let is_past = |number: u32, op: &Op| {
-                    let own = self.by_row.get(&(op.author, op.row.clone())).map(Vec::as_slice).unwrap_or_default();
-                    own.iter().any(|other| *other > number && self.op(*other).is_some_and(|op| op.key.is_some()))
-                };
-                let fitting = self.ops().filter(|(_, op)| fits(op));
-                let found = fitting.min_by_key(|(number, op)| (is_past(*number, op), op.moot));
-                found.map(|(number, _)| number).into_iter().collect()
+                self.ops().find(|(_, op)| fits(op)).map(|(number, _)| number).into_iter().collect()
             }
         };
         if numbers.is_empty() {

@@ -326,12 +326,11 @@ impl World {
         open.into_iter().for_each(|number| self.oracle.reopen(number));
     }
 
-    /// Whether a record of a device carries a write. Deletes have no number: row, kind and moment must do.
+    /// Whether a record of a device carries a write. Deletes have no number: the name, or row and kind must do.
     pub(crate) fn is_recorded(&self, index: usize, prefix: &'static str, number: u32) -> bool {
         let Some(op) = self.oracle.op(number) else { return true };
-        let name = format!("tx_{}_", op.stamp);
         let is_it = |operation: Operation| {
-            let named = operation.transaction_id.is_some_and(|text| text.starts_with(&name));
+            let named = operation.transaction_id == op.name;
             operation.kind == op.kind && operation.id.as_ref() == Some(&op.row.1) && (!op.optimistic || named)
         };
         self.devices[index].journals(prefix).any(|(_, record)| match op.kind {

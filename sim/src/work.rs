@@ -114,10 +114,8 @@ impl World {
         let author = self.clients[no].author;
         let device = self.clients[no].persona.device;
         let saw = device.map(|_| self.oracle.unapplied(device, shown.as_deref().unwrap_or_default()));
-        let stamp = self.client_now(no).wall.0;
         let head = self.oracle.head();
-        let op =
-            Op { device, stamp, head, saw: saw.unwrap_or_default(), ..new_op(author, kind, &row, birth, title, true) };
+        let op = Op { device, head, saw: saw.unwrap_or_default(), ..new_op(author, kind, &row, birth, title, true) };
         self.oracle.issue(op);
         let confirmed = self.work.percent(50);
         let options = self.options(confirmed, number);
@@ -132,6 +130,9 @@ impl World {
         }
         if kind == OpKind::Delete && !self.clients[no].engine.queue().is_pending(&Client::key(&row)) {
             self.oracle.cancel(number);
+        } else if kind == OpKind::Delete && device.is_some() {
+            let name = self.clients[no].newest_delete(&row);
+            self.oracle.name(number, name);
         }
         self.trace.note(u64::from(number), &row.1, || format!("           write {number}: {kind:?} {row:?}"));
         self.after_client(no)
@@ -324,7 +325,7 @@ fn new_op(author: Author, kind: OpKind, row: &Row, birth: Option<u32>, title: Op
         safe: false,
         letter: false,
         saw: Vec::new(),
-        stamp: 0,
+        name: None,
         head: SyncId(0),
         kind,
         row,

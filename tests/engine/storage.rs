@@ -679,3 +679,28 @@ fn an_account_that_was_empty_is_loaded_again_however_late_its_storage_is_read() 
     tab.serve();
     assert!(tab.bench.has_request("/sync/bootstrap"), "a catch-up from nothing may leave out what came before");
 }
+
+#[test]
+fn a_tab_that_loses_the_lock_leaves_what_is_journaled_to_the_next_one() {
+    let device = device();
+    let mut tab = first_visit(&device);
+    tab.bench.input(Input::Offline);
+    tab.bench.update("t1", json!({"title":"one"}));
+    tab.turn();
+    assert_eq!(journal_len(&device), 1);
+    // This joins the waiting write. Before the journal has it another tab sends, from the journal.
+    tab.bench.update("t1", json!({"rank":5}));
+    device.borrow_mut().lock.clear();
+    tab.bench.input(Input::Lock(false));
+    tab.turn();
+    let device = device.borrow();
+    let records = device.databases.values().flatten();
+    let journal: Vec<String> = records
+        .filter(|((store, key), _)| *store == ObjectStore::Journal && key.starts_with("j/"))
+        .map(|(_, record)| String::from_utf8_lossy(record).into_owned())
+        .collect();
+    assert_eq!(journal.len(), 2, "{journal:?}");
+    assert!(journal[0].contains("one") && !journal[0].contains("rank"), "{journal:?}");
+    assert!(journal[1].contains("rank") && !journal[1].contains("one"), "{journal:?}");
+    assert_eq!((tab.bench.field("t1", "title"), tab.bench.field("t1", "rank")), (json!("one"), json!(5)));
+}

@@ -310,7 +310,8 @@ impl Engine {
                 // It may be a new database in place of one that was deleted.
                 self.rows_replaced();
                 self.read_journal_again(Vec::new());
-                if self.storage.tabs.leads {
+                // Who has yet to learn what there was before has nothing to add.
+                if self.queue.is_sender() {
                     self.queue.offer_again();
                     for letter in &self.storage.letters {
                         self.storage.letter_changes.push(put(concat(&[LETTERS, &letter.id]), letter.text.clone()));

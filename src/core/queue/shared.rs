@@ -43,6 +43,11 @@ impl Queue {
         self.sender = sender || bug::on(Bug::FollowerSends);
     }
 
+    /// Whether this tab sends, and so knows all that the journal has.
+    pub fn is_sender(&self) -> bool {
+        self.sender
+    }
+
     /// Another tab sends from now on. What the journal has is for that tab, as the journal has it: what was done to it
     /// here since is taken back, or done by commits of its own.
     pub fn give_up_sending(&mut self, wall: WallTime, rng: &mut Rng) {
