@@ -19,7 +19,7 @@ use crate::names;
 use crate::process::{Cmd, note, timed};
 use crate::repo::{Repo, files_below};
 use crate::setup::{self, Tool, WasmCompiler};
-use crate::stamp::{Inputs, create_dir, unless_fresh};
+use crate::stamp::{Inputs, create_dir, lock, unless_fresh};
 use crate::{Failure, Result};
 
 /// Cargo's profile for what ships, in the root manifest.
@@ -69,6 +69,8 @@ process.exit(strays.length === 0 ? 0 : 1);
 /// Builds the whole package.
 pub(crate) fn build(repo: &Repo) -> Result {
     setup::ensure(repo, &[Tool::WasmTarget, Tool::WasmBindgen, Tool::NodePackages])?;
+    // Two builds at once would put each other's files together.
+    let _alone = lock(repo, "package")?;
     build_wasm(repo)?;
     build_sdk(repo)
 }

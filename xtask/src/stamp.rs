@@ -3,9 +3,10 @@
 //! A stamp is a hash over the content of the inputs, kept under `target/xtask/`. Content, not modification times:
 //! switching branches back and forth must not rebuild, and a checkout by CI has fresh times on old files.
 
-use std::fs;
+use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 
+use crate::process::note;
 use crate::repo::Repo;
 use crate::{Failure, Result};
 
@@ -71,6 +72,21 @@ pub(crate) fn write(file: &Path, text: &str) -> Result {
         create_dir(dir)?;
     }
     fs::write(file, text).map_err(|error| Failure::new(format!("cannot write {}: {error}", file.display())))
+}
+
+/// Waits until no other `cargo xtask` has this lock, and has it until the result is dropped.
+pub(crate) fn lock(repo: &Repo, name: &str) -> Result<File> {
+    create_dir(&repo.scratch())?;
+    let path = repo.scratch().join(name).with_extension("lock");
+    let failed = |error| Failure::new(format!("cannot lock {}: {error}", path.display()));
+    let file = File::create(&path).map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => return Ok(file),
+        Err(TryLockError::WouldBlock) => note(&format!("waiting: another cargo xtask builds the {name}")),
+        Err(TryLockError::Error(error)) => return Err(failed(error)),
+    }
+    file.lock().map_err(failed)?;
+    Ok(file)
 }
 
 pub(crate) fn create_dir(dir: &Path) -> Result {
