@@ -165,7 +165,9 @@ class Page extends EventEmitter {
     this.#fail(new Error('the page was loaded anew'));
     await start();
     // A new window has an empty page first, and drivers take the end of that for the end of what was asked for.
-    await until(() => this.#session.run(this.#handle, 0, LOADED), `${this.#origin} is not loaded`);
+    // A script in a page that is on its way out is ended, which Firefox calls NS_ERROR_OUT_OF_MEMORY.
+    const isLoaded = () => this.#session.run(this.#handle, 0, LOADED).catch(() => false);
+    await until(isLoaded, `${this.#origin} is not loaded`);
     for (const name of this.#exposed.keys()) await this.#tell('expose', name);
   }
 
