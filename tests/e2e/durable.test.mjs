@@ -188,6 +188,8 @@ test('a tab without a connection leaves the sending to one that has it', async (
   await first.evaluate(() => {
     globalThis.confirmed = ablo.tasks.create({ id: 'n', data: { title: 'of the first' }, wait: 'confirmed' });
   });
+  // It is not before what the second writes until the second knows of it.
+  await second.evaluate(() => until(() => ablo.tasks.get('n')));
   const update = () => ablo.tasks.update({ id: 'a', data: { title: 'of the second' }, wait: 'confirmed' });
   assert.equal((await second.evaluate(update)).title, 'of the second');
   assert.deepEqual((await server.rows('Task')).map(({ id }) => id).sort(), ['a', 'b', 'c', 'n']);
