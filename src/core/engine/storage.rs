@@ -596,25 +596,6 @@ impl Engine {
         news
     }
 
-    /// A record that cannot be read stays where it is, for `storage.export()`, and is reported.
-    fn set_aside(&mut self, key: String, text: String, mut error: Error) {
-        error.message = concat(&["a stored write (", &key, ") cannot be read and is set aside: ", &error.message]);
-        self.storage.aside.retain(|(other, _)| *other != key);
-        self.storage.aside.push((key, text));
-        self.storage_problem(error);
-    }
-
-    /// The records that were set aside, as the text of an object.
-    pub fn records_aside(&self) -> String {
-        let mut text = String::new();
-        let mut object = ObjectWriter::new(&mut text);
-        for (key, record) in &self.storage.aside {
-            object.str(key, record);
-        }
-        object.end();
-        text
-    }
-
     /// Sends journal changes on their way to the disk.
     pub(super) fn flush_journal(&mut self) {
         if self.storage.stage == Stage::Memory {
