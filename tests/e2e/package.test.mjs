@@ -5,7 +5,7 @@ import { execFile } from 'node:child_process';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { promisify } from 'node:util';
-import { DEMO, openClient, openPage, ROOT, Server } from './harness.mjs';
+import { DEMO, NO_SERVER, openClient, openPage, ROOT, Server } from './harness.mjs';
 
 test('importing it in Node does nothing', async () => {
   const program = `
@@ -61,6 +61,29 @@ test('dispose ends everything', async (t) => {
   });
   assert.equal(page.requests.length, asked, 'no request after dispose');
   assert.equal(sockets.length, 0, 'no socket after dispose');
+});
+
+test('a crash of the module ends every client of the page with one clear error', async (t) => {
+  const server = await Server.start(t);
+  const page = await openPage(t, server, { expected: [/client crashed/, ...NO_SERVER] });
+  const facts = await page.evaluate(async () => {
+    const { instantiateStreaming } = WebAssembly;
+    let memory;
+    WebAssembly.instantiateStreaming = async (...given) => {
+      const result = await instantiateStreaming.apply(WebAssembly, given);
+      memory = result.instance.exports.memory;
+      return result;
+    };
+    const [one, other] = [make(), make()];
+    await Promise.all([one.ready(), other.ready()]);
+    // Nothing in it makes sense any more.
+    new Uint8Array(memory.buffer).fill(255);
+    const write = await outcome(one.tasks.create({ data: { title: 'x' } }));
+    const later = await Promise.all([other.tasks.create({ data: { title: 'y' } }), make().ready()].map(outcome));
+    await Promise.all([one.dispose(), other.dispose()]);
+    return [write, ...later].map(({ code }) => code);
+  });
+  assert.deepEqual(facts, ['client_crashed', 'client_crashed', 'client_crashed']);
 });
 
 test('the schema of the demo is the same on both sides', async (t) => {
