@@ -173,9 +173,11 @@ impl Oracle {
     /// The device has lost what it had: it may still be applied, or not.
     pub(crate) fn forget_promises(&mut self, device: usize) {
         for op in self.ops.iter_mut().filter(|op| op.device == Some(device)) {
+            // Tabs that have not heard of a refusal can learn of it nowhere now.
+            let unknown = op.fate == Fate::Open || op.letter;
             op.safe = false;
             op.letter = false;
-            if op.fate == Fate::Open && op.applied.is_none() {
+            if unknown && op.applied.is_none() {
                 op.fate = Fate::Abandoned;
             }
         }

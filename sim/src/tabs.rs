@@ -330,7 +330,7 @@ impl World {
     pub(crate) fn is_recorded(&self, index: usize, prefix: &'static str, number: u32) -> bool {
         let Some(op) = self.oracle.op(number) else { return true };
         let is_it = |operation: Operation| {
-            let named = operation.transaction_id == op.name;
+            let named = op.name.is_some() && operation.transaction_id == op.name;
             operation.kind == op.kind && operation.id.as_ref() == Some(&op.row.1) && (!op.optimistic || named)
         };
         self.devices[index].journals(prefix).any(|(_, record)| match op.kind {

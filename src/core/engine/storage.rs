@@ -337,7 +337,11 @@ impl Engine {
             }
             Job::CatchUpJournal(known, asked) => {
                 self.adopt_journal(records, &known, &asked);
-                self.queue.set_sender(self.storage.tabs.leads);
+                // One that was asked for before this tab had the lock says nothing about what the sender did since.
+                let last = !self.storage.jobs.values().any(|job| matches!(job, Job::CatchUpJournal(..)));
+                if self.storage.tabs.leads && last {
+                    self.queue.set_sender(true);
+                }
                 self.read_news();
             }
             Job::PurgeKnown => self.purge_known(&records),

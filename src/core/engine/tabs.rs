@@ -80,7 +80,8 @@ impl Engine {
         if held {
             self.catch_up_with_tabs();
         } else {
-            self.queue.give_up_sending(self.now.wall, &mut self.rng);
+            let outcome = self.queue.give_up_sending(self.now.wall, &mut self.rng);
+            self.take_outcome(outcome);
             self.leave_cache();
             self.read_journal_again(Vec::new());
             if let Some(name) = self.tabs_name() {

@@ -50,7 +50,7 @@ impl Queue {
 
     /// Another tab sends from now on. What the journal has is for that tab, as the journal has it: what was done to it
     /// here since is taken back, or done by commits of its own.
-    pub fn give_up_sending(&mut self, wall: WallTime, rng: &mut Rng) {
+    pub fn give_up_sending(&mut self, wall: WallTime, rng: &mut Rng) -> Outcome {
         self.set_sender(false);
         self.in_flight = None;
         self.retry_at = None;
@@ -83,9 +83,11 @@ impl Queue {
             let commit = self.new_commit(CommitKey(Rc::from(rng.uuid())), fresh, Lane::Model, wall);
             self.commits.push(commit);
         }
-        for row in self.pending_rows() {
-            self.sort_row(&row);
+        let rows = self.pending_rows();
+        for row in &rows {
+            self.sort_row(row);
         }
+        Outcome { rows, ..Outcome::default() }
     }
 
     /// What was merged into an operation that the journal has, as an operation of its own.
@@ -328,9 +330,17 @@ impl Queue {
             self.remember(&key, Err(error), outcome);
             return;
         }
+        let mut rows = Vec::new();
+        for seq in &ops {
+            rows.extend(self.ops.get(seq.0).map(|op| op.row.clone()));
+        }
         if !ops.is_empty() {
             let receipt = receipt_json(&key.0, "confirmed", SyncId(0), None);
             self.acked.push(Box::new(Acked { key, order, ops, threshold, asked: false, lane, receipt }));
+        }
+        for row in rows {
+            self.sort_row(&row);
+            outcome.rows.push(row);
         }
         for (seq, error) in refused {
             self.reject_op(seq, &error, attempts, outcome);
