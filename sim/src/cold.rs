@@ -160,14 +160,23 @@ fn open_offline(persona: &Persona, bases: &mut BTreeMap<String, Base>, now: Now)
 fn stored_cursor(base: &Base) -> Option<SyncId> {
     let mut cursor = 0;
     let mut generation = None;
+    let mut chunks = 0;
     for (_, meta) in base.texts(ObjectStore::Cache, "meta") {
         let meta = Value::parse(meta).ok()?;
         cursor = meta.get_u64("cursor")?;
         generation = meta.get_u64("generation");
+        chunks = meta.get_u64("chunks")? as usize;
     }
-    let log = format!("{:012x}/g/", generation?);
-    for (_, entry) in base.texts(ObjectStore::Cache, &log) {
-        cursor = cursor.max(Value::parse(entry).ok()?.get_u64("cursor")?);
+    let records = |kind: &str| format!("{:012x}/{kind}/", generation.unwrap_or(0));
+    if generation.is_none() || base.texts(ObjectStore::Cache, &records("c")).count() < chunks {
+        return None;
+    }
+    for (_, entry) in base.texts(ObjectStore::Cache, &records("g")) {
+        let entry = Value::parse(entry).ok()?;
+        // Behind a hole.
+        if entry.get_u64("after")? <= cursor {
+            cursor = cursor.max(entry.get_u64("cursor")?);
+        }
     }
     Some(SyncId(cursor))
 }

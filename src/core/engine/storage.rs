@@ -488,8 +488,10 @@ impl Engine {
         let (chunks, log) = (in_generation(generation, "/c/"), in_generation(generation, "/g/"));
         let mut cursor = SyncId(meta.get_u64("cursor").unwrap_or(0));
         let mut deltas = Vec::new();
+        let mut missing = meta.get_u64("chunks").unwrap_or(0);
         for (key, value) in records {
             if key.starts_with(&chunks) {
+                missing = missing.saturating_sub(1);
                 match Snapshot::parse(value, &self.config.schema) {
                     Ok(snapshot) => self.put_rows(snapshot),
                     Err(error) => {
@@ -506,9 +508,18 @@ impl Engine {
                 deltas.push(value);
             }
         }
+        if missing > 0 {
+            // A power failure may have taken what was written last.
+            self.pool.clear();
+            return;
+        }
         self.cursor = cursor;
         for entry in deltas {
             let Some(root) = std::str::from_utf8(&entry).ok().and_then(|text| Value::parse(text).ok()) else { break };
+            if root.get_u64("after").unwrap_or(0) > cursor.0 {
+                // What comes before it is missing, for the same reason.
+                continue;
+            }
             for delta in root.at("deltas").elements() {
                 match Delta::parse(delta.raw) {
                     Ok(delta) => self.apply_delta(&delta),
@@ -739,6 +750,7 @@ impl Engine {
         }
         let mut text = String::new();
         let mut object = ObjectWriter::new(&mut text);
+        object.u64("after", self.storage.logged_cursor.0);
         object.u64("cursor", self.cursor.0);
         let log = std::mem::take(&mut self.storage.log);
         object.raw("deltas", &concat(&["[", &log, "]"]));
@@ -804,6 +816,7 @@ impl Engine {
         meta.u64("schema", self.config.schema.fingerprint);
         meta.u64("generation", generation);
         meta.u64("cursor", checkpoint.cursor.0);
+        meta.u64("chunks", checkpoint.number);
         meta.strs("groups", &self.groups);
         meta.end();
         let clear = |from: String, to: String| StoreChange::Remove { store: ObjectStore::Cache, from, to };
