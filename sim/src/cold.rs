@@ -101,6 +101,8 @@ fn check_cold_view(row: &Row, base: Option<&str>, shown: Option<&str>, writes: &
         match write.kind {
             OpKind::Create => {
                 there = true;
+                // A row that is made anew: updates of one that was there before do not show in it.
+                due.clear();
                 due.extend(&write.markers);
             }
             OpKind::Update if there => due.extend(&write.markers),

@@ -478,6 +478,10 @@ impl Oracle {
             return Ok(());
         }
         if op.fate == Fate::Rejected {
+            // Another tab hears of it, and may have deletes of its own that were made before it did.
+            if op.device.is_some() {
+                self.cancel_dependants(number, &op);
+            }
             return Ok(());
         }
         if let Some(at) = op.applied {

@@ -12,7 +12,7 @@ use crate::setup::{self, Tool, WasmCompiler};
 use crate::{Failure, Result, package, packed, run, size};
 
 /// How many seeds of the simulation CI plays, devices and tabs included. Those behind are not clean yet (docs/status.md).
-const SEEDS: &str = "120";
+const SEEDS: &str = "300";
 const WASM_TARGET: &str = "wasm32-unknown-unknown";
 
 /// The browsers of CI: the one that most people use, and the one that differs most.

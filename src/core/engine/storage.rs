@@ -23,6 +23,7 @@ use crate::core::id::{ModelIndex, SyncId, TaskId};
 use crate::core::json::{ObjectWriter, Value, write_u64};
 use crate::core::map::SmallMap;
 use crate::core::output::{JournalOp, Output};
+use crate::core::queue::same_commit;
 use crate::core::snapshot::Snapshot;
 use crate::core::store::{
     Database, ObjectStore, Record, StoreChange, StoreFailure, StoreFailureKind, StoreRequest, fingerprint,
@@ -76,7 +77,10 @@ enum Job {
     /// With the places that may be done with by then, and those that others ask about.
     CatchUpJournal(Vec<u64>, Vec<u64>),
     /// Reading what other tabs say that they have written, before what else they say is believed.
-    News(Vec<String>),
+    News {
+        texts: Vec<String>,
+        puts: Vec<String>,
+    },
     /// Reading whom to forget, and who else is here.
     PurgeKnown,
     PurgeDirectory,
@@ -330,9 +334,16 @@ impl Engine {
             Job::Chunk => self.step_checkpoint(),
             Job::Meta => {}
             Job::CatchUpCache => self.adopt_cache(&records),
-            Job::News(later) => {
-                self.restore(records, true);
-                self.handle_news(&later);
+            Job::News { texts, puts } => {
+                // No other commits: what comes before them, of the same tab, may be news that is on its way. But all
+                // parts of a commit, and what was refused.
+                let mut told = records;
+                told.retain(|(key, _)| match journal_order(key) {
+                    Some(order) => puts.iter().any(|put| journal_order(put).is_some_and(|put| same_commit(put, order))),
+                    None => true,
+                });
+                self.restore(told, true);
+                self.handle_news(&texts);
                 self.read_news();
             }
             Job::CatchUpJournal(known, asked) => {
@@ -381,15 +392,18 @@ impl Engine {
             }
             // It is read again when the database is open.
             Job::CatchUpJournal(..) if again => self.reopen(),
-            Job::News(mut later) if again => {
-                later.append(&mut self.storage.tabs.later);
-                self.storage.tabs.later = later;
+            Job::News { mut texts, .. } if again => {
+                texts.append(&mut self.storage.tabs.later);
+                self.storage.tabs.later = texts;
                 self.reopen();
             }
             // The two reads behind it fail with it.
-            Job::Open | Job::ReadCache | Job::ReadJournal | Job::Reopen | Job::CatchUpJournal(..) | Job::News(_) => {
-                self.give_up(failure)
-            }
+            Job::Open
+            | Job::ReadCache
+            | Job::ReadJournal
+            | Job::Reopen
+            | Job::CatchUpJournal(..)
+            | Job::News { .. } => self.give_up(failure),
             Job::Journal(changes, orders) => match failure.kind {
                 StoreFailureKind::Lost | StoreFailureKind::Aborted if again => {
                     self.write_again(changes, orders);
@@ -853,14 +867,18 @@ impl Engine {
     /// Takes in what other tabs have said. Records are taken from the journal alone: news of them may be late. And what
     /// became of parts of a commit is believed only when it is known that there are parts.
     pub(super) fn read_news(&mut self) {
-        if self.storage.jobs.values().any(|job| matches!(job, Job::CatchUpJournal(..) | Job::News(_))) {
+        if self.storage.jobs.values().any(|job| matches!(job, Job::CatchUpJournal(..) | Job::News { .. })) {
             return;
         }
-        let later = std::mem::take(&mut self.storage.tabs.later);
-        match self.storage.tabs.from.take() {
+        let texts = std::mem::take(&mut self.storage.tabs.later);
+        let puts = std::mem::take(&mut self.storage.tabs.puts);
+        match puts.iter().min() {
             // Refused writes are behind all others: they are read too.
-            Some(from) => self.ask(Database::Identity, all(ObjectStore::Journal, &from), Job::News(later)),
-            None => self.handle_news(&later),
+            Some(from) => {
+                let request = all(ObjectStore::Journal, from);
+                self.ask(Database::Identity, request, Job::News { texts, puts });
+            }
+            None => self.handle_news(&texts),
         }
     }
 

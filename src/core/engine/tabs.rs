@@ -32,8 +32,8 @@ pub(super) struct Tabs {
     pub(super) leads: bool,
     /// What other tabs have said and this one has not looked at.
     pub(super) later: Vec<String>,
-    /// The first key of what they have written.
-    pub(super) from: Option<String>,
+    /// The keys of what they have written.
+    pub(super) puts: Vec<String>,
     /// When the sender was asked, until it answers.
     asked_at: Option<Instant>,
     /// When it is asked again.
@@ -62,7 +62,7 @@ impl Engine {
     pub(super) fn leave_tabs(&mut self) {
         self.storage.tabs.leads = false;
         self.storage.tabs.later.clear();
-        self.storage.tabs.from = None;
+        self.storage.tabs.puts.clear();
         self.storage.tabs.asked_at = None;
         self.storage.tabs.ask_at = None;
         if std::mem::take(&mut self.storage.tabs.joined) {
@@ -139,7 +139,7 @@ impl Engine {
                 StoreChange::Put { key, .. } => Some(key.as_str()),
                 StoreChange::Remove { .. } => None,
             });
-            message.opt_str("from", puts.min());
+            message.strs("put", puts);
             let dropped = changes.iter().filter_map(|change| match change {
                 StoreChange::Remove { from, .. } => Some(from.as_str()),
                 StoreChange::Put { .. } => None,
@@ -182,10 +182,11 @@ impl Engine {
             }
             "purged" => self.handle_purged(),
             _ => {
-                if let Some(from) = message.get_string("from")
-                    && self.storage.tabs.from.as_ref().is_none_or(|first| from < *first)
-                {
-                    self.storage.tabs.from = Some(from);
+                for key in message.get_strings("put") {
+                    if let Some(order) = journal_order(&key) {
+                        self.queue.note_order(order);
+                    }
+                    self.storage.tabs.puts.push(key);
                 }
                 self.storage.tabs.later.push(text.to_owned());
                 self.read_news();

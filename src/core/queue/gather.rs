@@ -125,7 +125,9 @@ impl Queue {
         let Some(seqs) = self.rows.get(row) else { return false };
         // Only a create that starts the row's pending operations proves that no server has the row.
         let starts = seqs.first().and_then(|seq| self.ops.get(seq.0)).is_some_and(|op| op.kind == OpKind::Create);
-        if !starts || seqs.iter().any(|seq| !self.is_unsent(*seq)) {
+        // What the journal has would come back if this page went away before the journal had heard of the delete.
+        let recorded = |seq: &OpSeq| self.ops.get(seq.0).is_some_and(|op| op.recorded);
+        if !starts || seqs.iter().any(|seq| recorded(seq) || !self.is_unsent(*seq)) {
             return false;
         }
         for seq in self.rows.remove(row).unwrap_or_default() {

@@ -15,7 +15,7 @@ mod gather;
 mod rows;
 mod shared;
 
-pub use shared::Refusal;
+pub use shared::{Refusal, same_commit};
 
 use std::rc::Rc;
 

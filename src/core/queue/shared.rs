@@ -18,6 +18,11 @@ const TAB_MASK: u64 = (1 << (32 - PARTS_BITS)) - 1;
 /// Says why an operation of this name was refused, if it is known to be.
 pub type Refusal<'a> = &'a dyn Fn(&str) -> Option<Error>;
 
+/// Whether the places in the journal are those of parts of one commit.
+pub fn same_commit(a: u64, b: u64) -> bool {
+    a >> PARTS_BITS == b >> PARTS_BITS
+}
+
 impl Queue {
     /// Sets what makes places in the journal unique among tabs.
     pub fn set_tab(&mut self, tab: u32) {
@@ -41,6 +46,11 @@ impl Queue {
     /// Sets whether this tab sends: then it may alter what it has journaled but not sent.
     pub fn set_sender(&mut self, sender: bool) {
         self.sender = sender || bug::on(Bug::FollowerSends);
+    }
+
+    /// The journal has this place: what is written here from now on comes behind it.
+    pub fn note_order(&mut self, order: u64) {
+        self.next_order = self.next_order.max(order);
     }
 
     /// Whether this tab sends, and so knows all that the journal has.
@@ -81,7 +91,17 @@ impl Queue {
         fresh.sort_unstable();
         if !fresh.is_empty() {
             let commit = self.new_commit(CommitKey(Rc::from(rng.uuid())), fresh, Lane::Model, wall);
+            // Commits that the journal has not heard of are younger.
+            let young = |commit: &Commit| !commit.recorded && commit.journaling == 0 && !commit.foreign;
+            let at = self.commits.iter().position(|commit| young(commit)).unwrap_or(self.commits.len());
+            let behind = self.commits.split_off(at);
             self.commits.push(commit);
+            for mut commit in behind {
+                if young(&commit) {
+                    commit.order = self.take_order();
+                }
+                self.commits.push(commit);
+            }
         }
         let rows = self.pending_rows();
         for row in &rows {
@@ -260,7 +280,7 @@ impl Queue {
         commit.foreign = true;
         commit.attempts = u32::try_from(root.get_u64("attempts").unwrap_or(0)).unwrap_or(u32::MAX);
         commit.reads = root.get("reads").map(|reads| reads.raw.to_owned());
-        self.next_order = self.next_order.max(order);
+        self.note_order(order);
         let old = self.commits.iter().position(|commit| commit.order == order);
         if let Some(old) = old.and_then(|index| self.commits.take(index)) {
             // Its place is taken by the new one.
