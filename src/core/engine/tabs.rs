@@ -2,8 +2,8 @@
 //!
 //! Every tab reads the stream on a socket of its own, shows all pending writes and journals its own. The one that holds
 //! the lock sends, and writes the cache. That something was journaled and what the server accepted goes over the channel;
-//! the records themselves, refusals too, are read from the journal, which alone knows what is true now. A sender that does not answer while something waits to
-//! be sent is frozen or has no connection, and loses the lock to a tab that has one.
+//! the records themselves, refusals too, are read from the journal, which alone knows what is true now. A sender that does
+//! not answer while something waits to be sent is frozen or has no connection, and loses the lock to a tab that has one.
 
 use super::Engine;
 use super::keys::{journal_order, letter_id};
