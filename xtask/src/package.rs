@@ -47,6 +47,7 @@ const WASM_OPT_REPEAT: &[&str] = &[
     "--converge",
     "--one-caller-inline-max-function-size=20",
     "--skip-pass=local-cse",
+    "--skip-pass=simplify-locals",
 ];
 /// The standard library is built with the module, small first as well.
 const STD: &[&str] = &["-Z", "build-std=std,panic_abort", "-Z", "build-std-features=optimize_for_size"];

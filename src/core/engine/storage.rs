@@ -336,14 +336,7 @@ impl Engine {
             Job::Meta => {}
             Job::CatchUpCache => self.adopt_cache(&records),
             Job::News { texts, puts } => {
-                // No other commits: what comes before them, of the same tab, may be news that is on its way. But all
-                // parts of a commit, and what was refused.
-                let mut told = records;
-                told.retain(|(key, _)| match journal_order(key) {
-                    Some(order) => puts.iter().any(|put| journal_order(put).is_some_and(|put| same_commit(put, order))),
-                    None => true,
-                });
-                self.restore(told, true);
+                self.restore(records, true, &puts);
                 self.handle_news(&texts);
                 self.read_news();
             }
@@ -467,7 +460,7 @@ impl Engine {
         self.show_cache();
         self.storage.stage = Stage::Open;
         let journal = std::mem::take(&mut self.storage.journal);
-        self.restore(journal, false);
+        self.restore(journal, false, &[]);
         self.queue.put_new_last();
         // Writes made before this lie over rows that were not there yet.
         for (model, id) in self.queue.pending_rows() {
@@ -601,7 +594,10 @@ impl Engine {
 
     /// Takes in commits and refused writes from the journal, last first: refused writes are known then, and a commit
     /// that was split has given operations to those behind it. Those that were news.
-    pub(super) fn restore(&mut self, records: Vec<Record>, replace: bool) -> Vec<StoreChange> {
+    ///
+    /// With `told`, of the commits only those, with all their parts: what comes before them, of the same tab, may be news
+    /// that is on its way.
+    pub(super) fn restore(&mut self, records: Vec<Record>, replace: bool, told: &[String]) -> Vec<StoreChange> {
         let mut news = Vec::new();
         for (key, value) in records.into_iter().rev() {
             let Ok(text) = String::from_utf8(value) else {
@@ -611,6 +607,10 @@ impl Engine {
             if let Some(id) = letter_id(&key) {
                 self.put_letter(Letter { id: id.to_owned(), text });
             } else if let Some(order) = journal_order(&key) {
+                let is_told = |told: &String| journal_order(told).is_some_and(|told| same_commit(told, order));
+                if !told.is_empty() && !told.iter().any(is_told) {
+                    continue;
+                }
                 let refusal = |name: &str| refusal(&self.storage.letters, name);
                 match self.queue.restore(order, &text, replace, &self.config.schema, &refusal) {
                     Ok(outcome) => {
@@ -853,7 +853,7 @@ impl Engine {
     /// Makes of the queue what the journal says.
     fn adopt_journal(&mut self, records: Vec<Record>, known: &[u64], asked: &[u64]) {
         let orders: Vec<u64> = records.iter().filter_map(|(key, _)| journal_order(key)).collect();
-        let mut news = self.restore(records, true);
+        let mut news = self.restore(records, true, &[]);
         let outcome = self.queue.keep_journaled(known, &orders, &|name| refusal(&self.storage.letters, name));
         self.take_outcome(outcome);
         // Whoever journaled it may be gone before telling anybody; or somebody has not heard that it is done.

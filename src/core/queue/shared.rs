@@ -218,18 +218,21 @@ impl Queue {
             return Ok(outcome);
         }
         let created = WallTime(root.get_u64("createdAt").unwrap_or(0));
+        let mut found = false;
         let mut parsed = Vec::new();
         let mut locals = root.at("local").elements();
         for item in root.at("operations").elements() {
             let operation = Operation::parse(item).map_err(|error| unreadable(&error.message))?;
             let local = locals.next();
-            parsed.push((operation, local.and_then(|local| local.get("defaults"))));
+            found = true;
+            // Refused, and known to be: whoever was told is gone before the record was.
+            if operation.transaction_id.as_deref().and_then(refusal).is_none() {
+                parsed.push((operation, local.and_then(|local| local.get("defaults"))));
+            }
         }
-        if parsed.is_empty() {
+        if !found {
             return Err(unreadable("no operations"));
         }
-        // Refused, and known to be: whoever was told is gone before the record was.
-        parsed.retain(|(operation, _)| operation.transaction_id.as_deref().and_then(refusal).is_none());
         if parsed.is_empty() {
             self.removals.push(order);
             return Ok(outcome);

@@ -56,8 +56,9 @@ impl Engine {
     /// A record that cannot be read stays where it is, for `storage.export()`, and is reported.
     pub(super) fn set_aside(&mut self, key: String, text: String, mut error: Error) {
         error.message = concat(&["a stored write (", &key, ") cannot be read and is set aside: ", &error.message]);
-        self.storage.aside.retain(|(other, _)| *other != key);
-        self.storage.aside.push((key, text));
+        if !self.storage.aside.iter().any(|(other, _)| *other == key) {
+            self.storage.aside.push((key, text));
+        }
         self.storage_problem(error);
     }
 
