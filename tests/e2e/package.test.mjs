@@ -2,10 +2,11 @@
 
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
+import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { promisify } from 'node:util';
-import { DEMO, NO_SERVER, openClient, openPage, ROOT, Server } from './harness.mjs';
+import { DEMO, NO_SERVER, openClient, openContext, openPage, ROOT, Server } from './harness.mjs';
 
 test('importing it in Node does nothing', async () => {
   const program = `
@@ -32,6 +33,34 @@ test('it loads from a plain page, and fetches one module and nothing else', asyn
   assert.deepEqual(before, [], 'importing loads no module');
   assert.equal(page.requests.filter((path) => path.endsWith('.wasm')).length, 1);
   assert.equal(page.requests.filter((path) => path.endsWith('/sync/bootstrap')).length, 1);
+});
+
+test('the module can come as bytes, compiled, or from a server that does not know its type', async (t) => {
+  const server = await Server.start(t, { seed: { Task: [{ id: 'a', title: 'x' }] } });
+  const context = await openContext(t);
+  await context.route('**/plain.wasm', async (route) => {
+    const body = await readFile(join(ROOT, 'pkg/ablo_wasm_bg.wasm'));
+    await route.fulfill({ body, contentType: 'text/plain' });
+  });
+  for (const form of ['bytes', 'compiled', 'response', 'address', 'missing']) {
+    const page = await openPage(t, server, { context, expected: [/404/] });
+    const found = await page.evaluate(async (form) => {
+      const address = new URL('/pkg/ablo_wasm_bg.wasm', location.href);
+      const bytes = async () => (await fetch(address)).arrayBuffer();
+      const forms = {
+        bytes,
+        compiled: async () => WebAssembly.compile(await bytes()),
+        response: () => fetch(address),
+        address: () => new URL('/plain.wasm', location.href),
+        missing: () => '/pkg/none.wasm',
+      };
+      const ablo = make({ wasm: await forms[form]() });
+      const { code } = (await outcome(ablo.ready())) ?? {};
+      return code ?? ablo.tasks.get('a')?.title;
+    }, form);
+    assert.equal(found, form === 'missing' ? 'wasm_unavailable' : 'x', form);
+    await page.close();
+  }
 });
 
 test('dispose ends everything', async (t) => {

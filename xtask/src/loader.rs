@@ -1,4 +1,5 @@
-//! What is added to the JavaScript that wasm-bindgen wrote to load the module: news of a panic.
+//! What is changed in the JavaScript that wasm-bindgen wrote to load the module: a shorter way to load, and news of a
+//! panic.
 //!
 //! A panic of the module is a trap, which JavaScript sees as an error thrown by the call that led to it: a call of the
 //! SDK or an event of the page. So every function of the module is called through one that tells first.
@@ -8,7 +9,22 @@ use crate::{Failure, Result};
 const EXPORTS: &str = "wasm = instance.exports;";
 const GUARDED: &str = "wasm = guarded(instance.exports);";
 
-const GUARD: &str = r"
+/// From here on wasm-bindgen's own ways to load, of which the SDK needs one.
+const LOADING: &str = "async function __wbg_load(";
+
+const ADDED: &str = r"
+export default async function init({ module_or_path: source }) {
+  const imports = __wbg_get_imports();
+  const given = await (typeof source === 'string' || source instanceof URL ? fetch(source) : source);
+  let made;
+  if (!(given instanceof Response)) made = await WebAssembly.instantiate(given, imports);
+  else if (!given.ok) throw new Error(`${given.status} for ${given.url}`);
+  // Browsers refuse to compile while it arrives what is served under another type.
+  else if (given.headers.get('Content-Type') !== 'application/wasm')
+    made = await WebAssembly.instantiate(await given.arrayBuffer(), imports);
+  else made = await WebAssembly.instantiateStreaming(given, imports);
+  __wbg_finalize_init(made.instance ?? made);
+}
 let told;
 export function onPanic(callback) {
   told = callback;
@@ -41,13 +57,16 @@ export function onPanic(callback: (error: Error) => void): void;
 
 /// The loader, and its declarations, with `onPanic`.
 pub(crate) fn with_news_of_panics(js: &str, declarations: &str) -> Result<(String, String)> {
-    if js.matches(EXPORTS).count() != 1 {
-        return Err(Failure::new(format!(
-            "the loader that wasm-bindgen wrote has no line `{EXPORTS}`: look where it keeps the module's exports now, \
-             and change xtask/src/loader.rs"
-        )));
+    for part in [EXPORTS, LOADING] {
+        if js.matches(part).count() != 1 {
+            return Err(Failure::new(format!(
+                "the loader that wasm-bindgen wrote has no `{part}`: look how it loads the module now, and change \
+                 xtask/src/loader.rs"
+            )));
+        }
     }
-    Ok((js.replace(EXPORTS, GUARDED) + GUARD, format!("{declarations}{DECLARATION}")))
+    let own = js.split(LOADING).next().unwrap_or_default();
+    Ok((own.replace(EXPORTS, GUARDED) + ADDED, format!("{declarations}{DECLARATION}")))
 }
 
 #[cfg(test)]
@@ -77,15 +96,19 @@ assert.ok(seen[0] instanceof WebAssembly.RuntimeError);
 
     #[test]
     fn a_trap_is_told_once_and_thrown_on() {
-        let program = format!("{GUARD}{PROGRAM}");
+        let program = format!("{ADDED}{PROGRAM}");
         let out = Command::new("node").args(["--input-type=module", "-e", &program]).output().unwrap();
         assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
     }
 
+    const OTHERS: &str =
+        "let wasm;\nwasm = instance.exports;\nasync function __wbg_load(module) {}\nexport { initSync };";
+
     #[test]
     fn exports_are_guarded() {
-        let (js, types) = with_news_of_panics("let wasm;\nwasm = instance.exports;\n", "export class Core {}").unwrap();
+        let (js, types) = with_news_of_panics(OTHERS, "export class Core {}").unwrap();
         assert!(js.contains(GUARDED) && !js.contains(EXPORTS) && js.contains("export function onPanic("));
+        assert!(js.contains("export default") && !js.contains("initSync"));
         assert!(types.contains("Core") && types.contains("onPanic"));
     }
 
