@@ -27,6 +27,10 @@ struct Pending {
     kind: OpKind,
     row: Row,
     markers: Vec<u32>,
+    /// What the outbox would call it.
+    name: String,
+    /// It is in the outbox as refused, and its record is still to be taken out of the journal.
+    refused: bool,
 }
 
 impl World {
@@ -59,7 +63,9 @@ impl World {
         }
         let mut pending: BTreeMap<Row, Vec<Pending>> = BTreeMap::new();
         for (_, record) in base.texts(ObjectStore::Journal, "j/") {
-            for write in read_record(record) {
+            for mut write in read_record(record) {
+                let letter = format!("l/{}", write.name);
+                write.refused = base.texts(ObjectStore::Journal, &letter).any(|(key, _)| key == letter);
                 pending.entry(write.row.clone()).or_default().push(write);
             }
         }
@@ -97,12 +103,11 @@ impl World {
 fn check_cold_view(row: &Row, base: Option<&str>, shown: Option<&str>, writes: &[Pending]) -> Check {
     let mut there = base.is_some();
     let mut due: Vec<u32> = Vec::new();
-    for write in writes {
+    let (refused, writes): (Vec<&Pending>, Vec<_>) = writes.iter().partition(|write| write.refused);
+    for write in &writes {
         match write.kind {
             OpKind::Create => {
                 there = true;
-                // A row that is made anew: updates of one that was there before do not show in it.
-                due.clear();
                 due.extend(&write.markers);
             }
             OpKind::Update if there => due.extend(&write.markers),
@@ -113,8 +118,13 @@ fn check_cold_view(row: &Row, base: Option<&str>, shown: Option<&str>, writes: &
             OpKind::Update | OpKind::Archive | OpKind::Unarchive => {}
         }
     }
+    let undone = refused.iter().flat_map(|write| &write.markers);
     let fits = match shown {
-        Some(text) => there && due.iter().all(|number| shop::carries(text, 'm', *number)),
+        Some(text) => {
+            there
+                && due.iter().all(|number| shop::carries(text, 'm', *number))
+                && undone.into_iter().all(|number| !shop::carries(text, 'm', *number))
+        }
         None => !there,
     };
     let untouched = !writes.is_empty() || shown == base;
@@ -193,7 +203,8 @@ fn read_record(record: &str) -> Vec<Pending> {
     let pending = operations.filter_map(|operation| {
         let row = (shop::model_of(&operation.model)?, operation.id?);
         let markers = shop::markers(operation.input.as_deref().unwrap_or("{}"));
-        Some(Pending { kind: operation.kind, row, markers })
+        let name = operation.transaction_id.unwrap_or_default();
+        Some(Pending { kind: operation.kind, row, markers, name, refused: false })
     });
     pending.collect()
 }
