@@ -4,7 +4,7 @@ use super::connection::Source;
 use super::error::Error;
 use super::json::{Kind, ObjectWriter, Value};
 use super::schema::{Load, Schema};
-use crate::core::text::concat;
+use crate::core::text::{concat, split};
 
 /// The hosted service.
 pub const BASE_URL_DEFAULT: &str = "https://api.abloatai.com";
@@ -216,7 +216,7 @@ impl Config {
 /// `base_url_missing` when nothing is left, `invalid_options` for another scheme.
 pub fn normalize_base_url(text: &str) -> Result<String, Error> {
     let text = text.trim_ascii();
-    let (scheme, rest) = split_scheme(text).unwrap_or(("https", text));
+    let (scheme, rest) = split(text, "://").unwrap_or(("https", text));
     let scheme = match scheme.to_ascii_lowercase().as_str() {
         "http" | "ws" => "http",
         "https" | "wss" => "https",
@@ -242,11 +242,6 @@ pub fn normalize_base_url(text: &str) -> Result<String, Error> {
     } else {
         concat(&[scheme, "://", host, path])
     })
-}
-
-fn split_scheme(text: &str) -> Option<(&str, &str)> {
-    let at = text.as_bytes().windows(3).position(|part| part == b"://")?;
-    Some((text.get(..at)?, text.get(at + 3..)?))
 }
 
 /// Percent-encodes a query value as an HTML form does, but for space, which becomes `%20`.

@@ -6,7 +6,7 @@ use super::error::Error;
 use super::fold::fold_case;
 use super::id::ModelIndex;
 use super::json::{Kind, Value};
-use crate::core::text::concat;
+use crate::core::text::{concat, split};
 
 /// Version of the schema JSON that is understood.
 const VERSION: u64 = 3;
@@ -284,15 +284,8 @@ fn index_of(position: usize) -> ModelIndex {
 }
 
 fn commit_name(typename: &str) -> String {
-    let (before, after) = split_at_word(typename, "Model");
+    let (before, after) = split(typename, "Model").unwrap_or((typename, ""));
     fold_case(before) + &fold_case(after)
-}
-
-/// What stands before and after the first `word`; everything before when there is none.
-fn split_at_word<'a>(text: &'a str, word: &str) -> (&'a str, &'a str) {
-    let at = text.as_bytes().windows(word.len()).position(|part| part == word.as_bytes());
-    let parts = at.and_then(|at| Some((text.get(..at)?, text.get(at + word.len()..)?)));
-    parts.unwrap_or((text, ""))
 }
 
 /// `deckId` becomes `deck_id` (protocol.md section 1).

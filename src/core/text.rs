@@ -10,9 +10,21 @@ pub fn concat(parts: &[&str]) -> String {
     out
 }
 
+/// Where `part` first is in `text`: the place of its first byte. A part of no length is at the start.
+pub fn find(text: &str, part: &str) -> Option<usize> {
+    let last = text.len().checked_sub(part.len())?;
+    (0..=last).find(|&at| text.as_bytes().get(at..at + part.len()) == Some(part.as_bytes()))
+}
+
+/// What stands before and after the first `word`.
+pub fn split<'a>(text: &'a str, word: &str) -> Option<(&'a str, &'a str)> {
+    let at = find(text, word)?;
+    Some((text.get(..at)?, text.get(at + word.len()..)?))
+}
+
 /// Whether `part` is somewhere in `text`.
 pub fn contains(text: &str, part: &str) -> bool {
-    part.is_empty() || text.as_bytes().windows(part.len()).any(|window| window == part.as_bytes())
+    find(text, part).is_some()
 }
 
 /// At most the first `max` bytes of a text, whole characters: what somebody else wrote may be long.

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use super::skip_plain;
-use crate::core::text::{concat, digits, parse_digits};
+use crate::core::text::{concat, digits, parse_digits, parse_hex};
 
 /// Nesting beyond this is refused, so that no input can exhaust a stack further down (JavaScript's included).
 pub const DEPTH_MAX: usize = 128;
@@ -623,11 +623,8 @@ fn unescape(raw: &str) -> (String, bool) {
 }
 
 fn hex4(bytes: &[u8], at: usize) -> u32 {
-    let mut unit = 0;
-    for &byte in bytes.get(at..at + 4).unwrap_or_default() {
-        unit = unit * 16 + char::from(byte).to_digit(16).unwrap_or(0);
-    }
-    unit
+    let digits = bytes.get(at..at + 4).and_then(|digits| std::str::from_utf8(digits).ok());
+    digits.and_then(parse_hex).unwrap_or(0) as u32
 }
 
 fn parse_integer(text: &str) -> Option<u64> {

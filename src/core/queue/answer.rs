@@ -3,7 +3,7 @@
 use super::*;
 use crate::core::error::{Category, Recovery, code_spec};
 use crate::core::json::write_u64;
-use crate::core::text::concat;
+use crate::core::text::{concat, contains};
 
 impl Queue {
     /// The server answered a commit.
@@ -323,5 +323,5 @@ fn reads_as_temporary(message: &str) -> bool {
     let message = message.to_ascii_lowercase();
     ["timeout", "timed out", "connection reset", "connection refused", "network error", "failed to fetch"]
         .iter()
-        .any(|text| message.as_bytes().windows(text.len()).any(|part| part == text.as_bytes()))
+        .any(|text| contains(&message, text))
 }
