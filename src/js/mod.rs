@@ -135,9 +135,12 @@ impl Core {
                 self.driver.end_turn();
                 return Ok(());
             }
+            18 => {
+                self.driver.handle_timer();
+                return Ok(());
+            }
             _ => {
                 self.driver.handle_input(match kind {
-                    18 => Input::Timeout,
                     19 if is => Input::StoreClosed(Database::Identity),
                     19 => Input::StoreClosed(Database::Directory),
                     20 => Input::Lock(is),

@@ -47,11 +47,14 @@ impl Driver {
 
     /// Tells the engine a fact.
     pub(crate) fn handle_input(&self, input: Input) {
-        if matches!(input, Input::Timeout) {
-            self.armed_for.set(None);
-        }
         self.engine.borrow_mut().handle_input(now(), input);
         self.after_call();
+    }
+
+    /// The timer fired: none is armed now.
+    pub(crate) fn handle_timer(&self) {
+        self.armed_for.set(None);
+        self.handle_input(Input::Timeout);
     }
 
     /// Passes on what the application asks for.
@@ -206,8 +209,7 @@ impl Driver {
         self.turn_due.set(false);
         let due = self.engine.borrow().poll_timeout().is_some_and(|(at, _)| at <= now().mono);
         if due {
-            self.engine.borrow_mut().handle_input(now(), Input::Timeout);
-            self.after_call();
+            self.handle_input(Input::Timeout);
         }
         let views = self.views.take();
         if !views.is_empty() {

@@ -9,13 +9,7 @@ use crate::core::output::Output;
 impl Engine {
     pub(super) fn dispose(&mut self, ticket: Ticket) {
         match self.phase {
-            Phase::Disposed => return self.settle(ticket, Ok(None)),
-            Phase::Draining { until, .. } => {
-                self.settle(ticket, Ok(None));
-                let Phase::Draining { ticket, .. } = self.phase else { return };
-                self.phase = Phase::Draining { ticket, until };
-                return;
-            }
+            Phase::Disposed | Phase::Draining { .. } => return self.settle(ticket, Ok(None)),
             Phase::Running => {}
         }
         self.phase = Phase::Draining { ticket, until: self.now.mono.after(DRAIN_MS) };
