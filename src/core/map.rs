@@ -102,57 +102,97 @@ impl<T> Line<T> {
     }
 }
 
-/// A map whose keys are numbers that only grow, so that the newest entry is always the last.
+/// A queue that is drained from the front: each item is moved at most twice.
 #[derive(Clone, Debug)]
-pub struct Sequence<V>(Line<(u64, V)>);
+pub struct Drain<T> {
+    added: Vec<Box<T>>,
+    /// The older ones, oldest last.
+    next: Vec<Box<T>>,
+}
+
+impl<T> Default for Drain<T> {
+    fn default() -> Self {
+        Self { added: Vec::new(), next: Vec::new() }
+    }
+}
+
+impl<T> Drain<T> {
+    /// Adds to the end.
+    pub fn push(&mut self, item: T) {
+        self.added.push(Box::new(item));
+    }
+
+    /// Takes the first.
+    pub fn pop(&mut self) -> Option<T> {
+        if self.next.is_empty() {
+            std::mem::swap(&mut self.added, &mut self.next);
+            self.next.reverse();
+        }
+        self.next.pop().map(|item| *item)
+    }
+}
+
+/// A map whose keys are numbers that only grow, so that the newest entry is always the last. Entries that are taken out
+/// leave a gap until half of them are gaps.
+#[derive(Clone, Debug)]
+pub struct Sequence<V> {
+    entries: Vec<(u64, Option<Box<V>>)>,
+    len: usize,
+}
 
 impl<V> Default for Sequence<V> {
     fn default() -> Self {
-        Self(Line::default())
+        Self { entries: Vec::new(), len: 0 }
     }
 }
 
 impl<V> Sequence<V> {
     /// Adds an entry. Invariant: `key` is greater than all before it.
     pub fn push(&mut self, key: u64, value: V) {
-        debug_assert!(self.0.last().is_none_or(|last| last.0 < key), "keys only grow");
-        self.0.push(Box::new((key, value)));
+        debug_assert!(self.entries.last().is_none_or(|last| last.0 < key), "keys only grow");
+        self.entries.push((key, Some(Box::new(value))));
+        self.len += 1;
     }
 
     /// Takes out the value of `key`.
     pub fn remove(&mut self, key: u64) -> Option<V> {
         let index = self.index(key)?;
-        self.0.take(index).map(|entry| entry.1)
+        let value = self.entries.get_mut(index)?.1.take()?;
+        self.len -= 1;
+        if self.len * 2 < self.entries.len() {
+            self.entries.retain(|entry| entry.1.is_some());
+        }
+        Some(*value)
     }
 
     /// The value of `key`.
     pub fn get(&self, key: u64) -> Option<&V> {
-        self.0.get(self.index(key)?).map(|entry| &entry.1)
+        self.entries.get(self.index(key)?)?.1.as_deref()
     }
 
     /// The value of `key`, to change.
     pub fn get_mut(&mut self, key: u64) -> Option<&mut V> {
         let index = self.index(key)?;
-        self.0.get_mut(index).map(|entry| &mut entry.1)
+        self.entries.get_mut(index)?.1.as_deref_mut()
     }
 
     /// The values, oldest first.
     pub fn values(&self) -> impl Iterator<Item = &V> {
-        self.0.iter().map(|entry| &entry.1)
+        self.entries.iter().filter_map(|entry| entry.1.as_deref())
     }
 
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.len
     }
 
     /// Whether there is nothing.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.len == 0
     }
 
     fn index(&self, key: u64) -> Option<usize> {
-        self.0.binary_search_by(|entry| entry.0.cmp(&key)).ok()
+        self.entries.binary_search_by(|entry| entry.0.cmp(&key)).ok()
     }
 }
 
@@ -170,6 +210,25 @@ mod tests {
         assert_eq!((map.get(4), map.get(11), map.len()), (Some(&40), None, 9));
         *map.get_mut(10).unwrap() = 7;
         assert_eq!(map.values().last(), Some(&7));
+        for key in 1..=10 {
+            assert_eq!(map.remove(key).is_some(), key != 3, "{key}");
+            assert_eq!((map.get(key), map.len()), (None, map.values().count()));
+        }
+        map.push(11, 1);
+        assert_eq!((map.get(11), map.len()), (Some(&1), 1));
+    }
+
+    #[test]
+    fn drains_keep_the_order_while_they_grow() {
+        let mut items = Drain::default();
+        let mut out = Vec::new();
+        for number in 0..10 {
+            items.push(2 * number);
+            items.push(2 * number + 1);
+            out.extend(items.pop());
+        }
+        out.extend(std::iter::from_fn(|| items.pop()));
+        assert_eq!(out, (0..20).collect::<Vec<_>>());
     }
 
     #[test]

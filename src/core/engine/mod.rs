@@ -26,7 +26,7 @@ use super::error::{Error, Recovery};
 use super::id::{ModelIndex, SyncId, TaskId};
 use super::input::{Command, Credential, Input, Response, Ticket};
 use super::json::{ObjectWriter, Value};
-use super::map::{Line, SmallMap};
+use super::map::{Drain, SmallMap};
 use super::output::{Method, Output, Request, Timer};
 use super::pool::{Changes, Pool, Query, RowRef, Slot, ViewChange, ViewId};
 use super::queue::Queue;
@@ -145,7 +145,7 @@ pub struct Engine {
     login_ended: bool,
     last_sync_at: Option<u64>,
     status_told: bool,
-    outputs: Line<Output>,
+    outputs: Drain<Output>,
 }
 
 impl Engine {
@@ -185,7 +185,7 @@ impl Engine {
             login_ended: false,
             last_sync_at: None,
             status_told: false,
-            outputs: Line::default(),
+            outputs: Drain::default(),
             phase: Phase::Running,
             config,
             now,
@@ -293,7 +293,7 @@ impl Engine {
 
     /// The next thing to do or to tell. Drain until `None` after every call.
     pub fn poll_output(&mut self) -> Option<Output> {
-        self.outputs.pop_front().map(|output| *output)
+        self.outputs.pop()
     }
 
     /// When to call with [`Input::Timeout`], and why.
@@ -811,7 +811,7 @@ impl Engine {
     }
 
     fn emit(&mut self, output: Output) {
-        self.outputs.push(Box::new(output));
+        self.outputs.push(output);
     }
 
     fn settle(&mut self, ticket: Ticket, result: Result<Option<String>, Error>) {

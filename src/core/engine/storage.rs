@@ -592,14 +592,20 @@ impl Engine {
         }
     }
 
-    /// Takes in commits and refused writes from the journal, last first: refused writes are known then, and a commit
-    /// that was split has given operations to those behind it. Those that were news.
+    /// Takes in refused writes and commits from the journal. Those that were news.
     ///
     /// With `told`, of the commits only those, with all their parts: what comes before them, of the same tab, may be news
     /// that is on its way.
     pub(super) fn restore(&mut self, records: Vec<Record>, replace: bool, told: &[String]) -> Vec<StoreChange> {
         let mut news = Vec::new();
-        for (key, value) in records.into_iter().rev() {
+        // Letters first: what they say was refused is not taken in again.
+        let (letters, mut commits): (Vec<_>, Vec<_>) =
+            records.into_iter().partition(|(key, _)| letter_id(key).is_some());
+        if replace {
+            // A commit that was split has given operations to those behind it.
+            commits.reverse();
+        }
+        for (key, value) in letters.into_iter().chain(commits) {
             let Ok(text) = String::from_utf8(value) else {
                 self.set_aside(key, String::new(), Error::local("storage_record_unreadable", "it is no text"));
                 continue;

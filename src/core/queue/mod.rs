@@ -398,7 +398,7 @@ impl Queue {
             }
         }
         let mut outcome = Outcome::default();
-        self.settle_queued(&mut outcome);
+        self.settle_queued(Some(orders), &mut outcome);
         outcome
     }
 
@@ -540,10 +540,11 @@ impl Queue {
         op.map(|op| op.waiting.push((ticket, Wait::Confirmed))).is_some()
     }
 
-    /// Settles tickets that wait only for the journal.
-    fn settle_queued(&mut self, outcome: &mut Outcome) {
+    /// Settles tickets that wait only for the journal to have these places: in a long queue only those are looked at.
+    fn settle_queued(&mut self, orders: Option<&[u64]>, outcome: &mut Outcome) {
         for commit in self.commits.iter_mut() {
-            if !commit.is_journaled() {
+            let meant = |orders: &[u64]| orders.iter().any(|order| same_commit(*order, commit.order));
+            if !commit.is_journaled() || !orders.is_none_or(meant) {
                 continue;
             }
             for seq in &commit.ops {

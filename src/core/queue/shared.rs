@@ -38,7 +38,7 @@ impl Queue {
                 commit.journaling = 0;
                 commit.dirty = false;
             }
-            self.settle_queued(&mut outcome);
+            self.settle_queued(None, &mut outcome);
         }
         outcome
     }
@@ -66,13 +66,13 @@ impl Queue {
         self.retry_at = None;
         self.done.clear();
         let mut fresh = Vec::new();
-        let altered = !bug::on(Bug::AlteredAfterLoss);
+        let take_back = !bug::on(Bug::AlteredAfterLoss);
         for mut commit in std::mem::take(&mut *self.commits) {
             commit.open = false;
             commit.sent = false;
             let ours = |seq: &OpSeq| self.ops.get(seq.0).is_some_and(|op| !op.recorded);
             let is_new = !commit.recorded && commit.ops.iter().all(ours);
-            if commit.dirty && !is_new && altered {
+            if commit.dirty && !is_new && take_back {
                 let (new, old): (Vec<OpSeq>, _) = commit.ops.iter().partition(|seq| ours(seq));
                 fresh.extend(new);
                 for seq in &old {
@@ -89,21 +89,20 @@ impl Queue {
             }
         }
         fresh.sort_unstable();
+        let rows = self.rows_of(&fresh);
         if !fresh.is_empty() {
             let commit = self.new_commit(CommitKey(Rc::from(rng.uuid())), fresh, Lane::Model, wall);
             // Commits that the journal has not heard of are younger.
-            let young = |commit: &Commit| !commit.recorded && commit.journaling == 0 && !commit.foreign;
-            let at = self.commits.iter().position(|commit| young(commit)).unwrap_or(self.commits.len());
+            let at = self.commits.iter().position(|commit| !commit.recorded).unwrap_or(self.commits.len());
             let behind = self.commits.split_off(at);
             self.commits.push(commit);
             for mut commit in behind {
-                if young(&commit) {
+                if !commit.recorded {
                     commit.order = self.take_order();
                 }
                 self.commits.push(commit);
             }
         }
-        let rows = self.pending_rows();
         for row in &rows {
             self.sort_row(row);
         }
@@ -148,10 +147,11 @@ impl Queue {
         self.commits.extend(old);
         for mut commit in new {
             commit.order = self.take_order();
+            let rows = self.rows_of(&commit.ops);
             self.commits.push(commit);
-        }
-        for row in self.pending_rows() {
-            self.sort_row(&row);
+            for row in &rows {
+                self.sort_row(row);
+            }
         }
     }
 
@@ -239,12 +239,14 @@ impl Queue {
         }
         let mut seqs = Vec::with_capacity(parsed.len());
         let mut touched = Vec::with_capacity(parsed.len());
+        let mut moved = false;
         for (operation, defaults) in parsed {
             let model = schema.resolve(&operation.model).unwrap_or(ModelIndex(u16::MAX));
             let row: RowKey = (model, RowId::from(operation.id.as_deref().unwrap_or_default()));
             touched.push(row.clone());
-            if let Some(seq) = self.named(operation.transaction_id.as_deref()) {
+            if let Some(seq) = self.named(&row, operation.transaction_id.as_deref()) {
                 self.detach(seq);
+                moved = true;
                 if let Some(op) = self.ops.get_mut(seq.0) {
                     op.patch = operation.input.as_deref().map(|input| gather::stamped(input, created));
                     op.input = operation.input;
@@ -287,13 +289,14 @@ impl Queue {
         let old = self.commits.iter().position(|commit| commit.order == order);
         if let Some(old) = old.and_then(|index| self.commits.take(index)) {
             // Its place is taken by the new one.
-            self.put_down(Commit { order: 0, ..*old }, None, refusal, &mut outcome);
+            self.put_down((Commit { order: 0, ..*old }, false), None, refusal, &mut outcome);
         }
         // Never in front of what is on its way.
         let behind = |other: &Commit| (other.order > order) != bug::on(Bug::RestoreReversed);
         let at = self.commits.iter().position(|other| !other.sent && behind(other)).unwrap_or(self.commits.len());
+        moved |= at < self.commits.len();
         self.commits.insert(at, commit);
-        for row in &touched {
+        for row in touched.iter().filter(|_| moved) {
             self.sort_row(row);
         }
         outcome.rows.extend(touched);
@@ -320,22 +323,29 @@ impl Queue {
     pub fn keep_journaled(&mut self, candidates: &[u64], orders: &[u64], refusal: Refusal<'_>) -> Outcome {
         let mut outcome = Outcome::default();
         for order in candidates.iter().filter(|order| !orders.contains(order)) {
-            if let Some(commit) = self.take_settled(*order) {
-                self.put_down(*commit, None, refusal, &mut outcome);
+            if let Some(taken) = self.take_settled(*order) {
+                self.put_down(taken, None, refusal, &mut outcome);
             }
         }
         outcome
     }
 
-    fn take_settled(&mut self, order: u64) -> Option<Box<Commit>> {
+    /// The commit, and whether it was the first.
+    fn take_settled(&mut self, order: u64) -> Option<(Commit, bool)> {
         let settled = |commit: &Commit| !commit.sent && !commit.dirty && commit.journaling == 0;
-        let index = self.commits.iter().position(|commit| commit.order == order && settled(commit));
-        index.and_then(|index| self.commits.take(index))
+        let index = self.commits.iter().position(|commit| commit.order == order && settled(commit))?;
+        self.commits.take(index).map(|commit| (*commit, index == 0))
     }
 
     /// What is not in the journal any more was refused, if something says so, or else it was accepted: then it shows
     /// until confirmed rows are complete up to `threshold`, or without one until the next catch-up.
-    fn put_down(&mut self, mut commit: Commit, threshold: Option<SyncId>, refusal: Refusal<'_>, outcome: &mut Outcome) {
+    fn put_down(
+        &mut self,
+        (mut commit, first): (Commit, bool),
+        threshold: Option<SyncId>,
+        refusal: Refusal<'_>,
+        outcome: &mut Outcome,
+    ) {
         let mut refused = Vec::new();
         for seq in std::mem::take(&mut commit.ops) {
             let name = self.ops.get(seq.0).and_then(|op| op.transaction_id.as_deref());
@@ -353,18 +363,16 @@ impl Queue {
             self.remember(&key, Err(error), outcome);
             return;
         }
-        let mut rows = Vec::new();
-        for seq in &ops {
-            rows.extend(self.ops.get(seq.0).map(|op| op.row.clone()));
-        }
+        let rows = self.rows_of(&ops);
         if !ops.is_empty() {
             let receipt = receipt_json(&key.0, "confirmed", SyncId(0), None);
             self.acked.push(Box::new(Acked { key, order, ops, threshold, asked: false, lane, receipt }));
         }
-        for row in rows {
-            self.sort_row(&row);
-            outcome.rows.push(row);
+        // What comes after the first commit stays behind it.
+        for row in rows.iter().filter(|_| !first) {
+            self.sort_row(row);
         }
+        outcome.rows.extend(rows);
         for (seq, error) in refused {
             self.reject_op(seq, &error, attempts, outcome);
         }
@@ -373,8 +381,8 @@ impl Queue {
     /// Another tab, whose rows were complete up to `threshold`, has taken a commit out of the journal.
     pub fn retire(&mut self, order: u64, threshold: SyncId, cursor: SyncId, refusal: Refusal<'_>) -> Outcome {
         let mut outcome = Outcome::default();
-        if let Some(commit) = self.take_settled(order) {
-            self.put_down(*commit, Some(threshold), refusal, &mut outcome);
+        if let Some(taken) = self.take_settled(order) {
+            self.put_down(taken, Some(threshold), refusal, &mut outcome);
             let done = self.handle_cursor(cursor);
             outcome.settled.extend(done.settled);
             outcome.rows.extend(done.rows);
@@ -423,12 +431,19 @@ impl Queue {
         out
     }
 
-    /// The operation of this name.
-    fn named(&self, name: Option<&str>) -> Option<OpSeq> {
+    /// The row's operation of this name.
+    fn named(&self, row: &RowKey, name: Option<&str>) -> Option<OpSeq> {
         let name = name?;
-        let ops = self.commits.iter().flat_map(|commit| commit.ops.iter());
-        let ops = ops.chain(self.acked.iter().flat_map(|acked| acked.ops.iter()));
-        ops.copied().find(|seq| self.ops.get(seq.0).is_some_and(|op| op.transaction_id.as_deref() == Some(name)))
+        let is_it = |seq: &&OpSeq| self.ops.get(seq.0).is_some_and(|op| op.transaction_id.as_deref() == Some(name));
+        self.rows.get(row)?.iter().find(is_it).copied()
+    }
+
+    fn rows_of(&self, seqs: &[OpSeq]) -> Vec<RowKey> {
+        let mut rows = Vec::with_capacity(seqs.len());
+        for seq in seqs {
+            rows.extend(self.ops.get(seq.0).map(|op| op.row.clone()));
+        }
+        rows
     }
 
     /// Takes an operation out of its commit, and the commit out of the queue when it was the last.
