@@ -198,6 +198,69 @@ fn nothing_nearer_the_page_is_known_further_in() {
 }
 
 #[test]
+fn both_sides_of_the_boundary_count_alike() {
+    let files = files();
+    let file = |path: &str| files.iter().find(|file| file.path == path).unwrap_or_else(|| panic!("{path} is not here"));
+    let boundary = file("sdk/src/boundary.ts");
+    let pairs = [
+        ("src/shell/host.rs", "enum Perform {", "const enum Perform {"),
+        ("src/js/kinds.rs", "mod ask {", "const enum Ask {"),
+        ("src/js/kinds.rs", "mod numbers {", "const enum Numbers {"),
+        ("src/js/kinds.rs", "mod text {", "const enum Text {"),
+    ];
+    let differences =
+        pairs.iter().filter_map(|(path, core, sdk)| first_difference((file(path), core), (boundary, sdk))).collect();
+    expect_none("a number that crosses the boundary means the same on both sides", differences);
+}
+
+/// Where two lists, each in the block of a file that begins with such a line, first differ.
+fn first_difference(core: (&File, &str), sdk: (&File, &str)) -> Option<String> {
+    let (ours, theirs) = (numbered(core.0, core.1), numbered(sdk.0, sdk.1));
+    let at = (0..ours.len().max(theirs.len())).find(|at| ours.get(*at) != theirs.get(*at))?;
+    let name = |names: &[String]| names.get(at).map_or("nothing".to_owned(), |name| format!("`{name}`"));
+    let (ours, theirs) = (name(&ours), name(&theirs));
+    Some(format!("{at} is {ours} in {} (`{}`), {theirs} in {} (`{}`)", core.0.path, core.1, sdk.0.path, sdk.1))
+}
+
+/// The names of an enum, or of constants as an enum would write them; with the number where that is not its place.
+fn numbered(file: &File, start: &str) -> Vec<String> {
+    let block = file.code().map(|(_, line)| line.trim()).skip_while(|line| !line.ends_with(start)).skip(1);
+    let lines = block.take_while(|line| *line != "}").filter(|line| !line.is_empty() && !line.starts_with("#["));
+    let names: Vec<String> = lines
+        .enumerate()
+        .map(|(at, line)| {
+            let line = line.trim_end_matches([',', ';']);
+            let Some((name, number)) = line.split_once("const ").and_then(|(_, rest)| rest.split_once(": u32 = "))
+            else {
+                return line.to_owned();
+            };
+            let name: String = name.split('_').map(|word| word[..1].to_owned() + &word[1..].to_lowercase()).collect();
+            if number == at.to_string() { name } else { format!("{name} = {number}") }
+        })
+        .collect();
+    assert!(!names.is_empty(), "{} has no block `{start}` with names in it", file.path);
+    names
+}
+
+#[test]
+fn the_rule_of_the_boundary_sees_what_it_should() {
+    let file = |text: &str| File { path: "sample".to_owned(), text: text.to_owned() };
+    let sdk = file("export const enum Ask {\n  /** Options. */\n  Start,\n  /**\n   * Token,\n   */\n  SetToken,\n}\n");
+    let check = |core: &str, start: &str| first_difference((&file(core), start), (&sdk, "const enum Ask {"));
+    assert_eq!(check("pub enum Ask {\n    Start,\n    SetToken,\n}\nenum Other {\n    Stop,\n}\n", "enum Ask {"), None);
+    let consts = |[first, second]: [u32; 2]| {
+        format!("mod ask {{\n    pub const START: u32 = {first};\n    const SET_TOKEN: u32 = {second};\n}}\n")
+    };
+    assert_eq!(check(&consts([0, 1]), "mod ask {"), None);
+    assert!(check(&consts([0, 2]), "mod ask {").unwrap().starts_with("1 is `SetToken = 2` in sample"));
+    assert!(check("enum Ask {\n    SetToken,\n    Start,\n}\n", "enum Ask {").unwrap().starts_with("0 is `SetToken`"));
+    assert!(check("enum Ask {\n    Start,\n}\n", "enum Ask {").unwrap().starts_with("1 is nothing"));
+    assert!(
+        check("enum Ask {\n    Start,\n    SetToken,\n    Wake,\n}\n", "enum Ask {").unwrap().contains(", nothing in")
+    );
+}
+
+#[test]
 fn nothing_is_left_unfinished() {
     let words = [
         concat!("FIX", "ME"),

@@ -79,30 +79,20 @@ trait Asks {
         self.send(0, ticket, 0, [None, None, None])
     }
 
-    fn create(
-        &self,
-        ticket: u32,
-        model: u32,
-        id: String,
-        data: String,
-        options: Option<String>,
-    ) -> Result<(), JsValue> {
-        self.send(1, ticket, model, [Some(id), Some(data), options])
+    fn create(&self, ticket: u32, model: u32, id: &str, data: &str) -> Result<(), JsValue> {
+        self.write(1, ticket, model, id, Some(data))
     }
 
-    fn update(
-        &self,
-        ticket: u32,
-        model: u32,
-        id: String,
-        data: String,
-        options: Option<String>,
-    ) -> Result<(), JsValue> {
-        self.send(2, ticket, model, [Some(id), Some(data), options])
+    fn update(&self, ticket: u32, model: u32, id: &str, data: &str) -> Result<(), JsValue> {
+        self.write(2, ticket, model, id, Some(data))
     }
 
-    fn delete(&self, ticket: u32, model: u32, id: String, options: Option<String>) -> Result<(), JsValue> {
-        self.send(3, ticket, model, [Some(id), None, options])
+    fn delete(&self, ticket: u32, model: u32, id: &str) -> Result<(), JsValue> {
+        self.write(3, ticket, model, id, None)
+    }
+
+    fn write(&self, kind: u32, ticket: u32, model: u32, id: &str, data: Option<&str>) -> Result<(), JsValue> {
+        self.send(kind, ticket, model, [Some(id.to_owned()), data.map(str::to_owned), None])
     }
 
     fn read(&self, ticket: u32, model: u32, options: String) -> Result<(), JsValue> {
@@ -203,18 +193,18 @@ async fn outcome(host: &JsValue, ticket: u32) -> String {
 async fn rows_are_written_read_and_told_about() {
     let (core, host) = client(r#""authToken":"ek_test_1""#);
     assert_eq!(core.find(0, "t1"), 0);
-    core.create(1, 0, "t1".into(), r#"{"title":"A","rank":2}"#.into(), None).unwrap();
-    core.create(2, 0, "ü\u{0}😀".into(), r#"{"title":"B","rank":1}"#.into(), None).unwrap();
+    core.create(1, 0, "t1", r#"{"title":"A","rank":2}"#).unwrap();
+    core.create(2, 0, "ü\u{0}😀", r#"{"title":"B","rank":1}"#).unwrap();
     let slot = core.find(0, "t1") - 1;
     assert!(core.rows(0, &[slot, 999]).starts_with(r#"[{"id":"t1","#));
     assert!(core.rows(0, &[slot, 999]).ends_with(",null]"));
     assert_eq!(core.count(0, None).unwrap(), 2);
     let order = core.query(0, Some(r#"{"orderBy":{"rank":"asc"}}"#.into())).unwrap();
     assert_eq!(order, [core.find(0, "ü\u{0}😀") - 1, slot]);
-    core.update(3, 0, "t1".into(), r#"{"title":"C"}"#.into(), None).unwrap();
+    core.update(3, 0, "t1", r#"{"title":"C"}"#).unwrap();
     let told = calls(&host, "changed").pop().unwrap();
     assert_eq!(Array::from(&told.get(2)).get(0).as_f64(), Some(f64::from(slot * 2)), "a seen row changed");
-    core.delete(4, 0, "t1".into(), None).unwrap();
+    core.delete(4, 0, "t1").unwrap();
     let told = calls(&host, "changed").pop().unwrap();
     assert_eq!(Array::from(&told.get(2)).get(0).as_f64(), None, "nobody had seen it since");
     assert_eq!(outcome(&host, 4).await, "done");
@@ -226,7 +216,7 @@ async fn views_are_told_once_per_turn() {
     let view = core.view_open(0, Some(r#"{"orderBy":{"rank":"asc"}}"#.into())).unwrap();
     assert_eq!(core.view_read(view), [1]);
     for rank in 0..3 {
-        core.create(rank + 1, 0, format!("t{rank}"), format!(r#"{{"rank":{rank}}}"#), None).unwrap();
+        core.create(rank + 1, 0, &format!("t{rank}"), &format!(r#"{{"rank":{rank}}}"#)).unwrap();
     }
     assert!(calls(&host, "views").is_empty(), "never inside the call that caused it");
     JsFuture::from(turn()).await.unwrap();
@@ -234,7 +224,7 @@ async fn views_are_told_once_per_turn() {
     assert_eq!(core.view_read(view).first(), Some(&2));
     assert_eq!(core.view_read(view), [0]);
     core.view_close(view);
-    core.create(9, 0, "t9".into(), "{}".into(), None).unwrap();
+    core.create(9, 0, "t9", "{}").unwrap();
     JsFuture::from(turn()).await.unwrap();
     assert_eq!(calls(&host, "views").len(), 1);
 }
@@ -244,13 +234,13 @@ async fn calls_from_inside_callbacks_are_ordinary() {
     let (core, host) = client(r#""authToken":"ek_test_1""#);
     let inner = core.clone();
     let callback = Closure::once_into_js(move || {
-        inner.create(2, 0, "inner".into(), "{}".into(), None).unwrap();
+        inner.create(2, 0, "inner", "{}").unwrap();
         assert!(inner.find(0, "inner") > 0, "visible at once, even here");
         inner.view_open(0, None).unwrap();
         inner.status();
     });
     on_next(&host, callback.unchecked_ref());
-    core.create(1, 0, "outer".into(), "{}".into(), None).unwrap();
+    core.create(1, 0, "outer", "{}").unwrap();
     assert_eq!((outcome(&host, 1).await, outcome(&host, 2).await), ("done".into(), "done".into()));
     assert_eq!(core.count(0, None).unwrap(), 2);
 }
@@ -301,8 +291,8 @@ fn bad_calls_throw_the_text_of_an_error() {
     assert!(thrown.contains("invalid_options"), "{thrown}");
     let (core, _host) = client(r#""authToken":"ek_test_1""#);
     let code = |result: Result<(), JsValue>| result.unwrap_err().as_string().unwrap();
-    assert!(code(core.update(1, 0, "nope".into(), "{}".into(), None)).contains("entity_not_found"));
-    assert!(code(core.create(1, 7, "x".into(), "{}".into(), None)).contains("unknown_model"));
+    assert!(code(core.update(1, 0, "nope", "{}")).contains("entity_not_found"));
+    assert!(code(core.create(1, 7, "x", "{}")).contains("unknown_model"));
     assert!(code(core.commit(1, "{}".into())).contains("commit_operation_required"));
     assert!(code(core.read(1, 0, "[".into())).contains("invalid_json"));
     assert!(core.query(0, Some(r#"{"limit":"ten"}"#.into())).unwrap_err().as_string().unwrap().contains("limit"));
@@ -314,8 +304,8 @@ fn bad_calls_throw_the_text_of_an_error() {
 fn clients_come_and_go() {
     for _ in 0..200 {
         let (core, _host) = client(r#""authToken":"ek_test_1""#);
-        core.create(1, 0, "t1".into(), r#"{"title":"A"}"#.into(), None).unwrap();
+        core.create(1, 0, "t1", r#"{"title":"A"}"#).unwrap();
         core.dispose(2).unwrap();
-        assert!(core.create(3, 0, "t2".into(), "{}".into(), None).is_err());
+        assert!(core.create(3, 0, "t2", "{}").is_err());
     }
 }

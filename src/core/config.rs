@@ -76,7 +76,7 @@ impl Config {
         let base_url = normalize_base_url(string("baseUrl")?.as_deref().unwrap_or(BASE_URL_DEFAULT))?;
         let kind = string("kind")?.unwrap_or_else(|| "user".to_owned());
         if !matches!(kind.as_str(), "user" | "agent" | "system") {
-            return Err(Error::local("invalid_options", concat(&["kind must be user, agent or system, not ", &*kind]))
+            return Err(Error::local("invalid_options", concat(&["kind must be user, agent or system, not ", &kind]))
                 .param("kind"));
         }
         let key = string("apiKey")?;
@@ -148,7 +148,7 @@ impl Config {
             Some(rest) => concat(&["ws", rest]),
             None => self.base_url.clone(),
         };
-        let mut url = concat(&[&*base, "/api/sync/ws?cursor="]);
+        let mut url = concat(&[&base, "/api/sync/ws?cursor="]);
         encode(&mut url, cursor.unwrap_or_default());
         if kind != "user" {
             url.push_str("&kind=");

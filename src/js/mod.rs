@@ -3,6 +3,8 @@
 //! Everything composite crosses as JSON text, rows as slots. Methods take `&self` and hold only the driver, so calls
 //! from inside callbacks are ordinary.
 
+mod kinds;
+
 use wasm_bindgen::prelude::*;
 
 use crate::core::Engine;
@@ -15,6 +17,7 @@ use crate::core::pool::{Edit, Query, Slot, ViewChange, ViewId};
 use crate::core::store::{Database, StoreFailure, StoreFailureKind};
 use crate::core::text::parse_digits;
 use crate::shell::{Driver, now};
+use kinds::{ask, numbers, text};
 
 pub use crate::shell::Host;
 
@@ -63,15 +66,15 @@ impl Core {
 
     /// Reads numbers; `Numbers` in `sdk/src/boundary.ts` names the kinds.
     pub fn numbers(&self, kind: u32, number: u32, options: Option<String>) -> Result<Vec<u32>, JsValue> {
-        if kind > 2 {
+        if kind >= numbers::VIEW {
             return Ok(self.driver.with(|engine| window(engine.take_view_change(ViewId(number)))));
         }
         let options = Value::parse(options.as_deref().unwrap_or("{}")).map_err(|error| thrown(error.into()))?;
         let query = Query::parse(options).map_err(thrown)?;
         let model = index(number);
         Ok(self.driver.with(|engine| match kind {
-            0 => numbers(&engine.query(model, &query)),
-            1 => vec![engine.count(model, &query) as u32],
+            numbers::QUERY => numbers(&engine.query(model, &query)),
+            numbers::COUNT => vec![engine.count(model, &query) as u32],
             _ => vec![engine.open_view(model, &query).0],
         }))
     }
@@ -79,9 +82,9 @@ impl Core {
     /// Reads a text; `Text` in `sdk/src/boundary.ts` names the kinds.
     pub fn text(&self, kind: u32) -> Option<String> {
         self.driver.with(|engine| match kind {
-            0 => Some(engine.status()),
-            1 => Some(engine.outbox()),
-            2 => Some(engine.records_aside()),
+            text::STATUS => Some(engine.status()),
+            text::OUTBOX => Some(engine.outbox()),
+            text::ASIDE => Some(engine.records_aside()),
             _ => engine.token().map(str::to_owned),
         })
     }
@@ -111,49 +114,49 @@ impl Core {
         let text = first.unwrap_or_default();
         let write = |id, change, options| Command::Write(ticket, Write { model, id, change, options });
         let command = match kind {
-            0 => Command::Start(ticket),
-            1 => write(text, Change::Create(second.unwrap_or_default()), third),
-            2 => write(text, Change::Update(second.unwrap_or_default()), third),
-            3 => write(text, Change::Delete, third),
-            4 => Command::Read(ticket, model, text),
-            5 => Command::Commit(ticket, text),
-            6 => Command::Flush(ticket, (number >= 0.0).then_some(number as u64)),
-            7 => Command::Confirmation(ticket, text, second.unwrap_or_default()),
-            8 => Command::SetToken(text),
-            9 => Command::SetCredentialSource(is),
-            10 => Command::Nudge,
-            11 => Command::SetOffline(is),
-            12 => Command::Retry(ticket, text, second),
-            13 => Command::Discard(ticket, text),
-            14 => Command::Purge(ticket),
-            15 => Command::Dispose(ticket),
-            16 => {
+            ask::START => Command::Start(ticket),
+            ask::CREATE => write(text, Change::Create(second.unwrap_or_default()), third),
+            ask::UPDATE => write(text, Change::Update(second.unwrap_or_default()), third),
+            ask::DELETE => write(text, Change::Delete, third),
+            ask::READ => Command::Read(ticket, model, text),
+            ask::COMMIT => Command::Commit(ticket, text),
+            ask::FLUSH => Command::Flush(ticket, (number >= 0.0).then_some(number as u64)),
+            ask::CONFIRMATION => Command::Confirmation(ticket, text, second.unwrap_or_default()),
+            ask::SET_TOKEN => Command::SetToken(text),
+            ask::SET_CREDENTIAL_SOURCE => Command::SetCredentialSource(is),
+            ask::NUDGE => Command::Nudge,
+            ask::SET_OFFLINE => Command::SetOffline(is),
+            ask::RETRY => Command::Retry(ticket, text, second),
+            ask::DISCARD => Command::Discard(ticket, text),
+            ask::PURGE => Command::Purge(ticket),
+            ask::DISPOSE => Command::Dispose(ticket),
+            ask::CLOSE_VIEW => {
                 self.driver.with(|engine| engine.close_view(ViewId(number as u32)));
                 return Ok(());
             }
-            17 => {
+            ask::TURN => {
                 self.driver.end_turn();
                 return Ok(());
             }
-            18 => {
+            ask::TIMEOUT => {
                 self.driver.handle_timer();
                 return Ok(());
             }
             _ => {
                 self.driver.handle_input(match kind {
-                    19 if is => Input::StoreClosed(Database::Identity),
-                    19 => Input::StoreClosed(Database::Directory),
-                    20 => Input::Lock(is),
-                    21 => Input::Posted(text),
-                    22 => Input::SocketOpened(task),
-                    23 if given => Input::SocketMessage(task, text),
-                    23 => match String::from_utf8(self.body()) {
+                    ask::STORE_CLOSED if is => Input::StoreClosed(Database::Identity),
+                    ask::STORE_CLOSED => Input::StoreClosed(Database::Directory),
+                    ask::LOCK => Input::Lock(is),
+                    ask::POSTED => Input::Posted(text),
+                    ask::SOCKET_OPENED => Input::SocketOpened(task),
+                    ask::SOCKET_MESSAGE if given => Input::SocketMessage(task, text),
+                    ask::SOCKET_MESSAGE => match String::from_utf8(self.body()) {
                         Ok(text) => Input::SocketMessage(task, text),
                         // A socket's texts are UTF-8.
                         Err(_) => return Ok(()),
                     },
-                    24 => Input::SocketClosed { socket: task, code: count as u16 },
-                    25 => {
+                    ask::SOCKET_CLOSED => Input::SocketClosed { socket: task, code: count as u16 },
+                    ask::RESPONSE => {
                         let seconds = third.and_then(|text| parse_digits(text.trim_ascii()));
                         let retry_after_ms = seconds.map(|seconds| seconds.saturating_mul(1000));
                         let (request_id, auth_failure, body) = (Some(text).filter(|_| given), second, self.body());
@@ -161,18 +164,18 @@ impl Core {
                             Response { status: count as u16, request_id, auth_failure, retry_after_ms, body };
                         Input::Response(task, Ok(response))
                     }
-                    26 => Input::Response(task, Err(text)),
-                    27 if !given => Input::Credential(task, Credential::SignedOut),
-                    27 => Input::Credential(task, Credential::Token(text)),
-                    28 => Input::Credential(task, Credential::Unavailable(text)),
-                    29 => Input::Stored(task, Ok(self.driver.take_given())),
-                    30 => {
+                    ask::REQUEST_FAILED => Input::Response(task, Err(text)),
+                    ask::CREDENTIAL if !given => Input::Credential(task, Credential::SignedOut),
+                    ask::CREDENTIAL => Input::Credential(task, Credential::Token(text)),
+                    ask::CREDENTIAL_FAILED => Input::Credential(task, Credential::Unavailable(text)),
+                    ask::STORED => Input::Stored(task, Ok(self.driver.take_given())),
+                    ask::STORE_FAILED => {
                         let kind = FAILURES.get(count as usize).copied().unwrap_or(StoreFailureKind::Unknown);
                         Input::Stored(task, Err(StoreFailure { kind, message: text }))
                     }
-                    31 => Input::Online,
-                    32 => Input::Offline,
-                    33 => Input::Visible,
+                    ask::ONLINE => Input::Online,
+                    ask::OFFLINE => Input::Offline,
+                    ask::VISIBLE => Input::Visible,
                     _ => Input::Wake,
                 });
                 return Ok(());

@@ -201,6 +201,15 @@ fn first_visit(device: &Rc<RefCell<Device>>) -> Tab {
     tab
 }
 
+/// The first holds the lock, both are connected.
+fn two_tabs() -> (Rc<RefCell<Device>>, Tab, Tab) {
+    let device = device();
+    let first = first_visit(&device);
+    let mut second = Tab::started(&device, 2);
+    second.connect(10, &[]);
+    (device, first, second)
+}
+
 #[test]
 fn rows_are_there_without_a_network() {
     let device = device();
@@ -313,10 +322,7 @@ fn a_lost_connection_is_opened_again_and_the_write_repeated() {
 
 #[test]
 fn tabs_share_edits_and_one_of_them_sends() {
-    let device = device();
-    let mut first = first_visit(&device);
-    let mut second = Tab::started(&device, 2);
-    second.connect(10, &[]);
+    let (device, mut first, mut second) = two_tabs();
     let ticket = second.bench.update("t1", json!({"title":"from the second"}));
     second.turn();
     assert!(second.bench.frames().iter().all(|frame| frame["type"] != "commit"), "only one tab sends");
@@ -340,10 +346,7 @@ fn tabs_share_edits_and_one_of_them_sends() {
 
 #[test]
 fn a_sender_without_a_connection_loses_the_lock_to_a_tab_that_has_one() {
-    let device = device();
-    let mut first = first_visit(&device);
-    let mut second = Tab::started(&device, 2);
-    second.connect(10, &[]);
+    let (_, mut first, mut second) = two_tabs();
     first.bench.close(1006);
     first.serve();
     first.bench.update("t1", json!({"title":"one"}));
@@ -371,10 +374,7 @@ fn without_a_connection_no_tab_asks_for_the_sender() {
 
 #[test]
 fn a_silent_sender_loses_the_lock_and_the_next_one_goes_on() {
-    let device = device();
-    let mut first = first_visit(&device);
-    let mut second = Tab::started(&device, 2);
-    second.connect(10, &[]);
+    let (_, mut first, mut second) = two_tabs();
     first.bench.update("t1", json!({"title":"one"}));
     first.turn();
     let (key, _) = first.bench.commit();
@@ -562,10 +562,7 @@ fn while_the_storage_is_opened_nothing_is_due() {
 
 #[test]
 fn a_tab_that_gives_up_its_storage_asks_for_the_sender_no_more() {
-    let device = device();
-    let first = first_visit(&device);
-    let mut second = Tab::started(&device, 2);
-    second.connect(10, &[]);
+    let (device, first, mut second) = two_tabs();
     second.bench.update("t1", json!({"title":"B"}));
     second.turn();
     device.borrow_mut().failure = Some(StoreFailureKind::Unknown);
@@ -578,10 +575,7 @@ fn a_tab_that_gives_up_its_storage_asks_for_the_sender_no_more() {
 
 #[test]
 fn late_word_of_a_write_that_is_done_does_not_send_it_again() {
-    let device = device();
-    let mut first = first_visit(&device);
-    let mut second = Tab::started(&device, 2);
-    second.connect(10, &[]);
+    let (device, mut first, mut second) = two_tabs();
     first.bench.update("t1", json!({"title":"one"}));
     first.turn();
     let late = std::mem::take(&mut first.posts);
@@ -604,10 +598,7 @@ fn late_word_of_a_write_that_is_done_does_not_send_it_again() {
 
 #[test]
 fn a_refusal_that_nobody_has_told_is_found_in_the_journal() {
-    let device = device();
-    let mut first = first_visit(&device);
-    let mut second = Tab::started(&device, 2);
-    second.connect(10, &[]);
+    let (_, mut first, mut second) = two_tabs();
     let options = Some(r#"{"wait":"confirmed"}"#);
     let ticket = second.bench.write(crate::harness::TASKS, "t1", update(""), options).expect("accepted");
     second.turn();
@@ -651,10 +642,7 @@ fn generation(device: &Rc<RefCell<Device>>) -> u64 {
 
 #[test]
 fn rows_that_another_tab_had_begun_to_write_are_not_mixed_with_new_ones() {
-    let device = device();
-    let first = first_visit(&device);
-    let mut second = Tab::started(&device, 2);
-    second.connect(10, &[]);
+    let (device, first, mut second) = two_tabs();
     let begun = generation(&device) + 1_000_000;
     let chunk = (ObjectStore::Cache, format!("{begun:012x}/c/000001"));
     let old = tasks(&[json!({"id":"t9","title":"old"})]).to_string().into_bytes();

@@ -55,8 +55,8 @@ const DECLARATION: &str = "
 export function onPanic(callback: (error: Error) => void): void;
 ";
 
-/// The loader, and its declarations, with `onPanic`.
-pub(crate) fn with_news_of_panics(js: &str, declarations: &str) -> Result<(String, String)> {
+/// The loader with one way to load in place of its own, guarded exports and `onPanic`; its declarations with `onPanic`.
+pub(crate) fn rewrite(js: &str, declarations: &str) -> Result<(String, String)> {
     for part in [EXPORTS, LOADING] {
         if js.matches(part).count() != 1 {
             return Err(Failure::new(format!(
@@ -106,7 +106,7 @@ assert.ok(seen[0] instanceof WebAssembly.RuntimeError);
 
     #[test]
     fn exports_are_guarded() {
-        let (js, types) = with_news_of_panics(OTHERS, "export class Core {}").unwrap();
+        let (js, types) = rewrite(OTHERS, "export class Core {}").unwrap();
         assert!(js.contains(GUARDED) && !js.contains(EXPORTS) && js.contains("export function onPanic("));
         assert!(js.contains("export default") && !js.contains("initSync"));
         assert!(types.contains("Core") && types.contains("onPanic"));
@@ -114,6 +114,6 @@ assert.ok(seen[0] instanceof WebAssembly.RuntimeError);
 
     #[test]
     fn a_loader_of_another_shape_is_refused() {
-        assert!(with_news_of_panics("wasm = exports;", "").is_err());
+        assert!(rewrite("wasm = exports;", "").is_err());
     }
 }

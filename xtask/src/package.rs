@@ -131,7 +131,7 @@ fn bind(repo: &Repo, linked: &Path, out: &Path) -> Result {
         let (module, loader) = (out.join("ablo_wasm_bg.wasm"), out.join("ablo_wasm.js"));
         let types = out.join("ablo_wasm.d.ts");
         let (wasm, js) = names::shorten(&read(&module)?, &text(&loader)?)?;
-        let (js, declarations) = loader::with_news_of_panics(&js, &text(&types)?)?;
+        let (js, declarations) = loader::rewrite(&js, &text(&types)?)?;
         write(&module, &wasm)?;
         write(&loader, js.as_bytes())?;
         write(&types, declarations.as_bytes())

@@ -36,6 +36,7 @@ use super::time::{Instant, Now};
 use crate::core::text::{concat, digits};
 use reads::Reads;
 use session::Session;
+
 /// `ready()` fails after so long without rows, counted from the call; the client goes on trying.
 pub const READY_MS: u64 = 20_000;
 /// Identity and exchange requests are given up after so long (protocol.md 18).

@@ -241,7 +241,7 @@ impl Engine {
     pub(super) fn handle_fetched(&mut self, id: FetchId, result: Result<Response, String>) {
         let Some(fetch) = self.reads.fetches.remove(&id) else { return };
         let answer = match result {
-            Err(why) => Err(Error::local("wait_for_timeout", concat(&["the read failed: ", &*why]))),
+            Err(why) => Err(Error::local("wait_for_timeout", concat(&["the read failed: ", &why]))),
             Ok(response) => {
                 let body = String::from_utf8(response.body).unwrap_or_default();
                 if (200..300).contains(&response.status) {

@@ -505,7 +505,7 @@ impl Engine {
                     Err(error) => {
                         // Rows that cannot be read are loaded again, all of them.
                         self.pool.clear();
-                        let message = concat(&["record ", &*key, ": ", &error.message]);
+                        let message = concat(&["record ", &key, ": ", &error.message]);
                         self.storage_problem(Error::local("storage_record_unreadable", message));
                         return;
                     }
@@ -697,7 +697,7 @@ impl Engine {
     /// Keeps a refused write.
     pub(super) fn keep_letter(&mut self, id: String, text: String) {
         if !bug::on(Bug::LettersLost) {
-            self.storage.letter_changes.push(put(concat(&[LETTERS, &*id]), text.clone()));
+            self.storage.letter_changes.push(put(concat(&[LETTERS, &id]), text.clone()));
         }
         self.put_letter(Letter { id, text });
     }

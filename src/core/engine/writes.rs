@@ -82,7 +82,7 @@ impl Engine {
         let name = definition.commit_name.clone();
         let missing = || {
             let message =
-                concat(&["no ", &*typename, " with id ", short(&id, 100), " here; read it first with retrieve()"]);
+                concat(&["no ", typename, " with id ", short(&id, 100), " here; read it first with retrieve()"]);
             Err(Error::local("entity_not_found", message).param("id"))
         };
         let (kind, input, defaults) = match change {
@@ -161,7 +161,7 @@ impl Engine {
             let mut op = self.direct_operation(item).map_err(|mut error| {
                 let inner = error.param.take().unwrap_or_default();
                 error.origin = crate::core::error::Origin::Local;
-                error.param(concat(&["operations.", &digits(index as u64), ".", &*inner]))
+                error.param(concat(&["operations.", &digits(index as u64), ".", &inner]))
             })?;
             op.read_at = op.read_at.or(write.read_at);
             op.on_stale = op.on_stale.or(write.on_stale);

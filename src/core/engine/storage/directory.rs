@@ -14,7 +14,7 @@ impl Engine {
         // A key that was given as such stands for its owner; only a fingerprint of it is written down.
         let token = config.token.as_deref().map_or(0, |token| fingerprint(token.as_bytes()));
         let asked = concat(&[config.participant.as_deref().unwrap_or_default(), "\n", &config.kind]);
-        concat(&[&config.base_url, "\n", &*asked, "\n", &hex(token, 1)])
+        concat(&[&config.base_url, "\n", &asked, "\n", &hex(token, 1)])
     }
 
     /// Writes into the directory who is here.
