@@ -93,8 +93,8 @@ export type Bytes = Uint8Array<ArrayBuffer>;
 /** A record to keep: its key and its value. Records to forget: the first key, and the first key that stays. */
 export type StoreChange = readonly [store: StoreIndex, key: string, value: Bytes | string];
 
-/** Key, value, key, value, … in the order of keys. Empty for requests that read nothing. */
-export type StoreRecords = readonly (string | Bytes)[];
+/** Takes a record that was read. */
+export type TakeRecord = (key: string, value: Bytes) => void;
 
 /**
  * What a request to the storage rejects with. Nothing of it was done. Kinds:
@@ -110,18 +110,21 @@ export interface StoreFailure {
  * The storage of the browser and what its tabs share. Names are hashed before the browser sees them. Keys are in the order
  * of their UTF-16 units. In ranges, `from` is less than `to`.
  *
- * Requests to one database begin in order, an open or a delete ends before the next begins. Those that return promises
- * reject with a {@link StoreFailure}; no method throws.
+ * Requests to one database begin in order, an open or a delete ends before the next begins. Those on one object store are
+ * answered in order. Those that return promises reject with a {@link StoreFailure}; no method throws.
  */
 export interface Storage {
   /** Opens a database, in place of the one open under this index. */
-  open(database: DatabaseIndex, name: string): Promise<StoreRecords>;
-  /** Records whose keys are at least `from` and less than `to`. A value that cannot be decrypted is empty. */
-  read(database: DatabaseIndex, store: StoreIndex, from: string, to: string): Promise<StoreRecords>;
+  open(database: DatabaseIndex, name: string): Promise<void>;
+  /**
+   * Records whose keys are at least `from` and less than `to`, of one moment: each is given to `take` as it comes, in the
+   * order of keys. A value that cannot be decrypted is empty.
+   */
+  read(database: DatabaseIndex, store: StoreIndex, from: string, to: string, take: TakeRecord): Promise<void>;
   /** Changes records in one transaction. Resolves when it is complete. `strict`: the disk has it. */
-  write(database: DatabaseIndex, changes: readonly StoreChange[], strict: boolean): Promise<StoreRecords>;
+  write(database: DatabaseIndex, changes: readonly StoreChange[], strict: boolean): Promise<void>;
   /** Closes and deletes the database that was opened last. */
-  delete(database: DatabaseIndex): Promise<StoreRecords>;
+  delete(database: DatabaseIndex): Promise<void>;
   /** Closes both databases, after the requests made before. */
   close(): void;
   /** Asks for the lock of this name in place of another; without a name, gives it back. Answered by `StorageEvents.lock`. */

@@ -10,13 +10,14 @@ import type {
   Storage,
   StoreChange,
   StoreIndex,
-  StoreRecords,
+  TakeRecord,
 } from './boundary.js';
-import { type AbloEncryption, findKey, openRecords, sealChange } from './encryption.js';
+import { type AbloEncryption, findKey, Opener, sealChange } from './encryption.js';
 import { deleteDatabase, fail, finished, hashName, Kind, openDatabase, toFailure } from './indexeddb.js';
 import { Tabs } from './tabs.js';
 
 const STORES = ['journal', 'cache'] as const;
+const JOURNAL = 0;
 
 /** What the browser lends to one client: two databases, a lock and a channel. */
 export class BrowserStorage implements Storage {
@@ -29,19 +30,19 @@ export class BrowserStorage implements Storage {
     this.#tabs = new Tabs(events);
   }
 
-  open(database: DatabaseIndex, name: string): Promise<StoreRecords> {
+  open(database: DatabaseIndex, name: string): Promise<void> {
     return this.#databases[database].open(name);
   }
 
-  read(database: DatabaseIndex, store: StoreIndex, from: string, to: string): Promise<StoreRecords> {
-    return this.#databases[database].read(store, from, to);
+  read(database: DatabaseIndex, store: StoreIndex, from: string, to: string, take: TakeRecord): Promise<void> {
+    return this.#databases[database].read(store, from, to, take);
   }
 
-  write(database: DatabaseIndex, changes: readonly StoreChange[], strict: boolean): Promise<StoreRecords> {
+  write(database: DatabaseIndex, changes: readonly StoreChange[], strict: boolean): Promise<void> {
     return this.#databases[database].write(changes, strict ? 'strict' : 'relaxed');
   }
 
-  delete(database: DatabaseIndex): Promise<StoreRecords> {
+  delete(database: DatabaseIndex): Promise<void> {
     return this.#databases[database].delete();
   }
 
@@ -63,7 +64,7 @@ export class BrowserStorage implements Storage {
 }
 
 /** What has begun: in an array, so that waiting for the beginning does not wait for the end. */
-type Begun = readonly [Promise<StoreRecords | void>];
+type Begun = readonly [Promise<void>];
 
 class Database {
   #lost: () => void;
@@ -73,13 +74,15 @@ class Database {
   #connection: IDBDatabase | undefined;
   /** Settles when the next request may begin. Never rejects. */
   #turn: Promise<unknown> = Promise.resolve();
+  /** By object store: settles when the last request on it is answered. Never rejects. */
+  #answered: Promise<unknown>[] = [];
 
   constructor(lost: () => void, encryption: AbloEncryption | undefined) {
     this.#lost = lost;
     this.#encryption = encryption;
   }
 
-  open(name: string): Promise<StoreRecords> {
+  open(name: string): Promise<void> {
     return this.#next(async () => {
       this.#close();
       if (!globalThis.indexedDB || !crypto.subtle || !navigator.locks || !globalThis.BroadcastChannel) {
@@ -98,23 +101,32 @@ class Database {
     });
   }
 
-  read(store: StoreIndex, from: string, to: string): Promise<StoreRecords> {
+  read(store: StoreIndex, from: string, to: string, take: TakeRecord): Promise<void> {
     return this.#next(() => {
       const transaction = this.#begin([STORES[store]], 'readonly');
       const objects = transaction.objectStore(STORES[store]);
       const range = rangeOf(from, to);
+      const opener = this.#key && new Opener(this.#key, take);
+      const give = (name: IDBValidKey, value: Bytes): void => (opener ?? { give: take }).give(name as string, value);
       const names = objects.getAllKeys(range);
-      const values = objects.getAll(range);
-      const key = this.#key;
-      const records = finished(transaction).then(() => {
-        const flat = names.result.flatMap((name, index) => [name as string, values.result[index] as Bytes]);
-        return key === undefined ? flat : openRecords(key, flat);
-      });
-      return [records];
-    });
+      if (store === JOURNAL) {
+        // Many and small: all at once.
+        const values = objects.getAll(range);
+        values.onsuccess = () => names.result.forEach((name, index) => give(name, values.result[index]));
+      } else {
+        // Few and large: one is read while another is looked at.
+        names.onsuccess = () => {
+          for (const name of names.result) {
+            const value = objects.get(name);
+            value.onsuccess = () => give(name, value.result);
+          }
+        };
+      }
+      return [finished(transaction).then(() => opener?.end())];
+    }, store);
   }
 
-  write(changes: readonly StoreChange[], durability: IDBTransactionDurability): Promise<StoreRecords> {
+  write(changes: readonly StoreChange[], durability: IDBTransactionDurability): Promise<void> {
     return this.#next(async () => {
       // No store, no transaction.
       if (changes.length === 0) return;
@@ -136,10 +148,10 @@ class Database {
       // Where it is missing, the browser finds out by itself that nothing follows.
       transaction.commit?.();
       return [finished(transaction)];
-    });
+    }, changes[0]?.[0]);
   }
 
-  delete(): Promise<StoreRecords> {
+  delete(): Promise<void> {
     return this.#next(async () => {
       this.#close();
       await deleteDatabase(this.#name ?? lost());
@@ -159,12 +171,19 @@ class Database {
     return (this.#connection ?? lost()).transaction(stores, mode, options);
   }
 
-  /** Begins in the order of these calls. The end of a transaction is not waited for. */
-  async #next(start: () => Begun | void | Promise<Begun | void>): Promise<StoreRecords> {
+  /**
+   * Begins in the order of these calls. The end of a transaction is not waited for, but those on one object store are
+   * answered in order too.
+   */
+  async #next(start: () => Begun | void | Promise<Begun | void>, store: StoreIndex = JOURNAL): Promise<void> {
     const begun = this.#turn.then(start);
     this.#turn = begun.catch(() => undefined);
+    const before = this.#answered[store];
+    const ended = begun.then((end) => end?.[0]);
+    this.#answered[store] = Promise.allSettled([before, ended]);
+    await before;
     try {
-      return (await (await begun)?.[0]) ?? [];
+      await ended;
     } catch (error) {
       throw toFailure(error);
     }

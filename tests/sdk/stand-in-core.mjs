@@ -136,7 +136,7 @@ export class Core {
     });
   }
 
-  give(key, bytes) {
+  give(task, key, bytes) {
     this.given.push(key, bytes);
   }
 

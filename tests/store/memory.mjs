@@ -138,18 +138,17 @@ export class MemoryStorage {
       };
       mine.database = this.#browser.connect(name, lost);
       mine.lost = lost;
-      return [];
     });
   }
 
-  read(index, store, from, to) {
+  read(index, store, from, to, take) {
     return this.#next(index, (mine) => {
       const { stores } = this.#begin(mine, [store], 'readonly');
       this.#browser.takeFault('read');
       const keys = keysBetween(stores[store], from, to);
       const opens = (key) => this.#key === undefined || stores[store].get(key).sealedFor === this.#key;
       if (keys.length > 0 && !keys.some(opens)) throw failure(KIND.WRONG_KEY, 'the key opens none of the records');
-      return keys.flatMap((key) => [key, opens(key) ? stores[store].get(key).value.slice() : new Uint8Array()]);
+      for (const key of keys) take(key, opens(key) ? stores[store].get(key).value.slice() : new Uint8Array());
     });
   }
 
@@ -165,7 +164,6 @@ export class MemoryStorage {
       }
       if (this.#browser.bytesUsed(database, stores) > this.#browser.quota) throw failure(KIND.QUOTA, 'no space');
       database.stores = stores;
-      return [];
     });
   }
 
@@ -177,7 +175,6 @@ export class MemoryStorage {
       this.#browser.closeConnections(mine.name);
       await this.#browser.whenFree(mine.name);
       this.#browser.databases.delete(mine.name);
-      return [];
     });
   }
 

@@ -5,6 +5,7 @@
 //! since, and `meta`, which names the generation that counts. Rows of another identity are never shown: what was opened
 //! on the directory's word is shown only when the server confirms who we are, or cannot be reached.
 
+mod cache;
 mod directory;
 mod news;
 mod purge;
@@ -29,15 +30,9 @@ use crate::core::snapshot::Snapshot;
 use crate::core::store::{
     Database, ObjectStore, Record, StoreChange, StoreFailure, StoreFailureKind, StoreRequest, fingerprint,
 };
-use crate::core::text::{concat, hex, parse_hex};
+use crate::core::text::{concat, contains, hex, parse_hex};
 use crate::core::wire::Delta;
-
-/// Version of what is stored. A database with a higher one is left alone.
-const LAYOUT_VERSION: u64 = 1;
-/// Bytes of rows in one record of the cache.
-const CHUNK_BYTES: usize = 512 * 1024;
-/// The log may grow this far, or to half of the rows, before the rows are written anew.
-const LOG_BYTES_MIN: usize = 1024 * 1024;
+use cache::{Cached, Checkpoint};
 
 /// How far the storage has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,16 +83,6 @@ enum Job {
     Quiet,
 }
 
-/// Rows being written anew.
-#[derive(Debug)]
-struct Checkpoint {
-    generation: u64,
-    model: u16,
-    slot: u32,
-    number: u64,
-    cursor: SyncId,
-}
-
 /// A write that the server refused, kept until the application decides.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Letter {
@@ -110,11 +95,13 @@ pub(super) struct Letter {
 pub(super) struct Storage {
     pub(super) stage: Stage,
     jobs: SmallMap<TaskId, Job>,
+    /// Records that have come before the others of their request.
+    early: SmallMap<TaskId, Vec<Record>>,
     /// Whose database is open, or being opened.
     pub(super) owner: Option<Identity>,
     /// Who was here last.
     known: Option<Identity>,
-    cache: Vec<Record>,
+    cache: Vec<(String, Cached)>,
     journal: Vec<Record>,
     /// The generation that counts and may be added to, or 0.
     generation: u64,
@@ -152,6 +139,7 @@ impl Storage {
         Self {
             stage: if wanted { Stage::Idle } else { Stage::Memory },
             jobs: SmallMap::default(),
+            early: SmallMap::default(),
             owner: None,
             known: None,
             cache: Vec::new(),
@@ -256,6 +244,7 @@ impl Engine {
         self.storage.stage = Stage::Reading;
         let name = self.database_name(&owner);
         self.storage.owner = Some(owner);
+        self.storage.cache = Vec::new();
         self.ask(Database::Identity, StoreRequest::Open { name }, Job::Open);
         self.ask(Database::Identity, all(ObjectStore::Cache, ""), Job::ReadCache);
         self.ask(Database::Identity, all(ObjectStore::Journal, ""), Job::ReadJournal);
@@ -282,9 +271,14 @@ impl Engine {
     }
 
     pub(super) fn handle_stored(&mut self, task: TaskId, result: Result<Vec<Record>, StoreFailure>) {
+        let early = self.storage.early.remove(&task);
         let Some(job) = self.storage.jobs.remove(&task) else { return };
         match result {
-            Ok(records) => self.handle_done(job, records),
+            Ok(last) => {
+                let mut records = early.unwrap_or_default();
+                records.extend(last);
+                self.handle_done(job, records);
+            }
             Err(failure) => {
                 // It was asked of a connection that is known to be lost.
                 let old = self.storage.reopened_by.is_some_and(|reopen| task < reopen);
@@ -296,6 +290,17 @@ impl Engine {
         }
     }
 
+    pub(super) fn handle_record(&mut self, task: TaskId, record: Record) {
+        match self.storage.jobs.get(&task) {
+            Some(Job::ReadCache) => self.put_cached(record),
+            Some(_) => match self.storage.early.get_mut(&task) {
+                Some(records) => records.push(record),
+                None => self.storage.early.insert(task, vec![record]),
+            },
+            None => {}
+        }
+    }
+
     fn handle_done(&mut self, job: Job, records: Vec<Record>) {
         match job {
             Job::OpenDirectory | Job::Open | Job::Quiet => {}
@@ -304,7 +309,9 @@ impl Engine {
                 self.storage.stage = Stage::Unknown;
             }
             Job::ReadCache => {
-                self.storage.cache = records;
+                for record in records {
+                    self.put_cached(record);
+                }
                 self.handle_read();
             }
             Job::ReadJournal => {
@@ -337,6 +344,7 @@ impl Engine {
             Job::CatchUpCache => self.adopt_cache(&records),
             Job::News { texts, puts } => {
                 self.restore(records, true, &puts);
+                self.drop_refused();
                 self.handle_news(&texts);
                 self.read_news();
             }
@@ -347,6 +355,7 @@ impl Engine {
                 if self.storage.tabs.leads && last {
                     self.queue.set_sender(true);
                 }
+                self.drop_refused();
                 self.read_news();
             }
             Job::PurgeKnown => self.purge_known(&records),
@@ -460,7 +469,7 @@ impl Engine {
         self.show_cache();
         self.storage.stage = Stage::Open;
         let journal = std::mem::take(&mut self.storage.journal);
-        self.restore(journal, false, &[]);
+        let seen = self.restore(journal, false, &[]);
         self.queue.put_new_last();
         // Writes made before this lie over rows that were not there yet.
         for (model, id) in self.queue.pending_rows() {
@@ -470,90 +479,11 @@ impl Engine {
             self.note_identity(&who);
         }
         self.join_tabs();
+        self.share_seen(&seen);
         if !bug::on(Bug::JournalNotReadAgain) {
             self.read_journal_again(Vec::new());
         }
         self.flush_due = true;
-    }
-
-    fn show_cache(&mut self) {
-        let mut records = std::mem::take(&mut self.storage.cache);
-        let Some(at) = records.iter().position(|(key, _)| key == META) else { return };
-        let (_, meta) = records.remove(at);
-        let Some(meta) = std::str::from_utf8(&meta).ok().and_then(|text| Value::parse(text).ok()) else { return };
-        if meta.get_u64("v").unwrap_or(0) > LAYOUT_VERSION {
-            self.storage_problem(Error::local(
-                "storage_newer_version",
-                "a newer version of the application has written the rows on this device; they are loaded again",
-            ));
-            self.storage.cache_lost = true;
-            return;
-        }
-        if meta.get_u64("schema") != Some(self.config.schema.fingerprint) || self.loaded {
-            return;
-        }
-        let generation = meta.get_u64("generation").unwrap_or(0);
-        let (chunks, log) = (in_generation(generation, "/c/"), in_generation(generation, "/g/"));
-        let mut cursor = SyncId(meta.get_u64("cursor").unwrap_or(0));
-        let mut deltas = Vec::new();
-        let mut missing = meta.get_u64("chunks").unwrap_or(0);
-        for (key, value) in records {
-            if key.starts_with(&chunks) {
-                missing = missing.saturating_sub(1);
-                match Snapshot::parse(value, &self.config.schema) {
-                    Ok(snapshot) => self.put_rows(snapshot),
-                    Err(error) => {
-                        // Rows that cannot be read are loaded again, all of them.
-                        self.pool.clear();
-                        let message = concat(&["record ", &key, ": ", &error.message]);
-                        self.storage_problem(Error::local("storage_record_unreadable", message));
-                        return;
-                    }
-                }
-            } else if let Some(number) = key.strip_prefix(&log) {
-                self.storage.log_number = parse_hex(number).unwrap_or(0);
-                self.storage.log_bytes += value.len();
-                deltas.push(value);
-            }
-        }
-        if missing > 0 {
-            // A power failure may have taken what was written last.
-            self.pool.clear();
-            return;
-        }
-        self.cursor = cursor;
-        for entry in deltas {
-            let Some(root) = std::str::from_utf8(&entry).ok().and_then(|text| Value::parse(text).ok()) else { break };
-            if root.get_u64("after").unwrap_or(0) > cursor.0 {
-                // What comes before it is missing, for the same reason.
-                continue;
-            }
-            for delta in root.at("deltas").elements() {
-                match Delta::parse(delta.raw) {
-                    Ok(delta) => self.apply_delta(&delta),
-                    Err(bad) => self.report(&bad.error),
-                }
-            }
-            cursor = cursor.max(SyncId(root.get_u64("cursor").unwrap_or(0)));
-            self.cursor = cursor;
-        }
-        self.storage.generation = generation;
-        self.storage.newest = generation;
-        self.storage.logged_cursor = cursor;
-        let had = meta.get_strings("groups");
-        if self.identity.is_none() {
-            self.groups = had;
-            self.loading = Loading::Idle;
-        } else if had.iter().any(|group| !self.groups.contains(group)) {
-            // Rows of groups that we have no more must not be shown.
-            self.pool.clear();
-            self.cursor = SyncId(0);
-            return;
-        } else if had.len() == self.groups.len() && cursor > SyncId(0) {
-            // A catch-up from nothing may leave out what came before (see `begin_session`).
-            self.loading = Loading::Idle;
-        }
-        self.become_ready();
     }
 
     /// The server has said which groups we have; stored rows may be those of others.
@@ -572,23 +502,6 @@ impl Engine {
         }
         if let Some(who) = self.identity.clone() {
             self.note_identity(&who);
-        }
-    }
-
-    /// Rows of one record of the cache.
-    fn put_rows(&mut self, snapshot: Snapshot) {
-        for listed in snapshot.models {
-            self.pool.reserve(listed.model, listed.rows.len());
-            for row in &listed.rows {
-                let text = crate::core::pool::RowText::slice(&listed.chunk, row.at.clone());
-                self.pool.put_base_scanned(
-                    listed.model,
-                    row.id(&listed.chunk),
-                    text,
-                    row.archived,
-                    snapshot.last_sync_id,
-                );
-            }
         }
     }
 
@@ -630,6 +543,12 @@ impl Engine {
             }
         }
         news
+    }
+
+    /// A tab that lost the lock may have refused writes, and told its application, after this one had read them.
+    fn drop_refused(&mut self) {
+        let outcome = self.queue.drop_refused(&|name| refusal(&self.storage.letters, name));
+        self.take_outcome(outcome);
     }
 
     /// Sends journal changes on their way to the disk.
@@ -732,130 +651,6 @@ impl Engine {
         }
     }
 
-    /// A snapshot has replaced the rows: what is stored stays as it is until all rows are written anew.
-    pub(super) fn rows_replaced(&mut self) {
-        self.storage.log = String::new();
-        if !bug::on(Bug::LogToOldGeneration) {
-            self.storage.generation = 0;
-        }
-        self.storage.checkpoint = None;
-        self.storage.checkpoint_due = true;
-    }
-
-    fn pump_cache(&mut self) {
-        if !self.storage.tabs.leads || self.storage.adopting || self.storage.cache_lost || !self.loaded {
-            return;
-        }
-        // A change that could not be applied is not in the rows, whatever the cursor says, before they are loaded again.
-        if self.loading != Loading::Idle && !bug::on(Bug::StoredBeforeRepair) {
-            return;
-        }
-        if self.storage.checkpoint.is_none() {
-            let full = self.storage.log_bytes > LOG_BYTES_MIN.max(self.pool.stats().live_bytes / 2);
-            // Nor are rows current that are being read again.
-            let current = !self.reads.is_repairing() || bug::on(Bug::StoredBeforeRepair);
-            if (self.storage.checkpoint_due || full) && current {
-                self.begin_checkpoint();
-            }
-        }
-        // Into the generation that counts, and into the one being written.
-        let mut generations = Vec::new();
-        if self.storage.generation > 0 {
-            generations.push(self.storage.generation);
-        }
-        if let Some(checkpoint) = &self.storage.checkpoint {
-            generations.push(checkpoint.generation);
-        }
-        if self.storage.logging || generations.is_empty() || self.cursor <= self.storage.logged_cursor {
-            return;
-        }
-        let mut text = String::new();
-        let mut object = ObjectWriter::new(&mut text);
-        object.u64("after", self.storage.logged_cursor.0);
-        object.u64("cursor", self.cursor.0);
-        let log = std::mem::take(&mut self.storage.log);
-        object.raw("deltas", &concat(&["[", &log, "]"]));
-        object.end();
-        self.storage.log_number += 1;
-        let number = self.storage.log_number;
-        let mut changes = Vec::new();
-        for generation in generations {
-            changes.push(put_cache(log_key(generation, number), text.clone()));
-        }
-        self.storage.logging = true;
-        self.storage.logged_cursor = self.cursor;
-        let request = StoreRequest::Write { changes, strict: false };
-        self.ask(Database::Identity, request, Job::Log(text.len()));
-    }
-
-    /// Begins to write all rows under a new generation; the old one counts until `meta` names the new one. Rows may
-    /// change meanwhile: what changes goes into the logs of both.
-    fn begin_checkpoint(&mut self) {
-        self.storage.checkpoint_due = false;
-        self.storage.log_bytes = 0;
-        let generation = (self.storage.newest + 1).max(self.now.wall.0);
-        self.storage.newest = generation;
-        if self.storage.generation == 0 {
-            self.storage.logged_cursor = self.cursor;
-        }
-        self.storage.checkpoint = Some(Checkpoint { generation, model: 0, slot: 0, number: 0, cursor: self.cursor });
-        self.step_checkpoint();
-    }
-
-    fn step_checkpoint(&mut self) {
-        let Some(mut checkpoint) = self.storage.checkpoint.take() else { return };
-        while let Some(model) = self.config.schema.model(ModelIndex(checkpoint.model)) {
-            let mut text = String::from(r#"{"type":"full","lastSyncId":"#);
-            write_u64(&mut text, checkpoint.cursor.0);
-            text.push_str(r#","models":{""#);
-            text.push_str(&model.typename);
-            text.push_str("\":[");
-            let start = text.len();
-            let next = self.pool.write_base_rows(ModelIndex(checkpoint.model), checkpoint.slot, CHUNK_BYTES, &mut text);
-            let empty = text.len() == start;
-            text.push_str("]}}");
-            match next {
-                Some(slot) => checkpoint.slot = slot,
-                None => {
-                    checkpoint.model += 1;
-                    checkpoint.slot = 0;
-                }
-            }
-            if !empty {
-                checkpoint.number += 1;
-                let key = in_generation(checkpoint.generation, &concat(&["/c/", &hex(checkpoint.number, 6)]));
-                let request = StoreRequest::Write { changes: vec![put_cache(key, text)], strict: false };
-                self.storage.checkpoint = Some(checkpoint);
-                self.ask(Database::Identity, request, Job::Chunk);
-                return;
-            }
-        }
-        let generation = checkpoint.generation;
-        let mut text = String::new();
-        let mut meta = ObjectWriter::new(&mut text);
-        meta.u64("v", LAYOUT_VERSION);
-        meta.u64("schema", self.config.schema.fingerprint);
-        meta.u64("generation", generation);
-        meta.u64("cursor", checkpoint.cursor.0);
-        meta.u64("chunks", checkpoint.number);
-        meta.strs("groups", &self.groups);
-        meta.end();
-        let clear = |from: String, to: String| StoreChange::Remove { store: ObjectStore::Cache, from, to };
-        let changes = vec![
-            clear(String::new(), in_generation(generation, "/")),
-            clear(in_generation(generation, "0"), META.to_owned()),
-            put_cache(META.to_owned(), text),
-        ];
-        self.storage.generation = generation;
-        self.ask(Database::Identity, StoreRequest::Write { changes, strict: false }, Job::Meta);
-    }
-
-    /// Another tab sends from now on, and writes the cache.
-    pub(super) fn leave_cache(&mut self) {
-        self.rows_replaced();
-        self.storage.checkpoint_due = false;
-    }
-
     /// Makes of the queue what the journal says.
     fn adopt_journal(&mut self, records: Vec<Record>, known: &[u64], asked: &[u64]) {
         let orders: Vec<u64> = records.iter().filter_map(|(key, _)| journal_order(key)).collect();
@@ -867,25 +662,10 @@ impl Engine {
         for order in asked.iter().filter(|order| !orders.contains(order)) {
             news.push(remove(&journal_key(*order)));
         }
-        if self.storage.tabs.leads && !news.is_empty() {
+        if !self.storage.tabs.leads {
+            self.share_seen(&news);
+        } else if !news.is_empty() {
             self.share_journal(&news);
-        }
-    }
-
-    /// The cache goes on from our rows if nobody has written it since we have read it; otherwise it is written anew.
-    fn adopt_cache(&mut self, newer: &[Record]) {
-        let untouched = matches!(newer, [(key, value)] if key == META && std::str::from_utf8(value).ok()
-            .and_then(|text| Value::parse(text).ok()).and_then(|meta| meta.get_u64("generation"))
-            == Some(self.storage.generation));
-        self.storage.adopting = false;
-        // Rows that somebody began to write under a number of their own must not be mixed with ours.
-        for (key, _) in newer {
-            let generation = generation_of(key);
-            self.storage.newest = self.storage.newest.max(generation.unwrap_or(0));
-        }
-        // Deltas that came while another tab wrote the log are not in ours.
-        if !untouched || self.cursor > self.storage.logged_cursor {
-            self.rows_replaced();
         }
     }
 }

@@ -135,11 +135,7 @@ impl Engine {
     pub(super) fn share_journal(&mut self, changes: &[StoreChange]) {
         let cursor = self.cursor;
         self.post("journal", &|message| {
-            let puts = changes.iter().filter_map(|change| match change {
-                StoreChange::Put { key, .. } => Some(key.as_str()),
-                StoreChange::Remove { .. } => None,
-            });
-            message.strs("put", puts);
+            message.strs("put", keys_of(changes));
             let dropped = changes.iter().filter_map(|change| match change {
                 StoreChange::Remove { from, .. } => Some(from.as_str()),
                 StoreChange::Put { .. } => None,
@@ -147,6 +143,14 @@ impl Engine {
             message.strs("drop", dropped);
             message.u64("cursor", cursor.0);
         });
+    }
+
+    /// Tells what was found in the journal, before anything is written on top of it: a tab that crashed may have journaled
+    /// it and told nobody.
+    pub(super) fn share_seen(&mut self, found: &[StoreChange]) {
+        if !found.is_empty() {
+            self.post("journal", &|message| message.strs("seen", keys_of(found)));
+        }
     }
 
     /// Tells how the server answered a commit.
@@ -187,6 +191,11 @@ impl Engine {
                         self.queue.note_order(order);
                     }
                     self.storage.tabs.puts.push(key);
+                }
+                for key in message.get_strings("seen") {
+                    if journal_order(&key).is_some_and(|order| !self.queue.knows(order)) {
+                        self.storage.tabs.puts.push(key);
+                    }
                 }
                 self.storage.tabs.later.push(text.to_owned());
                 self.read_news();
@@ -230,4 +239,12 @@ impl Engine {
             self.take_outcome(outcome);
         }
     }
+}
+
+/// Keys of the records that were put.
+fn keys_of(changes: &[StoreChange]) -> impl Iterator<Item = &str> {
+    changes.iter().filter_map(|change| match change {
+        StoreChange::Put { key, .. } => Some(key.as_str()),
+        StoreChange::Remove { .. } => None,
+    })
 }

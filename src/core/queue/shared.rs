@@ -214,7 +214,9 @@ impl Queue {
         }
         let same =
             |commit: &Commit| *commit.key.0 == *key && (!replace || atomic || commit.order != order || ahead(commit));
-        if self.commits.iter().any(|commit| same(commit)) || self.acked.iter().any(|acked| *acked.key.0 == *key) {
+        // What is left of one that was replaced has no place: it says nothing about the rest.
+        let done = |acked: &Acked| acked.order > 0 && *acked.key.0 == *key;
+        if self.commits.iter().any(|commit| same(commit)) || self.acked.iter().any(|acked| done(acked)) {
             return Ok(outcome);
         }
         let created = WallTime(root.get_u64("createdAt").unwrap_or(0));
@@ -376,6 +378,25 @@ impl Queue {
         for (seq, error) in refused {
             self.reject_op(seq, &error, attempts, outcome);
         }
+    }
+
+    /// Takes out what is known to be refused and was not sent yet, if this tab sends.
+    pub fn drop_refused(&mut self, refusal: Refusal<'_>) -> Outcome {
+        let mut outcome = Outcome::default();
+        let mut refused = Vec::new();
+        for commit in self.commits.iter().filter(|commit| self.sender && !commit.sent) {
+            for seq in &commit.ops {
+                let name = self.ops.get(seq.0).and_then(|op| op.transaction_id.as_deref());
+                refused.extend(name.and_then(refusal).map(|error| (*seq, error)));
+            }
+        }
+        for (seq, error) in refused {
+            if let Some(op) = self.take_out(seq) {
+                self.unlink(&op.row, seq, op.optimistic, &mut outcome);
+                outcome.settle_all(&op.waiting, &Err(error));
+            }
+        }
+        outcome
     }
 
     /// Another tab, whose rows were complete up to `threshold`, has taken a commit out of the journal.
