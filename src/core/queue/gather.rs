@@ -198,6 +198,9 @@ impl Queue {
         op.patch = Some(stamped(&merged, wall));
         op.input = Some(merged);
         if op.recorded {
+            if op.since.is_none() {
+                op.waited = op.waiting.len();
+            }
             op.since = Some(merge(op.since.as_deref().unwrap_or("{}"), &input));
         }
         op.stamp = wall;
@@ -251,6 +254,7 @@ impl Queue {
             optimistic,
             recorded: false,
             since: None,
+            waited: 0,
         };
         self.ops.push(seq.0, op);
         seq

@@ -128,6 +128,8 @@ struct Op {
     recorded: bool,
     /// What was merged into it since.
     since: Option<String>,
+    /// How many of `waiting` wait for what the journal has had.
+    waited: usize,
 }
 
 impl Op {

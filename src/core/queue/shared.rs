@@ -113,7 +113,7 @@ impl Queue {
     fn split_op(&mut self, seq: OpSeq, wall: WallTime, rng: &mut Rng) -> Option<OpSeq> {
         let op = self.ops.get_mut(seq.0)?;
         let input = op.since.take()?;
-        let waiting = std::mem::take(&mut op.waiting);
+        let waiting = op.waiting.split_off(op.waited.min(op.waiting.len()));
         let new = NewOp {
             kind: op.kind,
             row: op.row.clone(),
