@@ -70,8 +70,8 @@ enum Job {
     Meta,
     /// Reading what other tabs have written, on becoming the one that sends.
     CatchUpCache,
-    /// With the places that may be done with by then, and those that others ask about.
-    CatchUpJournal(Vec<u64>, Vec<u64>),
+    /// With the places that others ask about.
+    CatchUpJournal(Vec<u64>),
     /// Reading what other tabs say that they have written, before what else they say is believed.
     News {
         texts: Vec<String>,
@@ -343,13 +343,15 @@ impl Engine {
             Job::Meta => {}
             Job::CatchUpCache => self.adopt_cache(&records),
             Job::News { texts, puts } => {
-                self.restore(records, true, &puts);
+                // What was journaled and is no more is done with, whatever has become of its parts.
+                let told: Vec<u64> = puts.iter().filter_map(|key| journal_order(key)).collect();
+                self.adopt_records(records, &puts, &told);
                 self.drop_refused();
                 self.handle_news(&texts);
                 self.read_news();
             }
-            Job::CatchUpJournal(known, asked) => {
-                self.adopt_journal(records, &known, &asked);
+            Job::CatchUpJournal(asked) => {
+                self.adopt_journal(records, &asked);
                 // One that was asked for before this tab had the lock says nothing about what the sender did since.
                 let last = !self.storage.jobs.values().any(|job| matches!(job, Job::CatchUpJournal(..)));
                 if self.storage.tabs.leads && last {
@@ -648,24 +650,6 @@ impl Engine {
                 self.storage.log.push(',');
             }
             self.storage.log.push_str(raw);
-        }
-    }
-
-    /// Makes of the queue what the journal says.
-    fn adopt_journal(&mut self, records: Vec<Record>, known: &[u64], asked: &[u64]) {
-        let orders: Vec<u64> = records.iter().filter_map(|(key, _)| journal_order(key)).collect();
-        let mut news = self.restore(records, true, &[]);
-        let outcome = self.queue.keep_journaled(known, &orders, &|name| refusal(&self.storage.letters, name));
-        self.take_outcome(outcome);
-        // Whoever journaled it may be gone before telling anybody; or somebody has not heard that it is done.
-        news.reverse();
-        for order in asked.iter().filter(|order| !orders.contains(order)) {
-            news.push(remove(&journal_key(*order)));
-        }
-        if !self.storage.tabs.leads {
-            self.share_seen(&news);
-        } else if !news.is_empty() {
-            self.share_journal(&news);
         }
     }
 }

@@ -51,7 +51,10 @@ impl Engine {
             self.storage.cache_lost = true;
             return;
         }
-        if meta.get_u64("schema") != Some(self.config.schema.fingerprint) || self.loaded {
+        // Rows that were read through the server meanwhile may be older than these: a snapshot puts that right.
+        let mut models = (0..).map(ModelIndex).take_while(|model| self.config.schema.model(*model).is_some());
+        let early = models.any(|model| self.pool.base_slots(model).next().is_some());
+        if meta.get_u64("schema") != Some(self.config.schema.fingerprint) || self.loaded || early {
             return;
         }
         let generation = meta.get_u64("generation").unwrap_or(0);

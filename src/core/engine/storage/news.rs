@@ -14,8 +14,7 @@ impl Engine {
 
     /// Messages of other tabs may be missing: those sent before this tab joined, or never sent by one that is gone.
     pub(in crate::core::engine) fn read_journal_again(&mut self, asked: Vec<u64>) {
-        let known = self.queue.settled_orders();
-        self.ask(Database::Identity, all(ObjectStore::Journal, ""), Job::CatchUpJournal(known, asked));
+        self.ask(Database::Identity, all(ObjectStore::Journal, ""), Job::CatchUpJournal(asked));
     }
 
     /// Takes in what other tabs have said. Records are taken from the journal alone: news of them may be late. And what
@@ -34,5 +33,32 @@ impl Engine {
             }
             None => self.handle_news(&texts),
         }
+    }
+
+    /// Makes of the queue what the journal says. Answers come in the order of the questions: what was read of the journal
+    /// before, and was late, is older than this.
+    pub(super) fn adopt_journal(&mut self, records: Vec<Record>, asked: &[u64]) {
+        let orders: Vec<u64> = records.iter().filter_map(|(key, _)| journal_order(key)).collect();
+        let known = self.queue.settled_orders();
+        let mut news = self.adopt_records(records, &[], &known);
+        // Whoever journaled it may be gone before telling anybody; or somebody has not heard that it is done.
+        news.reverse();
+        for order in asked.iter().filter(|order| !orders.contains(order)) {
+            news.push(remove(&journal_key(*order)));
+        }
+        if !self.storage.tabs.leads {
+            self.share_seen(&news);
+        } else if !news.is_empty() {
+            self.share_journal(&news);
+        }
+    }
+
+    /// Takes in records of the journal; whichever of `known` has none is done with. Those that were news.
+    pub(super) fn adopt_records(&mut self, records: Vec<Record>, told: &[String], known: &[u64]) -> Vec<StoreChange> {
+        let orders: Vec<u64> = records.iter().filter_map(|(key, _)| journal_order(key)).collect();
+        let news = self.restore(records, true, told);
+        let outcome = self.queue.keep_journaled(known, &orders, &|name| refusal(&self.storage.letters, name));
+        self.take_outcome(outcome);
+        news
     }
 }
