@@ -432,7 +432,7 @@ impl Client {
 
     /// Confirmed rows are at least as new as the cursor says.
     fn check_base(&self, universe: &[RowKey], oracle: &Oracle) -> Check {
-        if !self.engine.is_ready() || !self.persona.sees_all() || !self.honest || self.mixes {
+        if !self.engine.is_ready() || !self.persona.sees_all() || !self.honest {
             return Ok(());
         }
         let cursor = self.engine.cursor();
@@ -445,7 +445,9 @@ impl Client {
             let fits = (from.is_none() && base.is_none()) || newer.iter().any(|version| version.text == base);
             // Snapshots leave archived rows out, so a client may well lack one.
             let absent = base.is_none() && newer.iter().any(|version| version.archived);
-            if !fits && !absent {
+            let text = self.engine.base_row(key.0, &row.1);
+            let mixed = self.mixes && text.is_none_or(|text| oracle.is_complete(&row, text, cursor));
+            if !fits && !absent && !mixed {
                 let what = format!(
                     "{}: at cursor {} the base of {row:?} is {:?}, which is older or never was: {versions:?}",
                     self.name(),

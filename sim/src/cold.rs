@@ -15,7 +15,7 @@ use ablo_wasm::core::wire::{OpKind, Operation};
 
 use crate::client::Persona;
 use crate::device::Base;
-use crate::oracle::{Check, Row, broken, fingerprint};
+use crate::oracle::{Check, Fate, Row, broken, fingerprint};
 use crate::shop;
 use crate::world::World;
 
@@ -78,14 +78,66 @@ impl World {
         Ok(())
     }
 
+    /// While nothing is under way between the tabs of a device, each shows what any of them has written.
+    pub(crate) fn compare_tabs(&self, index: usize) -> Check {
+        let device = &self.devices[index];
+        if !device.jobs.is_empty() || device.untold > 0 || device.damaged || self.plan.lying {
+            return Ok(());
+        }
+        let mut pending: BTreeMap<Row, Vec<Pending>> = BTreeMap::new();
+        for (_, record) in device.journals("j/") {
+            for write in read_record(record) {
+                pending.entry(write.row.clone()).or_default().push(write);
+            }
+        }
+        for (row, writes) in pending {
+            // What the server has decided on reaches each tab in its own time, and word of it may be lost with a tab.
+            let due = |number: &u32| {
+                self.oracle.op(*number).is_some_and(|op| op.applied.is_none() && op.fate == Fate::Open)
+                    && !self.has_letter(index, *number)
+            };
+            let plain = |write: &Pending| matches!(write.kind, OpKind::Create | OpKind::Update);
+            if !writes.iter().all(|write| plain(write) && write.markers.iter().all(due)) {
+                continue;
+            }
+            let told = |number: &u32| {
+                self.clients.iter().any(|one| {
+                    let mine = self.oracle.op(*number).is_some_and(|op| op.author == one.author);
+                    mine && !one.disposed && !one.disposing && !one.frozen
+                })
+            };
+            let head = self.oracle.versions(&row).last().map_or(SyncId(0), |version| version.id);
+            for client in self.clients.iter().filter(|one| one.persona.device == Some(index)) {
+                let here = device.channel.contains_key(&client.author) && !client.frozen && !client.disposing;
+                let Some(text) = client.row(&row).filter(|_| here && client.engine.cursor() >= head) else { continue };
+                // An update shows over the row that it was made for.
+                let meant = |number: &u32| {
+                    let birth = self.oracle.op(*number).and_then(|op| op.birth);
+                    birth.is_none_or(|birth| shop::carries(text, 'b', birth))
+                };
+                let numbers = writes.iter().flat_map(|write| &write.markers);
+                let numbers = numbers.filter(|number| told(number) && meant(number));
+                for number in numbers {
+                    if !shop::carries(text, 'm', *number) {
+                        let what = format!("{} does not show write {number} on {row:?}: {text}", client.name());
+                        return broken("tabs-agree", what);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
     fn check_cold_base(&self, row: &Row, found: Option<&str>, cursor: SyncId) -> Check {
         let text = found.map(fingerprint);
         let versions = self.oracle.versions(row);
-        if row.0 == shop::FILES || self.plan.on.reads {
-            // Read on demand, or not at all.
-            if row.0 != shop::FILES || text.is_none() || versions.iter().any(|version| version.text == text) {
-                return Ok(());
-            }
+        // Read on demand, or not at all.
+        if text.is_none() && (row.0 == shop::FILES || self.plan.on.reads) {
+            return Ok(());
+        }
+        let whole = row.0 != shop::FILES || versions.iter().any(|version| version.text == text);
+        if self.plan.on.reads && whole && found.is_some_and(|text| self.oracle.is_complete(row, text, cursor)) {
+            return Ok(());
         }
         let from = versions.iter().rposition(|version| version.id <= cursor);
         let newer = versions.get(from.unwrap_or(0)..).unwrap_or_default();

@@ -69,6 +69,8 @@ pub(crate) struct Device {
     pub(crate) damaged: bool,
     pub(crate) connections: BTreeMap<u64, Connection>,
     pub(crate) jobs: BTreeMap<u64, Job>,
+    /// What its tabs are still to be told.
+    pub(crate) untold: usize,
     next: u64,
     /// Transactions on an object store follow each other; the last one ends then.
     pub(crate) busy: BTreeMap<(String, ObjectStore), u64>,
@@ -162,7 +164,7 @@ impl Base {
 }
 
 /// Where a change is made.
-fn store_of(change: &StoreChange) -> ObjectStore {
+pub(crate) fn store_of(change: &StoreChange) -> ObjectStore {
     match change {
         StoreChange::Put { store, .. } | StoreChange::Remove { store, .. } => *store,
     }

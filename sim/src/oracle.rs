@@ -99,11 +99,14 @@ struct RefRow {
 }
 
 /// A state of a row that was durable.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Version {
     pub(crate) id: SyncId,
     /// The text's fingerprint; `None`: there is no row.
     pub(crate) text: Option<u64>,
+    /// The row's birth, and the writes in it.
+    pub(crate) birth: Option<u32>,
+    pub(crate) markers: Vec<u32>,
     /// Snapshots leave it out.
     pub(crate) archived: bool,
 }
@@ -372,7 +375,8 @@ impl Oracle {
                 return broken("server-row", format!("{row:?} is {} and should be {expected:?}", stored.data));
             }
             let text = Some(fingerprint(&stored.data));
-            let version = Version { id: stored.last_sync_id, text, archived: found.archived };
+            let (birth, markers) = (shop::birth(&stored.data), shop::markers(&stored.data));
+            let version = Version { id: stored.last_sync_id, text, birth, markers, archived: found.archived };
             self.history.entry(row).or_default().push(version);
         }
         for (_, model, id) in &change.removed {
@@ -382,7 +386,13 @@ impl Oracle {
                 return broken("server-row", format!("{row:?} is gone and should not be"));
             }
             let last = change.deltas.iter().rev().find(|delta| *delta.row == **id).map_or(self.head, |delta| delta.id);
-            self.history.entry(row).or_default().push(Version { id: last, text: None, archived: false });
+            self.history.entry(row).or_default().push(Version {
+                id: last,
+                text: None,
+                birth: None,
+                markers: Vec::new(),
+                archived: false,
+            });
         }
         Ok(())
     }
@@ -606,6 +616,18 @@ impl Oracle {
     /// The durable states of a row, oldest first.
     pub(crate) fn versions(&self, row: &Row) -> &[Version] {
         self.history.get(row).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// Whether a row's text, which may have changes from after the cursor in it, lacks none from before.
+    pub(crate) fn is_complete(&self, row: &Row, text: &str, cursor: SyncId) -> bool {
+        let versions = self.versions(row);
+        let from = versions.iter().rposition(|version| version.id <= cursor);
+        let (now, later) = versions.split_at(from.map_or(0, |from| from + 1));
+        let birth = shop::birth(text);
+        let complete = |version: &Version| {
+            version.birth == birth && version.markers.iter().all(|number| shop::carries(text, 'm', *number))
+        };
+        now.last().is_some_and(complete) || later.iter().any(|version| version.text.is_some() && version.birth == birth)
     }
 
     /// Everything durable has ids up to this.

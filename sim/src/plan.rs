@@ -33,18 +33,24 @@ macro_rules! switches {
     (
         $($name:ident, $percent:literal, $doc:literal;)*
         --- $($late:ident, $late_percent:literal, $late_doc:literal;)*
+        --- $($latest:ident, $latest_percent:literal, $latest_doc:literal;)*
     ) => {
         /// Faults and habits, each on or off for a whole run.
         #[derive(Clone, Debug, Default, PartialEq, Eq)]
         pub struct Switches {
             $(#[doc = $doc] pub $name: bool,)*
             $(#[doc = $late_doc] pub $late: bool,)*
+            $(#[doc = $latest_doc] pub $latest: bool,)*
         }
 
         impl Switches {
             /// Later additions have dice of their own: seeds that do without them stay what they were.
-            fn roll(dice: &mut Dice, late: &mut Dice) -> Self {
-                Self { $($name: dice.percent($percent),)* $($late: late.percent($late_percent),)* }
+            fn roll(dice: &mut Dice, late: &mut Dice, latest: &mut Dice) -> Self {
+                Self {
+                    $($name: dice.percent($percent),)*
+                    $($late: late.percent($late_percent),)*
+                    $($latest: latest.percent($latest_percent),)*
+                }
             }
 
             /// The names of those that are on.
@@ -52,6 +58,7 @@ macro_rules! switches {
                 let mut out = Vec::new();
                 $(if self.$name { out.push(stringify!($name)); })*
                 $(if self.$late { out.push(stringify!($late)); })*
+                $(if self.$latest { out.push(stringify!($latest)); })*
                 out
             }
 
@@ -59,6 +66,7 @@ macro_rules! switches {
             pub const ALL: &'static [(&'static str, u64, &'static str)] = &[
                 $((stringify!($name), $percent, $doc),)*
                 $((stringify!($late), $late_percent, $late_doc),)*
+                $((stringify!($latest), $latest_percent, $latest_doc),)*
             ];
         }
     };
@@ -110,6 +118,9 @@ switches! {
     slow_channel, 40, "Messages between tabs take their time.";
     cold_starts, 40, "Tabs are opened without a network.";
     cold_looks, 60, "Copies of devices are opened without a network, at random moments.";
+    ---
+    late_answers, 50, "Busy tabs hear late what their storage has done.";
+    weak_disk, 40, "Where storage is in trouble, writes are aborted more often.";
 }
 
 impl Plan {
@@ -117,7 +128,7 @@ impl Plan {
     pub fn roll(seed: u64, turns: Option<u64>) -> Self {
         let dice = &mut Dice::new(seed, 1);
         let late = &mut Dice::new(seed, 7);
-        let on = Switches::roll(dice, late);
+        let on = Switches::roll(dice, late, &mut Dice::new(seed, 9));
         let latency_min_ms = dice.range(0, 40);
         let spread = dice.pick(&[0, 5, 60, 400]);
         Self {

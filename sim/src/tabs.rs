@@ -5,7 +5,9 @@ use ablo_wasm::core::id::TaskId;
 use ablo_wasm::core::input::Input;
 use ablo_wasm::core::json::Value;
 use ablo_wasm::core::output::Output;
-use ablo_wasm::core::store::{Database, ObjectStore, Record, StoreFailure, StoreFailureKind, StoreRequest};
+use ablo_wasm::core::store::{
+    Database, ObjectStore, Record, StoreChange, StoreFailure, StoreFailureKind, StoreRequest,
+};
 use ablo_wasm::core::wire::{OpKind, Operation};
 
 use crate::device::{Connection, Job, Lock, scope};
@@ -17,6 +19,8 @@ use crate::world::{Event, World};
 const EARLY_MAX: usize = 3;
 /// A browser gives up waiting for other tabs to let go of a database.
 const BLOCKED_MS: u64 = 10_000;
+/// A busy tab hears an answer of its storage so late at most.
+const LATE_MS: u64 = 4_000;
 
 impl World {
     /// What an engine asks of the browser.
@@ -131,7 +135,12 @@ impl World {
         self.trace.note(number, &kind, || format!("           c{}.{} {:?} {kind}", job.place, job.author, job.task));
         if self.is_current(job.place, job.author) {
             // Done, and the tab has not heard of it yet. Answers of an object store keep their order.
-            let after = if self.plan.on.slow_device && !self.healing { self.disk.below(120) } else { 0 };
+            let late = self.plan.on.late_answers && !self.healing && self.disk.percent(20);
+            let after = match self.plan.on.slow_device && !self.healing {
+                _ if late => self.disk.below(LATE_MS),
+                true => self.disk.below(120),
+                false => 0,
+            };
             let now = self.now;
             let client = &mut self.clients[job.place];
             let mut at = now + after;
@@ -160,7 +169,7 @@ impl World {
         if self.plan.on.cold_looks && self.disk.percent(4) {
             self.look_cold(index)?;
         }
-        Ok(())
+        self.compare_tabs(index)
     }
 
     fn fulfil(&mut self, index: usize, job: &Job) -> Check<Result<Vec<Record>, StoreFailure>> {
@@ -178,9 +187,11 @@ impl World {
             }
             StoreRequest::Write { changes, strict } => {
                 let trouble = self.plan.on.store_trouble && !self.healing;
+                let weak = trouble && self.plan.on.weak_disk;
                 let failure = match self.disk.below(200) {
                     0..2 if trouble => Some(StoreFailureKind::Quota),
                     2..4 if trouble => Some(StoreFailureKind::Aborted),
+                    4..20 if weak => Some(StoreFailureKind::Aborted),
                     _ => None,
                 };
                 if let Some(kind) = failure {
@@ -190,6 +201,7 @@ impl World {
                     return Ok(Err(failed(StoreFailureKind::Lost)));
                 }
                 self.devices[index].base_mut(&job.name).write(changes, *strict);
+                self.check_journal(index, job.author, changes)?;
                 Ok(Ok(Vec::new()))
             }
             StoreRequest::Delete => {
@@ -228,6 +240,7 @@ impl World {
 
     /// The browser has something to say to a tab.
     fn tell(&mut self, no: usize, author: Author, after: u64, input: Input) {
+        self.device(no).untold += 1;
         self.at(after, Event::Told(no, author, input));
     }
 
@@ -356,6 +369,31 @@ impl World {
                 record.at("operations").elements().any(|item| Operation::parse(item).is_ok_and(is_it))
             }),
         })
+    }
+
+    /// A journal takes in the writes of a tab in their order: it has none without those made before.
+    fn check_journal(&self, index: usize, author: Author, changes: &[StoreChange]) -> Check {
+        let put = |change: &StoreChange| match change {
+            StoreChange::Put { key, value, .. } if key.starts_with("j/") => Some(value.clone()),
+            _ => None,
+        };
+        let mut newest = 0;
+        for record in changes.iter().filter_map(put).filter_map(|value| String::from_utf8(value).ok()) {
+            let mine = |number: &u32| self.oracle.op(*number).is_some_and(|op| op.author == author);
+            newest = record_markers(&record).into_iter().filter(mine).max().unwrap_or(0).max(newest);
+        }
+        if newest == 0 || self.devices[index].damaged || self.plan.lying {
+            return Ok(());
+        }
+        for (number, op) in self.oracle.ops().take(newest as usize - 1).filter(|(_, op)| op.author == author) {
+            let marked = matches!(op.kind, OpKind::Create | OpKind::Update);
+            let due = marked && op.fate == Fate::Open && op.applied.is_none() && !self.oracle.is_superseded(number);
+            if due && !self.is_recorded(index, "j/", number) && !self.has_letter(index, number) {
+                let what = format!("the device has write {newest} and not {number}, made before it: {op:?}");
+                return broken("journal-order", what);
+            }
+        }
+        Ok(())
     }
 
     pub(crate) fn has_letter(&self, index: usize, number: u32) -> bool {
@@ -526,6 +564,13 @@ impl World {
         }
         Ok(())
     }
+}
+
+/// The numbers of the writes in a journal's record.
+fn record_markers(record: &str) -> Vec<u32> {
+    let Ok(root) = Value::parse(record) else { return Vec::new() };
+    let operations = root.at("operations").elements().filter_map(|item| Operation::parse(item).ok());
+    operations.flat_map(|operation| shop::markers(operation.input.as_deref().unwrap_or("{}"))).collect()
 }
 
 fn failed(kind: StoreFailureKind) -> StoreFailure {

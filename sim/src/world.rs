@@ -323,8 +323,11 @@ impl World {
             Event::Reborn(no) => self.reborn(no)?,
             Event::Device(index, number) => self.device_works(index, number)?,
             Event::Told(no, author, input) => {
+                self.device(no).untold -= 1;
                 if self.is_current(no, author) {
                     self.input(no, input)?;
+                    let index = self.clients[no].persona.device.unwrap_or(0);
+                    self.compare_tabs(index)?;
                 }
             }
             Event::Lock(claim, held) => self.lock_told(claim, held)?,

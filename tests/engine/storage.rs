@@ -692,3 +692,67 @@ fn a_tab_that_loses_the_lock_leaves_what_is_journaled_to_the_next_one() {
     assert!(journal[1].contains("rank") && !journal[1].contains("one"), "{journal:?}");
     assert_eq!((tab.bench.field("t1", "title"), tab.bench.field("t1", "rank")), (json!("one"), json!(5)));
 }
+
+#[test]
+fn after_the_lock_is_lost_each_caller_waits_for_its_own_part_of_a_write() {
+    let device = device();
+    let mut tab = first_visit(&device);
+    tab.bench.input(Input::Offline);
+    let first = tab.bench.update("t1", json!({"title":"one"}));
+    tab.turn();
+    let second = tab.bench.update("t1", json!({"rank":5}));
+    device.borrow_mut().lock.clear();
+    tab.bench.input(Input::Lock(false));
+    tab.turn();
+    // The next tab has sent what was journaled; what joined it later is a write of its own and still waits.
+    let record = device.borrow().databases.values().flatten().find_map(|((_, key), record)| {
+        key.starts_with("j/").then(|| serde_json::from_slice::<serde_json::Value>(record).expect("JSON"))
+    });
+    let result = json!({"object":"commit_receipt","clientTxId":record.expect("journaled")["key"],"serverTxId":"1",
+        "success":true,"status":"confirmed","lastSyncId":10,"ops":1});
+    tab.bench.input(Input::Posted(json!({"v":1,"t":"result","result":result}).to_string()));
+    tab.serve();
+    assert!(tab.bench.outcome(first).expect("settled").is_ok());
+    assert!(tab.bench.outcome(second).is_none());
+}
+
+#[test]
+fn a_new_tab_tells_of_writes_whose_author_is_gone() {
+    let device = device();
+    let mut first = first_visit(&device);
+    let mut second = Tab::started(&device, 2);
+    second.connect(10, &[]);
+    second.bench.update("t1", json!({"title":"one"}));
+    second.turn();
+    // It crashes before anybody has heard of it.
+    drop(second);
+    let mut third = Tab::started(&device, 3);
+    third.connect(10, &[]);
+    third.bench.update("t1", json!({"rank":5}));
+    third.turn();
+    // Asking whether the sender is there would tell it too, but of the first write only.
+    third.posts.retain(|text| !text.contains(r#""t":"who""#));
+    deliver(&mut third, &mut first);
+    first.turn();
+    let (key, operations) = first.bench.commit();
+    assert_eq!(operations[0]["input"]["title"], "one");
+    first.bench.accept(&key, 11);
+    first.bench.delta(11, "U", "t1", &json!({"title":"one"}));
+    first.serve();
+    assert_eq!(first.bench.commit().1[0]["input"]["rank"], 5);
+}
+
+#[test]
+fn stored_rows_do_not_make_older_ones_current_that_were_read_before_them() {
+    let device = device();
+    drop(first_visit(&device));
+    device.borrow_mut().lock.clear();
+    let mut tab = Tab::new(&device, 2);
+    tab.bench.start();
+    tab.bench.answer_identity();
+    tab.bench.command(|ticket| Command::Read(ticket, crate::harness::TASKS, "{}".into())).expect("accepted");
+    let (task, _) = tab.bench.request("/sync/query");
+    tab.bench.answer(task, 200, &json!({"results":[[{"id":"t9","title":"old"}]],"lastSyncId":3}));
+    tab.serve();
+    assert!(tab.bench.has_request("/sync/bootstrap"), "what became of t9 since only the server knows");
+}

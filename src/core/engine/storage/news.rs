@@ -35,8 +35,8 @@ impl Engine {
         }
     }
 
-    /// Makes of the queue what the journal says. Answers come in the order of the questions: what was read of the journal
-    /// before, and was late, is older than this.
+    /// Makes of the queue what the journal says. Answers come in the order of the questions: what was read before, and
+    /// was late, is older than this.
     pub(super) fn adopt_journal(&mut self, records: Vec<Record>, asked: &[u64]) {
         let orders: Vec<u64> = records.iter().filter_map(|(key, _)| journal_order(key)).collect();
         let known = self.queue.settled_orders();
