@@ -83,7 +83,7 @@ class Database {
   }
 
   open(name: string): Promise<void> {
-    return this.#next(async () => {
+    return this.#next(JOURNAL, async () => {
       this.#close();
       if (!globalThis.indexedDB || !crypto.subtle || !navigator.locks || !globalThis.BroadcastChannel) {
         fail(Kind.Unavailable, 'needs IndexedDB, Web Locks and BroadcastChannel in a secure context');
@@ -102,7 +102,7 @@ class Database {
   }
 
   read(store: StoreIndex, from: string, to: string, take: TakeRecord): Promise<void> {
-    return this.#next(() => {
+    return this.#next(store, () => {
       const transaction = this.#begin([STORES[store]], 'readonly');
       const objects = transaction.objectStore(STORES[store]);
       const range = rangeOf(from, to);
@@ -123,11 +123,11 @@ class Database {
         };
       }
       return [finished(transaction).then(() => opener?.end())];
-    }, store);
+    });
   }
 
   write(changes: readonly StoreChange[], durability: IDBTransactionDurability): Promise<void> {
-    return this.#next(async () => {
+    return this.#next(changes[0]?.[0] ?? JOURNAL, async () => {
       // No store, no transaction.
       if (changes.length === 0) return;
       const key = this.#key;
@@ -148,18 +148,18 @@ class Database {
       // Where it is missing, the browser finds out by itself that nothing follows.
       transaction.commit?.();
       return [finished(transaction)];
-    }, changes[0]?.[0]);
+    });
   }
 
   delete(): Promise<void> {
-    return this.#next(async () => {
+    return this.#next(JOURNAL, async () => {
       this.#close();
       await deleteDatabase(this.#name ?? lost());
     });
   }
 
   close(): void {
-    void this.#next(() => this.#close());
+    void this.#next(JOURNAL, () => this.#close());
   }
 
   #close(): void {
@@ -175,7 +175,7 @@ class Database {
    * Begins in the order of these calls. The end of a transaction is not waited for, but those on one object store are
    * answered in order too.
    */
-  async #next(start: () => Begun | void | Promise<Begun | void>, store: StoreIndex = JOURNAL): Promise<void> {
+  async #next(store: StoreIndex, start: () => Begun | void | Promise<Begun | void>): Promise<void> {
     const begun = this.#turn.then(start);
     this.#turn = begun.catch(() => undefined);
     const before = this.#answered[store];

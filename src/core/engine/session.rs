@@ -209,6 +209,10 @@ impl Engine {
             // Writes of this turn are still being gathered.
             return;
         }
+        // After a crash a refused write would be sent again, and must not find what came after it.
+        if self.is_keeping_letters() {
+            return;
+        }
         let Some(socket) = self.session.as_ref().map(|session| session.socket) else { return };
         while let Some(frame) = self.queue.next_frame(self.now.mono) {
             self.emit(Output::SendFrame(socket, frame));
@@ -216,6 +220,7 @@ impl Engine {
     }
 
     fn flush_to_journal(&mut self) {
+        self.storage.letter_changes.clear();
         let ops = self.queue.take_journal_ops();
         if !ops.is_empty() {
             let task = self.task_id();

@@ -128,7 +128,7 @@ pub(super) struct Storage {
     pub(super) aside: Vec<(String, String)>,
     pub(super) letters: Vec<Letter>,
     /// Changes of letters for the next write of the journal.
-    letter_changes: Vec<StoreChange>,
+    pub(super) letter_changes: Vec<StoreChange>,
     pub(super) tabs: Tabs,
     /// Says when everything is deleted.
     purging: Option<Output>,
@@ -285,6 +285,7 @@ impl Engine {
                 self.handle_failure(job, &failure, old);
             }
         }
+        self.yield_writes();
         if self.storage.stage == Stage::Purging && self.storage.jobs.is_empty() {
             self.finish_purge();
         }
@@ -564,8 +565,7 @@ impl Engine {
             return;
         }
         // One after the other: if one fails, nothing that builds on it may have been done.
-        let busy = self.storage.jobs.values().any(|job| matches!(job, Job::Journal(..)));
-        if busy && !bug::on(Bug::JournalWritesOverlap) {
+        if self.is_journaling() && !bug::on(Bug::JournalWritesOverlap) {
             return;
         }
         let mut changes = std::mem::take(&mut self.storage.letter_changes);
@@ -586,6 +586,19 @@ impl Engine {
 
     fn is_reopening(&self) -> bool {
         self.storage.jobs.values().any(|job| matches!(job, Job::Reopen))
+    }
+
+    pub(super) fn is_journaling(&self) -> bool {
+        self.storage.jobs.values().any(|job| matches!(job, Job::Journal(..)))
+    }
+
+    /// Whether refused writes are on their way to the disk.
+    pub(super) fn is_keeping_letters(&self) -> bool {
+        let is_letter =
+            |change: &StoreChange| matches!(change, StoreChange::Put { key, .. } if letter_id(key).is_some());
+        let keeps = |job: &Job| matches!(job, Job::Journal(changes, _) if changes.iter().any(is_letter));
+        let waiting = self.storage.letter_changes.iter().any(is_letter);
+        self.storage.stage == Stage::Open && (waiting || self.storage.jobs.values().any(keeps))
     }
 
     /// Changes of the journal failed, and go with the next, as things are by then.

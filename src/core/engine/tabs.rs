@@ -30,6 +30,8 @@ pub(super) struct Tabs {
     joined: bool,
     /// Whether this tab holds the lock.
     pub(super) leads: bool,
+    /// The lock is lost, and a write of the journal still under way.
+    yielding: bool,
     /// What other tabs have said and this one has not looked at.
     pub(super) later: Vec<String>,
     /// The keys of what they have written.
@@ -61,6 +63,7 @@ impl Engine {
 
     pub(super) fn leave_tabs(&mut self) {
         self.storage.tabs.leads = false;
+        self.storage.tabs.yielding = false;
         self.storage.tabs.later.clear();
         self.storage.tabs.puts.clear();
         self.storage.tabs.asked_at = None;
@@ -80,14 +83,25 @@ impl Engine {
         if held {
             self.catch_up_with_tabs();
         } else {
-            let outcome = self.queue.give_up_sending(self.now.wall, &mut self.rng);
-            self.take_outcome(outcome);
+            self.queue.stop_sending();
+            self.storage.tabs.yielding = true;
+            self.yield_writes();
             self.leave_cache();
             self.read_journal_again(Vec::new());
             if let Some(name) = self.tabs_name() {
                 self.emit(Output::RequestLock { name, steal: false });
             }
         }
+    }
+
+    /// Leaves to the new sender what the journal has, once it is known what that is.
+    pub(super) fn yield_writes(&mut self) {
+        if !self.storage.tabs.yielding || self.is_journaling() {
+            return;
+        }
+        self.storage.tabs.yielding = false;
+        let outcome = self.queue.take_back(self.now.wall, &mut self.rng);
+        self.take_outcome(outcome);
     }
 
     /// Looks after the sender while this tab waits for it.

@@ -126,7 +126,7 @@ impl Queue {
         // Only a create that starts the row's pending operations proves that no server has the row.
         let starts = seqs.first().and_then(|seq| self.ops.get(seq.0)).is_some_and(|op| op.kind == OpKind::Create);
         // What the journal has would come back if this page went away before the journal had heard of the delete.
-        let recorded = |seq: &OpSeq| self.ops.get(seq.0).is_some_and(|op| op.recorded);
+        let recorded = |seq: &OpSeq| self.ops.get(seq.0).is_some_and(|op| op.recorded || op.offered);
         if !starts || seqs.iter().any(|seq| recorded(seq) || !self.is_unsent(*seq)) {
             return false;
         }
@@ -197,11 +197,9 @@ impl Queue {
         let merged = merge(op.input.as_deref().unwrap_or("{}"), &input);
         op.patch = Some(stamped(&merged, wall));
         op.input = Some(merged);
-        if op.recorded {
-            if op.since.is_none() {
-                op.waited = op.waiting.len();
-            }
-            op.since = Some(merge(op.since.as_deref().unwrap_or("{}"), &input));
+        if op.recorded || op.offered {
+            let since = op.since.take().unwrap_or_else(|| Merged { input: "{}".to_owned(), waited: op.waiting.len() });
+            op.since = Some(Merged { input: merge(&since.input, &input), ..since });
         }
         op.stamp = wall;
         self.refers_ahead |= !new.refers_to.is_empty();
@@ -254,7 +252,8 @@ impl Queue {
             optimistic,
             recorded: false,
             since: None,
-            waited: 0,
+            offered: false,
+            offered_since: None,
         };
         self.ops.push(seq.0, op);
         seq

@@ -124,15 +124,45 @@ struct Op {
     replaced: Vec<Op>,
     stamp: WallTime,
     optimistic: bool,
-    /// The journal has had it.
+    /// The journal has it, in this or an earlier form.
     recorded: bool,
     /// What was merged into it since.
-    since: Option<String>,
-    /// How many of `waiting` wait for what the journal has had.
+    since: Option<Merged>,
+    /// It is on its way to the journal, with what was merged into it before.
+    offered: bool,
+    offered_since: Option<Merged>,
+}
+
+/// What was merged into an operation after it was offered to the journal.
+#[derive(Debug)]
+struct Merged {
+    input: String,
+    /// How many of those who wait for the operation wait for what came before.
     waited: usize,
 }
 
 impl Op {
+    /// The journal has it as it was offered.
+    fn note_recorded(&mut self) {
+        if std::mem::take(&mut self.offered) {
+            self.recorded = true;
+            self.offered_since = None;
+        }
+    }
+
+    /// The journal did not take it.
+    fn note_unrecorded(&mut self) {
+        if std::mem::take(&mut self.offered) {
+            let before = self.offered_since.take();
+            self.since = match (before, self.since.take().filter(|_| self.recorded)) {
+                (Some(Merged { input, waited }), Some(after)) => {
+                    Some(Merged { input: merge(&input, &after.input), waited })
+                }
+                (before, after) => before.or(after),
+            };
+        }
+    }
+
     fn is_guarded(&self) -> bool {
         self.read_at.is_some() || self.on_stale.is_some()
     }
@@ -201,7 +231,7 @@ struct Commit {
     dirty: bool,
     /// Journal writes under way.
     journaling: u32,
-    /// The journal has had it, in this or another form.
+    /// The journal has it, in this or an earlier form.
     recorded: bool,
     /// From the journal or another tab: not altered here.
     foreign: bool,
@@ -376,11 +406,10 @@ impl Queue {
         for commit in self.commits.iter_mut() {
             if std::mem::take(&mut commit.dirty) {
                 commit.journaling += 1;
-                commit.recorded = true;
                 for seq in &commit.ops {
                     if let Some(op) = self.ops.get_mut(seq.0) {
-                        op.recorded = true;
-                        op.since = None;
+                        op.offered = true;
+                        op.offered_since = op.since.take();
                     }
                 }
                 // Only the tab that sends knows whether a commit is still here to be altered.
@@ -397,6 +426,12 @@ impl Queue {
         for commit in self.commits.iter_mut() {
             if orders.contains(&commit.order) {
                 commit.journaling = commit.journaling.saturating_sub(1);
+                commit.recorded = true;
+                for seq in &commit.ops {
+                    if let Some(op) = self.ops.get_mut(seq.0) {
+                        op.note_recorded();
+                    }
+                }
             }
         }
         let mut outcome = Outcome::default();
@@ -410,6 +445,11 @@ impl Queue {
             if orders.contains(&commit.order) {
                 commit.journaling = commit.journaling.saturating_sub(1);
                 commit.dirty = true;
+                for seq in &commit.ops {
+                    if let Some(op) = self.ops.get_mut(seq.0) {
+                        op.note_unrecorded();
+                    }
+                }
             }
         }
         // Places that no commit has any more were to be emptied, or are by now.

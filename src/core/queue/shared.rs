@@ -58,18 +58,25 @@ impl Queue {
         self.sender
     }
 
-    /// Another tab sends from now on. What the journal has is for that tab, as the journal has it: what was done to it
-    /// here since is taken back, or done by commits of its own.
-    pub fn give_up_sending(&mut self, wall: WallTime, rng: &mut Rng) -> Outcome {
+    /// Another tab sends from now on: what the journal has, or will have, is for that tab.
+    pub fn stop_sending(&mut self) {
         self.set_sender(false);
         self.in_flight = None;
         self.retry_at = None;
         self.done.clear();
+        for commit in self.commits.iter_mut() {
+            commit.open = false;
+            commit.sent = false;
+            commit.foreign |= commit.recorded || commit.journaling > 0;
+        }
+    }
+
+    /// Leaves to the tab that sends what the journal has, as the journal has it: what was done to it here since is taken
+    /// back, or done by commits of its own. Nothing may be on its way to the journal.
+    pub fn take_back(&mut self, wall: WallTime, rng: &mut Rng) -> Outcome {
         let mut fresh = Vec::new();
         let take_back = !bug::on(Bug::AlteredAfterLoss);
         for mut commit in std::mem::take(&mut *self.commits) {
-            commit.open = false;
-            commit.sent = false;
             let ours = |seq: &OpSeq| self.ops.get(seq.0).is_some_and(|op| !op.recorded);
             let is_new = !commit.recorded && commit.ops.iter().all(ours);
             if commit.dirty && !is_new && take_back {
@@ -92,12 +99,12 @@ impl Queue {
         let rows = self.rows_of(&fresh);
         if !fresh.is_empty() {
             let commit = self.new_commit(CommitKey(Rc::from(rng.uuid())), fresh, Lane::Model, wall);
-            // Commits that the journal has not heard of are younger.
-            let at = self.commits.iter().position(|commit| !commit.recorded).unwrap_or(self.commits.len());
+            // Commits that the journal has not heard of, and no others, are still to be written, and younger.
+            let at = self.commits.iter().position(|commit| commit.dirty).unwrap_or(self.commits.len());
             let behind = self.commits.split_off(at);
             self.commits.push(commit);
             for mut commit in behind {
-                if !commit.recorded {
+                if commit.dirty {
                     commit.order = self.take_order();
                 }
                 self.commits.push(commit);
@@ -112,8 +119,8 @@ impl Queue {
     /// What was merged into an operation that the journal has, as an operation of its own.
     fn split_op(&mut self, seq: OpSeq, wall: WallTime, rng: &mut Rng) -> Option<OpSeq> {
         let op = self.ops.get_mut(seq.0)?;
-        let input = op.since.take()?;
-        let waiting = op.waiting.split_off(op.waited.min(op.waiting.len()));
+        let Merged { input, waited } = op.since.take()?;
+        let waiting = op.waiting.split_off(waited.min(op.waiting.len()));
         let new = NewOp {
             kind: op.kind,
             row: op.row.clone(),
@@ -277,6 +284,7 @@ impl Queue {
             if let Some(op) = self.ops.get_mut(seq.0) {
                 op.recorded = true;
                 op.since = None;
+                op.offered = false;
             }
         }
         let lane = if atomic { Lane::Direct { queued: None, confirmed: None } } else { Lane::Model };
