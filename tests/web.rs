@@ -164,7 +164,7 @@ fn make(config: &str, host: &JsValue) -> Result<Rc<Core>, JsValue> {
     };
     let give = move |bytes: Vec<u8>| {
         if let Some(core) = given.upgrade() {
-            core.give(0.0, String::new(), bytes);
+            core.give(String::new(), bytes);
         }
     };
     let ask = Closure::<dyn FnMut(u32, u32, f64, Option<String>)>::new(ask).into_js_value();

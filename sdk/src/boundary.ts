@@ -93,8 +93,8 @@ export type Bytes = Uint8Array<ArrayBuffer>;
 /** A record to keep: its key and its value. Records to forget: the first key, and the first key that stays. */
 export type StoreChange = readonly [store: StoreIndex, key: string, value: Bytes | string];
 
-/** Takes a record that was read. */
-export type TakeRecord = (key: string, value: Bytes) => void;
+/** Key, value, key, value, … in the order of keys. Empty for requests that read nothing. */
+export type StoreRecords = readonly (string | Bytes)[];
 
 /**
  * What a request to the storage rejects with. Nothing of it was done. Kinds:
@@ -115,16 +115,13 @@ export interface StoreFailure {
  */
 export interface Storage {
   /** Opens a database, in place of the one open under this index. */
-  open(database: DatabaseIndex, name: string): Promise<void>;
-  /**
-   * Records whose keys are at least `from` and less than `to`, of one moment: each is given to `take` as it comes, in the
-   * order of keys. A value that cannot be decrypted is empty.
-   */
-  read(database: DatabaseIndex, store: StoreIndex, from: string, to: string, take: TakeRecord): Promise<void>;
+  open(database: DatabaseIndex, name: string): Promise<StoreRecords>;
+  /** Records whose keys are at least `from` and less than `to`. A value that cannot be decrypted is empty. */
+  read(database: DatabaseIndex, store: StoreIndex, from: string, to: string): Promise<StoreRecords>;
   /** Changes records in one transaction. Resolves when it is complete. `strict`: the disk has it. */
-  write(database: DatabaseIndex, changes: readonly StoreChange[], strict: boolean): Promise<void>;
+  write(database: DatabaseIndex, changes: readonly StoreChange[], strict: boolean): Promise<StoreRecords>;
   /** Closes and deletes the database that was opened last. */
-  delete(database: DatabaseIndex): Promise<void>;
+  delete(database: DatabaseIndex): Promise<StoreRecords>;
   /** Closes both databases, after the requests made before. */
   close(): void;
   /** Asks for the lock of this name in place of another; without a name, gives it back. Answered by `StorageEvents.lock`. */

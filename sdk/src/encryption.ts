@@ -3,7 +3,7 @@
  * so that a value is of use under its own key only.
  */
 
-import type { Bytes, StoreChange, TakeRecord } from './boundary.js';
+import type { Bytes, StoreChange, StoreRecords } from './boundary.js';
 import { fail, finished, Kind, openDatabase, utf8 } from './indexeddb.js';
 
 /**
@@ -60,44 +60,16 @@ export async function sealChange(key: CryptoKey, change: StoreChange): Promise<S
   return [store, name, sealed];
 }
 
-/** Decrypts records and passes them on in their order. One that this key does not open becomes empty. */
-export class Opener {
-  #key: CryptoKey;
-  #take: TakeRecord;
-  #last: Promise<void> = Promise.resolve();
-  #failed = false;
-  #opened = false;
-
-  constructor(key: CryptoKey, take: TakeRecord) {
-    this.#key = key;
-    this.#take = take;
-  }
-
-  give(name: string, value: Bytes): void {
-    const opened = this.#open(name, value);
-    this.#last = this.#last.then(async () => this.#take(name, await opened));
-  }
-
-  /** Resolves when all are passed on. */
-  async end(): Promise<void> {
-    await this.#last;
-    if (this.#failed && !this.#opened) fail(Kind.WrongKey, 'the key opens none of the records');
-  }
-
-  async #open(name: string, value: Bytes): Promise<Bytes> {
-    try {
-      const iv = value.subarray(0, IV_BYTES);
-      const open = await crypto.subtle.decrypt(algorithm(iv, name), this.#key, value.subarray(IV_BYTES));
-      this.#opened = true;
-      return new Uint8Array(open);
-    } catch {
-      this.#failed = true;
-      return new Uint8Array();
-    }
-  }
-}
-
-const algorithmOf = algorithm(value.subarray(0, IV_BYTES), records[index - 1] as string);
+/**
+ * Records with their values decrypted. One that this key does not open becomes empty; when it opens none, it is the
+ * wrong key.
+ */
+export async function openRecords(key: CryptoKey, records: StoreRecords): Promise<StoreRecords> {
+  let opened = 0;
+  const result = await Promise.all(
+    records.map(async (value, index) => {
+      if (typeof value === 'string') return value;
+      const algorithmOf = algorithm(value.subarray(0, IV_BYTES), records[index - 1] as string);
       try {
         const open = await crypto.subtle.decrypt(algorithmOf, key, value.subarray(IV_BYTES));
         opened += 1;

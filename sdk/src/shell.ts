@@ -4,7 +4,7 @@
  */
 
 import { Ask, type Core, type Host, Perform, type DatabaseIndex, type StoreChange, type StoreFailure } from './boundary.js';
-import type { Bytes, StoreIndex } from './boundary.js';
+import type { Bytes, StoreIndex, StoreRecords } from './boundary.js';
 import type { AbloEncryption } from './encryption.js';
 import { Kind, utf8 } from './indexeddb.js';
 import { reportThrown } from './report.js';
@@ -122,7 +122,7 @@ export class Shell implements Host {
         return this.#answer(this.#request(first!, second, third, number), id, Ask.RequestFailed, ([response, body]) => {
           const header = (name: string): string | undefined => response.headers.get(name) ?? undefined;
           const said = ['x-request-id', 'X-Auth-Failure', 'Retry-After'].map(header);
-          this.#core?.give(0, '', new Uint8Array(body));
+          this.#core?.give('', new Uint8Array(body));
           this.#tell(Ask.Response, id, response.status, ...said);
         });
       case Perform.OpenSocket:
@@ -134,12 +134,7 @@ export class Shell implements Host {
       case Perform.OpenStore:
         return this.#stored(id, storage.open(database, first!));
       case Perform.ReadStore:
-        return this.#stored(
-          id,
-          storage.read((number >> 1) as DatabaseIndex, (number & 1) as StoreIndex, first!, second!, (key, value) =>
-            this.#core?.give(id, key, value),
-          ),
-        );
+        return this.#stored(id, storage.read((number >> 1) as DatabaseIndex, (number & 1) as StoreIndex, first!, second!));
       case Perform.Remove:
         this.#changes.push([number as StoreIndex, first!, second!]);
         return;
@@ -171,7 +166,7 @@ export class Shell implements Host {
       // Binary frames are not part of the protocol.
       if (typeof data !== 'string') return;
       const long = data.length > ENCODE_FROM;
-      if (long) this.#core?.give(0, '', utf8(data));
+      if (long) this.#core?.give('', utf8(data));
       this.#tell(Ask.SocketMessage, id, 0, long ? undefined : data);
     };
     socket.onclose = ({ code }) => {
@@ -203,8 +198,11 @@ export class Shell implements Host {
     return [response, await response.arrayBuffer()];
   }
 
-  #stored(id: number, done: Promise<void>): void {
-    this.#answer(done, id, Ask.StoreFailed, () => this.#tell(Ask.Stored, id));
+  #stored(id: number, records: Promise<StoreRecords>): void {
+    this.#answer(records, id, Ask.StoreFailed, (found) => {
+      for (let at = 0; at < found.length; at += 2) this.#core?.give(found[at] as string, found[at + 1] as Bytes);
+      this.#tell(Ask.Stored, id);
+    });
   }
 
   /** Passes on what a promise comes to. Storage says with a number what kind of failure it is. */

@@ -10,9 +10,9 @@ import type {
   Storage,
   StoreChange,
   StoreIndex,
-  TakeRecord,
+  StoreRecords,
 } from './boundary.js';
-import { type AbloEncryption, findKey, Opener, sealChange } from './encryption.js';
+import { type AbloEncryption, findKey, openRecords, sealChange } from './encryption.js';
 import { deleteDatabase, fail, finished, hashName, Kind, openDatabase, toFailure } from './indexeddb.js';
 import { Tabs } from './tabs.js';
 
@@ -30,19 +30,19 @@ export class BrowserStorage implements Storage {
     this.#tabs = new Tabs(events);
   }
 
-  open(database: DatabaseIndex, name: string): Promise<void> {
+  open(database: DatabaseIndex, name: string): Promise<StoreRecords> {
     return this.#databases[database].open(name);
   }
 
-  read(database: DatabaseIndex, store: StoreIndex, from: string, to: string, take: TakeRecord): Promise<void> {
-    return this.#databases[database].read(store, from, to, take);
+  read(database: DatabaseIndex, store: StoreIndex, from: string, to: string): Promise<StoreRecords> {
+    return this.#databases[database].read(store, from, to);
   }
 
-  write(database: DatabaseIndex, changes: readonly StoreChange[], strict: boolean): Promise<void> {
+  write(database: DatabaseIndex, changes: readonly StoreChange[], strict: boolean): Promise<StoreRecords> {
     return this.#databases[database].write(changes, strict ? 'strict' : 'relaxed');
   }
 
-  delete(database: DatabaseIndex): Promise<void> {
+  delete(database: DatabaseIndex): Promise<StoreRecords> {
     return this.#databases[database].delete();
   }
 
@@ -64,7 +64,7 @@ export class BrowserStorage implements Storage {
 }
 
 /** What has begun: in an array, so that waiting for the beginning does not wait for the end. */
-type Begun = readonly [Promise<void>];
+type Begun = readonly [Promise<StoreRecords | void>];
 
 class Database {
   #lost: () => void;
@@ -82,7 +82,7 @@ class Database {
     this.#encryption = encryption;
   }
 
-  open(name: string): Promise<void> {
+  open(name: string): Promise<StoreRecords> {
     return this.#next(JOURNAL, async () => {
       this.#close();
       if (!globalThis.indexedDB || !crypto.subtle || !navigator.locks || !globalThis.BroadcastChannel) {
@@ -101,32 +101,23 @@ class Database {
     });
   }
 
-  read(store: StoreIndex, from: string, to: string, take: TakeRecord): Promise<void> {
+  read(store: StoreIndex, from: string, to: string): Promise<StoreRecords> {
     return this.#next(store, () => {
       const transaction = this.#begin([STORES[store]], 'readonly');
       const objects = transaction.objectStore(STORES[store]);
       const range = rangeOf(from, to);
-      const opener = this.#key && new Opener(this.#key, take);
-      const give = (name: IDBValidKey, value: Bytes): void => (opener ?? { give: take }).give(name as string, value);
       const names = objects.getAllKeys(range);
-      if (store === JOURNAL) {
-        // Many and small: all at once.
-        const values = objects.getAll(range);
-        values.onsuccess = () => names.result.forEach((name, index) => give(name, values.result[index]));
-      } else {
-        // Few and large: one is read while another is looked at.
-        names.onsuccess = () => {
-          for (const name of names.result) {
-            const value = objects.get(name);
-            value.onsuccess = () => give(name, value.result);
-          }
-        };
-      }
-      return [finished(transaction).then(() => opener?.end())];
+      const values = objects.getAll(range);
+      const key = this.#key;
+      const records = finished(transaction).then(() => {
+        const flat = names.result.flatMap((name, index) => [name as string, values.result[index] as Bytes]);
+        return key === undefined ? flat : openRecords(key, flat);
+      });
+      return [records];
     });
   }
 
-  write(changes: readonly StoreChange[], durability: IDBTransactionDurability): Promise<void> {
+  write(changes: readonly StoreChange[], durability: IDBTransactionDurability): Promise<StoreRecords> {
     return this.#next(changes[0]?.[0] ?? JOURNAL, async () => {
       // No store, no transaction.
       if (changes.length === 0) return;
@@ -151,7 +142,7 @@ class Database {
     });
   }
 
-  delete(): Promise<void> {
+  delete(): Promise<StoreRecords> {
     return this.#next(JOURNAL, async () => {
       this.#close();
       await deleteDatabase(this.#name ?? lost());
@@ -175,7 +166,7 @@ class Database {
    * Begins in the order of these calls. The end of a transaction is not waited for, but those on one object store are
    * answered in order too.
    */
-  async #next(store: StoreIndex, start: () => Begun | void | Promise<Begun | void>): Promise<void> {
+  async #next(store: StoreIndex, start: () => Begun | void | Promise<Begun | void>): Promise<StoreRecords> {
     const begun = this.#turn.then(start);
     this.#turn = begun.catch(() => undefined);
     const before = this.#answered[store];
@@ -183,7 +174,7 @@ class Database {
     this.#answered[store] = Promise.allSettled([before, ended]);
     await before;
     try {
-      await ended;
+      return (await ended) ?? [];
     } catch (error) {
       throw toFailure(error);
     }

@@ -15,8 +15,6 @@ use crate::oracle::{Author, Check, Fate, broken};
 use crate::shop;
 use crate::world::{Event, World};
 
-/// Most records of a read that come before the others.
-const EARLY_MAX: usize = 3;
 /// A browser gives up waiting for other tabs to let go of a database.
 const BLOCKED_MS: u64 = 10_000;
 /// A busy tab hears an answer of its storage so late at most.
@@ -149,21 +147,6 @@ impl World {
                 at = at.max(*last);
                 *last = at;
             }
-            // Some of the records come before the others, also when the transaction fails in the end.
-            let mut records = match (&result, &job.request) {
-                (Ok(records), _) => records.clone(),
-                (Err(_), StoreRequest::Read { store, from, to }) => {
-                    let base = self.devices[index].base(&job.name);
-                    base.map(|base| base.read(*store, from, to)).unwrap_or_default()
-                }
-                (Err(_), _) => Vec::new(),
-            };
-            let early: Vec<Record> = records.drain(..self.disk.index(records.len().min(EARLY_MAX) + 1)).collect();
-            let steps = early.len() as u64 + 1;
-            for (record, nth) in early.into_iter().zip(1..) {
-                self.tell(job.place, job.author, (at - now) * nth / steps, Input::Record(job.task, record));
-            }
-            let result = result.map(|_| records);
             self.tell(job.place, job.author, at - now, Input::Stored(job.task, result));
         }
         if self.plan.on.cold_looks && self.disk.percent(4) {

@@ -56,9 +56,7 @@ pub enum Input {
     Credential(TaskId, Credential),
     /// Journal records are durable, or the store refused them.
     Journaled(TaskId, Result<(), Error>),
-    /// One of the records that a request reads, while others are still on their way. In the order of keys.
-    Record(TaskId, Record),
-    /// The storage has done what it was asked for: the last of the records read, or none.
+    /// The storage has done what it was asked for: the records read, or none.
     Stored(TaskId, Result<Vec<Record>, StoreFailure>),
     /// A database was closed under us: another tab upgrades or deletes it, or the browser lost it.
     StoreClosed(Database),

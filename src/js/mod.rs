@@ -89,13 +89,9 @@ impl Core {
         })
     }
 
-    /// A record that the storage has read for a task, or without a task bytes for the fact that is told next.
-    pub fn give(&self, task: f64, key: String, bytes: Vec<u8>) {
-        if task > 0.0 {
-            self.driver.handle_input(Input::Record(TaskId(task as u64), (key, bytes)));
-        } else {
-            self.driver.give(bytes);
-        }
+    /// Bytes for the fact that is told next.
+    pub fn give(&self, key: String, bytes: Vec<u8>) {
+        self.driver.give(key, bytes);
     }
 
     /// Does what the application asks for (`Ask` in `sdk/src/boundary.ts` names the kinds), or takes in a fact. One method
@@ -154,7 +150,7 @@ impl Core {
                     ask::POSTED => Input::Posted(text),
                     ask::SOCKET_OPENED => Input::SocketOpened(task),
                     ask::SOCKET_MESSAGE if given => Input::SocketMessage(task, text),
-                    ask::SOCKET_MESSAGE => match String::from_utf8(self.driver.take_given()) {
+                    ask::SOCKET_MESSAGE => match String::from_utf8(self.body()) {
                         Ok(text) => Input::SocketMessage(task, text),
                         // A socket's texts are UTF-8.
                         Err(_) => return Ok(()),
@@ -163,8 +159,7 @@ impl Core {
                     ask::RESPONSE => {
                         let seconds = third.and_then(|text| parse_digits(text.trim_ascii()));
                         let retry_after_ms = seconds.map(|seconds| seconds.saturating_mul(1000));
-                        let (request_id, auth_failure, body) =
-                            (Some(text).filter(|_| given), second, self.driver.take_given());
+                        let (request_id, auth_failure, body) = (Some(text).filter(|_| given), second, self.body());
                         let response =
                             Response { status: count as u16, request_id, auth_failure, retry_after_ms, body };
                         Input::Response(task, Ok(response))
@@ -173,7 +168,7 @@ impl Core {
                     ask::CREDENTIAL if !given => Input::Credential(task, Credential::SignedOut),
                     ask::CREDENTIAL => Input::Credential(task, Credential::Token(text)),
                     ask::CREDENTIAL_FAILED => Input::Credential(task, Credential::Unavailable(text)),
-                    ask::STORED => Input::Stored(task, Ok(Vec::new())),
+                    ask::STORED => Input::Stored(task, Ok(self.driver.take_given())),
                     ask::STORE_FAILED => {
                         let kind = FAILURES.get(count as usize).copied().unwrap_or(StoreFailureKind::Unknown);
                         Input::Stored(task, Err(StoreFailure { kind, message: text }))
@@ -187,6 +182,10 @@ impl Core {
             }
         };
         self.driver.command(command).map_err(thrown)
+    }
+
+    fn body(&self) -> Vec<u8> {
+        self.driver.take_given().pop().unwrap_or_default().1
     }
 }
 

@@ -11,7 +11,7 @@ use crate::core::Engine;
 use crate::core::error::Error;
 use crate::core::input::{Command, Input};
 use crate::core::output::{Output, Request};
-use crate::core::store::{StoreChange, StoreRequest};
+use crate::core::store::{Record, StoreChange, StoreRequest};
 use crate::core::text::concat;
 
 /// `setTimeout` takes a signed 32-bit delay.
@@ -28,7 +28,7 @@ pub(crate) struct Driver {
     /// Views to tell about at the end of the turn.
     views: RefCell<Vec<u32>>,
     /// What was given for the next input.
-    given: RefCell<Vec<u8>>,
+    given: RefCell<Vec<Record>>,
 }
 
 impl Driver {
@@ -69,13 +69,13 @@ impl Driver {
         work(&mut self.engine.borrow_mut())
     }
 
-    /// Keeps bytes for the next input.
-    pub(crate) fn give(&self, bytes: Vec<u8>) {
-        self.given.replace(bytes);
+    /// Keeps a record, or bytes of another kind, for the next input.
+    pub(crate) fn give(&self, key: String, value: Vec<u8>) {
+        self.given.borrow_mut().push((key, value));
     }
 
     /// What was given.
-    pub(crate) fn take_given(&self) -> Vec<u8> {
+    pub(crate) fn take_given(&self) -> Vec<Record> {
         self.given.take()
     }
 

@@ -87,8 +87,7 @@ const put = (page, key, ...value) =>
 /** `['a', [1, 2], …]`: keys and values. */
 const read = (page) =>
   page.evaluate(async () => {
-    const records = [];
-    await mine.storage.read(1, 0, '', 'z', (key, value) => records.push(key, value));
+    const records = await mine.storage.read(1, 0, '', 'z');
     return records.map((part) => (typeof part === 'string' ? part : [...part]));
   });
 
@@ -199,8 +198,7 @@ test('what is stored with encryption tells nothing but its key', async (t) => {
     const again = await raw('a', 0, 'a');
     // A value under the key of another record is no use.
     await raw('a', 0, 'b', () => again);
-    const read = [];
-    await mine.storage.read(1, 0, '', 'z', (key, value) => read.push(key, value));
+    const read = await mine.storage.read(1, 0, '', 'z');
     const texts = [a, b, again].map((bytes) => new TextDecoder().decode(bytes));
     return {
       readable: texts.some((text) => text.includes('secret')),

@@ -136,7 +136,7 @@ export class Core {
     });
   }
 
-  give(task, key, bytes) {
+  give(key, bytes) {
     this.given.push(key, bytes);
   }
 

@@ -138,17 +138,18 @@ export class MemoryStorage {
       };
       mine.database = this.#browser.connect(name, lost);
       mine.lost = lost;
+      return [];
     });
   }
 
-  read(index, store, from, to, take) {
+  read(index, store, from, to) {
     return this.#next(index, (mine) => {
       const { stores } = this.#begin(mine, [store], 'readonly');
       this.#browser.takeFault('read');
       const keys = keysBetween(stores[store], from, to);
       const opens = (key) => this.#key === undefined || stores[store].get(key).sealedFor === this.#key;
       if (keys.length > 0 && !keys.some(opens)) throw failure(KIND.WRONG_KEY, 'the key opens none of the records');
-      for (const key of keys) take(key, opens(key) ? stores[store].get(key).value.slice() : new Uint8Array());
+      return keys.flatMap((key) => [key, opens(key) ? stores[store].get(key).value.slice() : new Uint8Array()]);
     });
   }
 
@@ -164,6 +165,7 @@ export class MemoryStorage {
       }
       if (this.#browser.bytesUsed(database, stores) > this.#browser.quota) throw failure(KIND.QUOTA, 'no space');
       database.stores = stores;
+      return [];
     });
   }
 
@@ -175,6 +177,7 @@ export class MemoryStorage {
       this.#browser.closeConnections(mine.name);
       await this.#browser.whenFree(mine.name);
       this.#browser.databases.delete(mine.name);
+      return [];
     });
   }
 

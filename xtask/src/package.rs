@@ -46,6 +46,8 @@ const WASM_OPT_REPEAT: &[&str] = &[
     "-Oz",
     "--converge",
     "--one-caller-inline-max-function-size=20",
+    // The stack is first in memory and grows down: its last kilobyte holds nothing that an offset could reach.
+    "--low-memory-unused",
     "--skip-pass=local-cse",
     "--skip-pass=simplify-locals",
 ];

@@ -199,9 +199,7 @@ impl Engine {
         self.advance(now);
         if self.phase == Phase::Disposed {
             // What was to be deleted is waited for.
-            if let Input::Record(task, record) = input {
-                self.handle_record(task, record);
-            } else if let Input::Stored(task, result) = input {
+            if let Input::Stored(task, result) = input {
                 self.handle_stored(task, result);
             }
             return;
@@ -221,7 +219,6 @@ impl Engine {
                 self.connection.handle_credential(self.now.mono, task, &credential, &mut self.rng);
             }
             Input::Journaled(task, result) => self.handle_journaled(task, result),
-            Input::Record(task, record) => self.handle_record(task, record),
             Input::Stored(task, result) => self.handle_stored(task, result),
             Input::StoreClosed(database) => self.handle_store_closed(database),
             Input::Lock(held) => self.handle_lock(held),

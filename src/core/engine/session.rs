@@ -1,6 +1,7 @@
 //! The open socket: what is said on it, in which order, and whether it is still alive (protocol.md sections 6 to 8, 14).
 
 use super::Engine;
+use super::storage::Stage;
 use crate::core::bug::{self, Bug};
 use crate::core::error::Error;
 use crate::core::id::{SyncId, TaskId};
@@ -210,7 +211,7 @@ impl Engine {
             return;
         }
         // After a crash a refused write would be sent again, and must not find what came after it.
-        if self.is_keeping_letters() {
+        if self.storage.keeping && self.storage.stage == Stage::Open {
             return;
         }
         let Some(socket) = self.session.as_ref().map(|session| session.socket) else { return };

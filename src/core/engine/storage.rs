@@ -30,9 +30,9 @@ use crate::core::snapshot::Snapshot;
 use crate::core::store::{
     Database, ObjectStore, Record, StoreChange, StoreFailure, StoreFailureKind, StoreRequest, fingerprint,
 };
-use crate::core::text::{concat, contains, hex, parse_hex};
+use crate::core::text::{concat, hex, parse_hex};
 use crate::core::wire::Delta;
-use cache::{Cached, Checkpoint};
+use cache::Checkpoint;
 
 /// How far the storage has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,13 +95,11 @@ pub(super) struct Letter {
 pub(super) struct Storage {
     pub(super) stage: Stage,
     jobs: SmallMap<TaskId, Job>,
-    /// Records that have come before the others of their request.
-    early: SmallMap<TaskId, Vec<Record>>,
     /// Whose database is open, or being opened.
     pub(super) owner: Option<Identity>,
     /// Who was here last.
     known: Option<Identity>,
-    cache: Vec<(String, Cached)>,
+    cache: Vec<Record>,
     journal: Vec<Record>,
     /// The generation that counts and may be added to, or 0.
     generation: u64,
@@ -129,6 +127,8 @@ pub(super) struct Storage {
     pub(super) letters: Vec<Letter>,
     /// Changes of letters for the next write of the journal.
     pub(super) letter_changes: Vec<StoreChange>,
+    /// Refused writes are on their way to the disk.
+    pub(super) keeping: bool,
     pub(super) tabs: Tabs,
     /// Says when everything is deleted.
     purging: Option<Output>,
@@ -139,7 +139,6 @@ impl Storage {
         Self {
             stage: if wanted { Stage::Idle } else { Stage::Memory },
             jobs: SmallMap::default(),
-            early: SmallMap::default(),
             owner: None,
             known: None,
             cache: Vec::new(),
@@ -161,6 +160,7 @@ impl Storage {
             aside: Vec::new(),
             letters: Vec::new(),
             letter_changes: Vec::new(),
+            keeping: false,
             tabs: Tabs::default(),
             purging: None,
         }
@@ -244,7 +244,6 @@ impl Engine {
         self.storage.stage = Stage::Reading;
         let name = self.database_name(&owner);
         self.storage.owner = Some(owner);
-        self.storage.cache = Vec::new();
         self.ask(Database::Identity, StoreRequest::Open { name }, Job::Open);
         self.ask(Database::Identity, all(ObjectStore::Cache, ""), Job::ReadCache);
         self.ask(Database::Identity, all(ObjectStore::Journal, ""), Job::ReadJournal);
@@ -271,14 +270,9 @@ impl Engine {
     }
 
     pub(super) fn handle_stored(&mut self, task: TaskId, result: Result<Vec<Record>, StoreFailure>) {
-        let early = self.storage.early.remove(&task);
         let Some(job) = self.storage.jobs.remove(&task) else { return };
         match result {
-            Ok(last) => {
-                let mut records = early.unwrap_or_default();
-                records.extend(last);
-                self.handle_done(job, records);
-            }
+            Ok(records) => self.handle_done(job, records),
             Err(failure) => {
                 // It was asked of a connection that is known to be lost.
                 let old = self.storage.reopened_by.is_some_and(|reopen| task < reopen);
@@ -291,17 +285,6 @@ impl Engine {
         }
     }
 
-    pub(super) fn handle_record(&mut self, task: TaskId, record: Record) {
-        match self.storage.jobs.get(&task) {
-            Some(Job::ReadCache) => self.put_cached(record),
-            Some(_) => match self.storage.early.get_mut(&task) {
-                Some(records) => records.push(record),
-                None => self.storage.early.insert(task, vec![record]),
-            },
-            None => {}
-        }
-    }
-
     fn handle_done(&mut self, job: Job, records: Vec<Record>) {
         match job {
             Job::OpenDirectory | Job::Open | Job::Quiet => {}
@@ -310,9 +293,7 @@ impl Engine {
                 self.storage.stage = Stage::Unknown;
             }
             Job::ReadCache => {
-                for record in records {
-                    self.put_cached(record);
-                }
+                self.storage.cache = records;
                 self.handle_read();
             }
             Job::ReadJournal => {
@@ -332,6 +313,7 @@ impl Engine {
                 }
             }
             Job::Journal(changes, orders) => {
+                self.storage.keeping = !self.storage.letter_changes.is_empty();
                 let outcome = self.queue.handle_journaled(&orders);
                 self.share_journal(&changes);
                 self.take_outcome(outcome);
@@ -344,8 +326,11 @@ impl Engine {
             Job::Meta => {}
             Job::CatchUpCache => self.adopt_cache(&records),
             Job::News { texts, puts } => {
+                let mut told = Vec::new();
+                for key in &puts {
+                    told.push(journal_order(key).unwrap_or(0));
+                }
                 // What was journaled and is no more is done with, whatever has become of its parts.
-                let told: Vec<u64> = puts.iter().filter_map(|key| journal_order(key)).collect();
                 self.adopt_records(records, &puts, &told);
                 self.drop_refused();
                 self.handle_news(&texts);
@@ -512,36 +497,40 @@ impl Engine {
     ///
     /// With `told`, of the commits only those, with all their parts: what comes before them, of the same tab, may be news
     /// that is on its way.
-    pub(super) fn restore(&mut self, records: Vec<Record>, replace: bool, told: &[String]) -> Vec<StoreChange> {
+    pub(super) fn restore(&mut self, mut records: Vec<Record>, replace: bool, told: &[String]) -> Vec<StoreChange> {
         let mut news = Vec::new();
-        // Letters first: what they say was refused is not taken in again.
-        let (letters, mut commits): (Vec<_>, Vec<_>) =
-            records.into_iter().partition(|(key, _)| letter_id(key).is_some());
         if replace {
             // A commit that was split has given operations to those behind it.
-            commits.reverse();
+            records.reverse();
         }
-        for (key, value) in letters.into_iter().chain(commits) {
-            let Ok(text) = String::from_utf8(value) else {
-                self.set_aside(key, String::new(), Error::local("storage_record_unreadable", "it is no text"));
-                continue;
-            };
-            if let Some(id) = letter_id(&key) {
-                self.put_letter(Letter { id: id.to_owned(), text });
-            } else if let Some(order) = journal_order(&key) {
-                let is_told = |told: &String| journal_order(told).is_some_and(|told| same_commit(told, order));
-                if !told.is_empty() && !told.iter().any(is_told) {
+        // Letters first: what they say was refused is not taken in again.
+        for letters in [true, false] {
+            for (key, value) in &mut records {
+                if letter_id(key).is_some() != letters {
                     continue;
                 }
-                let refusal = |name: &str| refusal(&self.storage.letters, name);
-                match self.queue.restore(order, &text, replace, &self.config.schema, &refusal) {
-                    Ok(outcome) => {
-                        if !outcome.rows.is_empty() {
-                            news.push(put(key, text));
-                        }
-                        self.take_outcome(outcome);
+                let key = std::mem::take(key);
+                let Ok(text) = String::from_utf8(std::mem::take(value)) else {
+                    self.set_aside(key, String::new(), Error::local("storage_record_unreadable", "it is no text"));
+                    continue;
+                };
+                if let Some(id) = letter_id(&key) {
+                    self.put_letter(Letter { id: id.to_owned(), text });
+                } else if let Some(order) = journal_order(&key) {
+                    let is_told = |told: &String| journal_order(told).is_some_and(|told| same_commit(told, order));
+                    if !told.is_empty() && !told.iter().any(is_told) {
+                        continue;
                     }
-                    Err(error) => self.set_aside(key, text, error),
+                    let refusal = |name: &str| refusal(&self.storage.letters, name);
+                    match self.queue.restore(order, &text, replace, &self.config.schema, &refusal) {
+                        Ok(outcome) => {
+                            if !outcome.rows.is_empty() {
+                                news.push(put(key, text));
+                            }
+                            self.take_outcome(outcome);
+                        }
+                        Err(error) => self.set_aside(key, text, error),
+                    }
                 }
             }
         }
@@ -592,15 +581,6 @@ impl Engine {
         self.storage.jobs.values().any(|job| matches!(job, Job::Journal(..)))
     }
 
-    /// Whether refused writes are on their way to the disk.
-    pub(super) fn is_keeping_letters(&self) -> bool {
-        let is_letter =
-            |change: &StoreChange| matches!(change, StoreChange::Put { key, .. } if letter_id(key).is_some());
-        let keeps = |job: &Job| matches!(job, Job::Journal(changes, _) if changes.iter().any(is_letter));
-        let waiting = self.storage.letter_changes.iter().any(is_letter);
-        self.storage.stage == Stage::Open && (waiting || self.storage.jobs.values().any(keeps))
-    }
-
     /// Changes of the journal failed, and go with the next, as things are by then.
     fn write_again(&mut self, changes: Vec<StoreChange>, mut orders: Vec<u64>) {
         for change in changes {
@@ -632,6 +612,7 @@ impl Engine {
     pub(super) fn keep_letter(&mut self, id: String, text: String) {
         if !bug::on(Bug::LettersLost) {
             self.storage.letter_changes.push(put(concat(&[LETTERS, &id]), text.clone()));
+            self.storage.keeping = true;
         }
         self.put_letter(Letter { id, text });
     }

@@ -153,13 +153,14 @@ impl Op {
     /// The journal did not take it.
     fn note_unrecorded(&mut self) {
         if std::mem::take(&mut self.offered) {
-            let before = self.offered_since.take();
-            self.since = match (before, self.since.take().filter(|_| self.recorded)) {
-                (Some(Merged { input, waited }), Some(after)) => {
-                    Some(Merged { input: merge(&input, &after.input), waited })
+            if let Some(mut before) = self.offered_since.take() {
+                if let Some(after) = &self.since {
+                    before.input = merge(&before.input, &after.input);
                 }
-                (before, after) => before.or(after),
-            };
+                self.since = Some(before);
+            } else if !self.recorded {
+                self.since = None;
+            }
         }
     }
 

@@ -395,14 +395,14 @@ impl Queue {
         for commit in self.commits.iter().filter(|commit| self.sender && !commit.sent) {
             for seq in &commit.ops {
                 let name = self.ops.get(seq.0).and_then(|op| op.transaction_id.as_deref());
-                refused.extend(name.and_then(refusal).map(|error| (*seq, error)));
+                if let Some(error) = name.and_then(refusal) {
+                    refused.push((*seq, error));
+                }
             }
         }
         for (seq, error) in refused {
-            if let Some(op) = self.take_out(seq) {
-                self.unlink(&op.row, seq, op.optimistic, &mut outcome);
-                outcome.settle_all(&op.waiting, &Err(error));
-            }
+            self.reject_op(seq, &error, 0, &mut outcome);
+            self.take_out(seq);
         }
         outcome
     }

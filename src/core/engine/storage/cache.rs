@@ -4,19 +4,10 @@ use super::*;
 
 /// Version of what is stored. A database with a higher one is left alone.
 const LAYOUT_VERSION: u64 = 1;
-/// In the keys of chunks.
-const CHUNKS: &str = "/c/";
 /// Bytes of rows in one record of the cache.
 const CHUNK_BYTES: usize = 512 * 1024;
 /// The log may grow this far, or to half of the rows, before the rows are written anew.
 const LOG_BYTES_MIN: usize = 1024 * 1024;
-
-/// A record of the cache: rows are looked through while the next ones are on their way.
-#[derive(Debug)]
-pub(super) enum Cached {
-    Rows(Result<Snapshot, Error>),
-    Other(Vec<u8>),
-}
 
 /// Rows being written anew.
 #[derive(Debug)]
@@ -29,19 +20,10 @@ pub(super) struct Checkpoint {
 }
 
 impl Engine {
-    pub(super) fn put_cached(&mut self, (key, value): Record) {
-        let cached = if contains(&key, CHUNKS) {
-            Cached::Rows(Snapshot::parse(value, &self.config.schema))
-        } else {
-            Cached::Other(value)
-        };
-        self.storage.cache.push((key, cached));
-    }
-
     pub(super) fn show_cache(&mut self) {
         let mut records = std::mem::take(&mut self.storage.cache);
         let Some(at) = records.iter().position(|(key, _)| key == META) else { return };
-        let (_, Cached::Other(meta)) = records.remove(at) else { return };
+        let (_, meta) = records.remove(at);
         let Some(meta) = std::str::from_utf8(&meta).ok().and_then(|text| Value::parse(text).ok()) else { return };
         if meta.get_u64("v").unwrap_or(0) > LAYOUT_VERSION {
             self.storage_problem(Error::local(
@@ -52,39 +34,37 @@ impl Engine {
             return;
         }
         // Rows that were read through the server meanwhile may be older than these: a snapshot puts that right.
-        let mut models = (0..).map(ModelIndex).take_while(|model| self.config.schema.model(*model).is_some());
-        let early = models.any(|model| self.pool.base_slots(model).next().is_some());
+        let mut early = false;
+        let mut model = ModelIndex(0);
+        while self.config.schema.model(model).is_some() {
+            early |= self.pool.base_slots(model).next().is_some();
+            model.0 += 1;
+        }
         if meta.get_u64("schema") != Some(self.config.schema.fingerprint) || self.loaded || early {
             return;
         }
         let generation = meta.get_u64("generation").unwrap_or(0);
-        let (chunks, log) = (in_generation(generation, CHUNKS), in_generation(generation, "/g/"));
+        let (chunks, log) = (in_generation(generation, "/c/"), in_generation(generation, "/g/"));
         let mut cursor = SyncId(meta.get_u64("cursor").unwrap_or(0));
         let mut deltas = Vec::new();
         let mut missing = meta.get_u64("chunks").unwrap_or(0);
-        for (key, cached) in records {
-            match cached {
-                Cached::Rows(rows) if key.starts_with(&chunks) => {
-                    missing = missing.saturating_sub(1);
-                    match rows {
-                        Ok(snapshot) => self.put_rows(snapshot),
-                        Err(error) => {
-                            // Rows that cannot be read are loaded again, all of them.
-                            self.pool.clear();
-                            let message = concat(&["record ", &key, ": ", &error.message]);
-                            self.storage_problem(Error::local("storage_record_unreadable", message));
-                            return;
-                        }
+        for (key, value) in records {
+            if key.starts_with(&chunks) {
+                missing = missing.saturating_sub(1);
+                match Snapshot::parse(value, &self.config.schema) {
+                    Ok(snapshot) => self.put_rows(snapshot),
+                    Err(error) => {
+                        // Rows that cannot be read are loaded again, all of them.
+                        self.pool.clear();
+                        let message = concat(&["record ", &key, ": ", &error.message]);
+                        self.storage_problem(Error::local("storage_record_unreadable", message));
+                        return;
                     }
                 }
-                Cached::Other(value) => {
-                    if let Some(number) = key.strip_prefix(&log) {
-                        self.storage.log_number = parse_hex(number).unwrap_or(0);
-                        self.storage.log_bytes += value.len();
-                        deltas.push(value);
-                    }
-                }
-                Cached::Rows(_) => {}
+            } else if let Some(number) = key.strip_prefix(&log) {
+                self.storage.log_number = parse_hex(number).unwrap_or(0);
+                self.storage.log_bytes += value.len();
+                deltas.push(value);
             }
         }
         if missing > 0 {
@@ -235,7 +215,7 @@ impl Engine {
             }
             if !empty {
                 checkpoint.number += 1;
-                let key = in_generation(checkpoint.generation, &concat(&[CHUNKS, &hex(checkpoint.number, 6)]));
+                let key = in_generation(checkpoint.generation, &concat(&["/c/", &hex(checkpoint.number, 6)]));
                 let request = StoreRequest::Write { changes: vec![put_cache(key, text)], strict: false };
                 self.storage.checkpoint = Some(checkpoint);
                 self.ask(Database::Identity, request, Job::Chunk);

@@ -38,14 +38,18 @@ impl Engine {
     /// Makes of the queue what the journal says. Answers come in the order of the questions: what was read before, and
     /// was late, is older than this.
     pub(super) fn adopt_journal(&mut self, records: Vec<Record>, asked: &[u64]) {
-        let orders: Vec<u64> = records.iter().filter_map(|(key, _)| journal_order(key)).collect();
+        let mut gone = Vec::new();
+        for order in asked {
+            let key = journal_key(*order);
+            if !records.iter().any(|(other, _)| *other == key) {
+                gone.push(remove(&key));
+            }
+        }
         let known = self.queue.settled_orders();
         let mut news = self.adopt_records(records, &[], &known);
         // Whoever journaled it may be gone before telling anybody; or somebody has not heard that it is done.
         news.reverse();
-        for order in asked.iter().filter(|order| !orders.contains(order)) {
-            news.push(remove(&journal_key(*order)));
-        }
+        news.append(&mut gone);
         if !self.storage.tabs.leads {
             self.share_seen(&news);
         } else if !news.is_empty() {
@@ -55,7 +59,10 @@ impl Engine {
 
     /// Takes in records of the journal; whichever of `known` has none is done with. Those that were news.
     pub(super) fn adopt_records(&mut self, records: Vec<Record>, told: &[String], known: &[u64]) -> Vec<StoreChange> {
-        let orders: Vec<u64> = records.iter().filter_map(|(key, _)| journal_order(key)).collect();
+        let mut orders = Vec::new();
+        for (key, _) in &records {
+            orders.push(journal_order(key).unwrap_or(0));
+        }
         let news = self.restore(records, true, told);
         let outcome = self.queue.keep_journaled(known, &orders, &|name| refusal(&self.storage.letters, name));
         self.take_outcome(outcome);
