@@ -756,3 +756,67 @@ fn stored_rows_do_not_make_older_ones_current_that_were_read_before_them() {
     tab.serve();
     assert!(tab.bench.has_request("/sync/bootstrap"), "what became of t9 since only the server knows");
 }
+
+/// The next write of the journal is aborted.
+fn abort_write(tab: &mut Tab) {
+    let is_write = |output: &Output| matches!(output, Output::Store(_, Database::Identity, StoreRequest::Write { .. }));
+    let index = tab.bench.outputs.iter().position(is_write).expect("a write");
+    let Output::Store(task, ..) = tab.bench.outputs.remove(index) else { panic!("a request to the device") };
+    let failure = StoreFailure { kind: StoreFailureKind::Aborted, message: "as told".into() };
+    tab.bench.input(Input::Stored(task, Err(failure)));
+}
+
+fn lose_lock(tab: &mut Tab) {
+    tab.device.borrow_mut().lock.clear();
+    tab.bench.input(Input::Lock(false));
+}
+
+fn journal(device: &Rc<RefCell<Device>>) -> Vec<String> {
+    let device = device.borrow();
+    let records = device.databases.values().flatten().filter(|((_, key), _)| key.starts_with("j/"));
+    records.map(|(_, record)| String::from_utf8(record.clone()).expect("text")).collect()
+}
+
+#[test]
+fn a_write_whose_journaling_was_aborted_is_journaled_after_the_lock_is_lost() {
+    let device = device();
+    let mut tab = first_visit(&device);
+    tab.bench.input(Input::Offline);
+    let ticket = tab.bench.write(crate::harness::TASKS, "t1", update("one"), Some(r#"{"wait":"queued"}"#));
+    tab.bench.turn();
+    abort_write(&mut tab);
+    lose_lock(&mut tab);
+    tab.serve();
+    tab.turn();
+    assert!(matches!(journal(&device).as_slice(), [record] if record.contains("one")), "{:?}", journal(&device));
+    assert!(tab.bench.outcome(ticket.expect("accepted")).expect("settled").is_ok());
+    assert_eq!(tab.bench.field("t1", "title"), "one");
+}
+
+#[test]
+fn what_was_merged_into_a_write_is_journaled_whichever_comes_first_the_abort_or_the_loss_of_the_lock() {
+    for lock_first in [false, true] {
+        let device = device();
+        let mut tab = first_visit(&device);
+        tab.bench.input(Input::Offline);
+        tab.bench.update("t1", json!({"title":"one"}));
+        tab.turn();
+        tab.bench.update("t1", json!({"rank":5}));
+        tab.bench.turn();
+        if lock_first {
+            lose_lock(&mut tab);
+            abort_write(&mut tab);
+        } else {
+            abort_write(&mut tab);
+            lose_lock(&mut tab);
+        }
+        tab.serve();
+        tab.turn();
+        let journal = journal(&device);
+        // The next tab may have sent the first record as it is.
+        assert_eq!(journal.len(), 2, "{journal:?}");
+        assert!(journal[0].contains("one") && !journal[0].contains("rank"), "{journal:?}");
+        assert!(journal[1].contains("rank") && !journal[1].contains("one"), "{journal:?}");
+        assert_eq!((tab.bench.field("t1", "title"), tab.bench.field("t1", "rank")), (json!("one"), json!(5)));
+    }
+}
