@@ -143,7 +143,9 @@ impl Queue {
     pub(super) fn drop_unsent_updates(&mut self, row: &RowKey, outcome: &mut Outcome) -> Vec<Op> {
         let mut updates = Vec::new();
         while let Some(&seq) = self.rows.get(row).and_then(|seqs| seqs.last()) {
-            if self.ops.get(seq.0).is_none_or(|op| op.kind != OpKind::Update) || !self.is_unsent(seq) {
+            // What the journal has stays: who reads the delete there would not know what it made pointless.
+            let stays = |op: &Op| op.kind != OpKind::Update || op.recorded || op.offered;
+            if self.ops.get(seq.0).is_none_or(stays) || !self.is_unsent(seq) {
                 break;
             }
             if let Some(seqs) = self.rows.get_mut(row) {
