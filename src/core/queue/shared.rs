@@ -207,7 +207,7 @@ impl Queue {
         let root = Value::parse(text).map_err(|error| unreadable(&error.message()))?;
         let version = root.get_u64("v").unwrap_or(0);
         if version > RECORD_VERSION {
-            let message = concat(&["a newer version of the application has written journal record ", &hex(order, 1)]);
+            let message = concat(&["newer code has written journal record ", &hex(order, 1)]);
             return Err(Error::local("storage_newer_version", message));
         }
         let mut key = root.get_string("key").filter(|key| !key.is_empty()).ok_or_else(|| unreadable("no key"))?;

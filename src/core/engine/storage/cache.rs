@@ -28,7 +28,7 @@ impl Engine {
         if meta.get_u64("v").unwrap_or(0) > LAYOUT_VERSION {
             self.storage_problem(Error::local(
                 "storage_newer_version",
-                "a newer version of the application has written the rows on this device; they are loaded again",
+                "newer code has written the rows on this device; they are loaded again",
             ));
             self.storage.cache_lost = true;
             return;
