@@ -820,3 +820,21 @@ fn what_was_merged_into_a_write_is_journaled_whichever_comes_first_the_abort_or_
         assert_eq!((tab.bench.field("t1", "title"), tab.bench.field("t1", "rank")), (json!("one"), json!(5)));
     }
 }
+
+#[test]
+fn what_was_merged_into_a_write_stays_before_a_delete_of_its_row() {
+    let device = device();
+    let mut tab = first_visit(&device);
+    tab.bench.input(Input::Offline);
+    tab.bench.update("t1", json!({"title":"one"}));
+    tab.turn();
+    tab.bench.update("t1", json!({"rank":5}));
+    tab.bench.delete("t1");
+    lose_lock(&mut tab);
+    tab.serve();
+    tab.turn();
+    let journal = journal(&device);
+    let place = |text: &str| journal.concat().find(text).expect(text);
+    assert!(place("one") < place(r#""rank":5"#) && place(r#""rank":5"#) < place("DELETE"), "{journal:?}");
+    assert!(tab.bench.row(crate::harness::TASKS, "t1").is_none());
+}

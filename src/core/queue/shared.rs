@@ -74,14 +74,14 @@ impl Queue {
     /// Leaves to the tab that sends what the journal has, as the journal has it: what was done to it here since is taken
     /// back, or done by commits of its own. Nothing may be on its way to the journal.
     pub fn take_back(&mut self, wall: WallTime, rng: &mut Rng) -> Outcome {
-        let mut fresh = Vec::new();
+        let (mut fresh, mut younger) = (Vec::new(), Vec::new());
         let take_back = !bug::on(Bug::AlteredAfterLoss);
         for mut commit in std::mem::take(&mut *self.commits) {
             let ours = |seq: &OpSeq| self.ops.get(seq.0).is_some_and(|op| !op.recorded);
             let is_new = !commit.recorded && commit.ops.iter().all(ours);
             if commit.dirty && !is_new && take_back {
                 let (new, old): (Vec<OpSeq>, _) = commit.ops.iter().partition(|seq| ours(seq));
-                fresh.extend(new);
+                younger.extend(new);
                 for seq in &old {
                     if let Some(seq) = self.split_op(*seq, wall, rng) {
                         fresh.push(seq);
@@ -95,7 +95,9 @@ impl Queue {
                 self.commits.push(commit);
             }
         }
-        fresh.sort_unstable();
+        // What was merged into a write came before whatever else was done to its row.
+        younger.sort_unstable();
+        fresh.append(&mut younger);
         let rows = self.rows_of(&fresh);
         if !fresh.is_empty() {
             let commit = self.new_commit(CommitKey(Rc::from(rng.uuid())), fresh, Lane::Model, wall);
@@ -127,7 +129,7 @@ impl Queue {
             model: op.model.clone(),
             input: Some(input),
             defaults: None,
-            refers_to: Vec::new(),
+            refers_to: op.refers_to.clone(),
             read_at: None,
             on_stale: None,
             transaction_id: None,
