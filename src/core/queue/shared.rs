@@ -129,7 +129,7 @@ impl Queue {
             model: op.model.clone(),
             input: Some(input),
             defaults: None,
-            refers_to: op.refers_to.clone(),
+            refers_to: std::mem::take(&mut op.refers_to),
             read_at: None,
             on_stale: None,
             transaction_id: None,
