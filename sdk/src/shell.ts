@@ -6,12 +6,10 @@
 import { Ask, type Core, type Host, Perform, type DatabaseIndex, type StoreChange, type StoreFailure } from './boundary.js';
 import type { Bytes, StoreIndex, StoreRecords } from './boundary.js';
 import type { AbloEncryption } from './encryption.js';
-import { Kind, utf8 } from './indexeddb.js';
+import { Kind } from './indexeddb.js';
 import { reportThrown } from './report.js';
 import { BrowserStorage } from './store.js';
 
-/** Longer texts cross as bytes: the browser encodes them at once, wasm-bindgen character by character. */
-const ENCODE_FROM = 4096;
 /** How a socket ends that could not even be made (RFC 6455, 7.1.5). */
 const NEVER_OPENED = 1006;
 
@@ -164,10 +162,7 @@ export class Shell implements Host {
     socket.onopen = () => this.#tell(Ask.SocketOpened, id);
     socket.onmessage = ({ data }: MessageEvent<unknown>) => {
       // Binary frames are not part of the protocol.
-      if (typeof data !== 'string') return;
-      const long = data.length > ENCODE_FROM;
-      if (long) this.#core?.give('', utf8(data));
-      this.#tell(Ask.SocketMessage, id, 0, long ? undefined : data);
+      if (typeof data === 'string') this.#tell(Ask.SocketMessage, id, 0, data);
     };
     socket.onclose = ({ code }) => {
       this.#sockets.delete(id);

@@ -149,12 +149,7 @@ impl Core {
                     ask::LOCK => Input::Lock(is),
                     ask::POSTED => Input::Posted(text),
                     ask::SOCKET_OPENED => Input::SocketOpened(task),
-                    ask::SOCKET_MESSAGE if given => Input::SocketMessage(task, text),
-                    ask::SOCKET_MESSAGE => match String::from_utf8(self.body()) {
-                        Ok(text) => Input::SocketMessage(task, text),
-                        // A socket's texts are UTF-8.
-                        Err(_) => return Ok(()),
-                    },
+                    ask::SOCKET_MESSAGE => Input::SocketMessage(task, text),
                     ask::SOCKET_CLOSED => Input::SocketClosed { socket: task, code: count as u16 },
                     ask::RESPONSE => {
                         let seconds = third.and_then(|text| parse_digits(text.trim_ascii()));

@@ -84,7 +84,7 @@ fn build_wasm(repo: &Repo) -> Result {
     let bound = out.join("ablo_wasm_bg.wasm");
     let outputs = [bound.clone(), out.join("ablo_wasm.js"), out.join("ablo_wasm.d.ts")];
     // The root manifest pins the version of wasm-bindgen, so it decides the output too.
-    let inputs = Inputs::new("wasm-bindgen web, short names, own loading").file(&linked).file(&repo.path("Cargo.toml"));
+    let inputs = Inputs::new("wasm-bindgen web, short names, own loading, own copying").file(&linked).file(&repo.path("Cargo.toml"));
     report("wasm-bindgen", unless_fresh(repo, "wasm-bindgen", &inputs, &outputs, || bind(repo, &linked, &out))?);
 
     let pkg = repo.path("pkg");
