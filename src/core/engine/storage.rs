@@ -22,11 +22,10 @@ use crate::core::config::Identity;
 use crate::core::connection::State;
 use crate::core::error::Error;
 use crate::core::id::{ModelIndex, SyncId, TaskId};
-use crate::core::json::{ObjectWriter, Value, write_u64};
+use crate::core::json::{ObjectWriter, Value};
 use crate::core::map::SmallMap;
 use crate::core::output::{JournalOp, Output};
 use crate::core::queue::same_commit;
-use crate::core::snapshot::Snapshot;
 use crate::core::store::{
     Database, ObjectStore, Record, StoreChange, StoreFailure, StoreFailureKind, StoreRequest, fingerprint,
 };

@@ -6,13 +6,14 @@
 //! is the same as before has not changed. Deliberately without I/O, time and merging: the engine brings finished texts.
 //!
 //! Reading order: `rows` (the store), `text` (who holds what memory), `scan` and `column` (from text to cells), `plan`
-//! (queries), `view`, `table` (how they catch up).
+//! (queries), `view`, `table` (how they catch up), `stored` (rows on the device).
 
 mod column;
 mod plan;
 mod query;
 mod rows;
 mod scan;
+mod stored;
 mod table;
 mod text;
 mod view;
@@ -203,25 +204,6 @@ impl Pool {
         if let Some(table) = self.tables.get_mut(usize::from(model.0)) {
             table.rows.reserve(additional);
         }
-    }
-
-    /// Writes confirmed rows from `from` on, separated by commas, until about `bytes` are written. The slot to go on with,
-    /// or `None` when that was all.
-    pub fn write_base_rows(&self, model: ModelIndex, from: u32, bytes: usize, out: &mut String) -> Option<u32> {
-        let rows = self.rows(model)?;
-        let (start, mut first) = (out.len(), true);
-        for slot in from..u32::try_from(rows.marks.len()).unwrap_or(u32::MAX) {
-            if out.len() - start > bytes {
-                return Some(slot);
-            }
-            if let Some(text) = rows.base(slot) {
-                if !std::mem::replace(&mut first, false) {
-                    out.push(',');
-                }
-                out.push_str(text.as_str());
-            }
-        }
-        None
     }
 
     /// Takes all rows away, overlays included. Views stay open, and see it.

@@ -372,6 +372,18 @@ impl Rows {
         self.row(slot).filter(|_| self.mark(slot) & BASE != 0)?.base.as_ref()
     }
 
+    /// Where the id is in the confirmed text, and how long it is; 0 if it is not there as it is.
+    pub(super) fn id_place(&self, slot: u32) -> (u32, u32) {
+        match self.row(slot) {
+            Some(row) if row.extra.as_ref().is_none_or(|extra| extra.id.is_none()) => (row.id_at, row.id_len),
+            _ => (0, 0),
+        }
+    }
+
+    pub(super) fn is_base_archived(&self, slot: u32) -> bool {
+        self.mark(slot) & BASE_ARCHIVED != 0
+    }
+
     pub(super) fn overlay(&self, slot: u32) -> Option<&Overlay> {
         self.row(slot)?.overlay()
     }

@@ -3,9 +3,9 @@
 use super::*;
 
 /// Version of what is stored. A database with a higher one is left alone.
-const LAYOUT_VERSION: u64 = 1;
+const LAYOUT_VERSION: u64 = 2;
 /// Bytes of rows in one record of the cache.
-const CHUNK_BYTES: usize = 512 * 1024;
+const RECORD_BYTES: usize = 512 * 1024;
 /// The log may grow this far, or to half of the rows, before the rows are written anew.
 const LOG_BYTES_MIN: usize = 1024 * 1024;
 
@@ -25,7 +25,8 @@ impl Engine {
         let Some(at) = records.iter().position(|(key, _)| key == META) else { return };
         let (_, meta) = records.remove(at);
         let Some(meta) = std::str::from_utf8(&meta).ok().and_then(|text| Value::parse(text).ok()) else { return };
-        if meta.get_u64("v").unwrap_or(0) > LAYOUT_VERSION {
+        let version = meta.get_u64("v").unwrap_or(0);
+        if version > LAYOUT_VERSION {
             self.storage_problem(Error::local(
                 "storage_newer_version",
                 "newer code has written the rows on this device; they are loaded again",
@@ -40,7 +41,8 @@ impl Engine {
             early |= self.pool.base_slots(model).next().is_some();
             model.0 += 1;
         }
-        if meta.get_u64("schema") != Some(self.config.schema.fingerprint) || self.loaded || early {
+        let current = version == LAYOUT_VERSION && meta.get_u64("schema") == Some(self.config.schema.fingerprint);
+        if !current || self.loaded || early {
             return;
         }
         let generation = meta.get_u64("generation").unwrap_or(0);
@@ -51,15 +53,12 @@ impl Engine {
         for (key, value) in records {
             if key.starts_with(&chunks) {
                 missing = missing.saturating_sub(1);
-                match Snapshot::parse(value, &self.config.schema) {
-                    Ok(snapshot) => self.put_rows(snapshot),
-                    Err(error) => {
-                        // Rows that cannot be read are loaded again, all of them.
-                        self.pool.clear();
-                        let message = concat(&["record ", &key, ": ", &error.message]);
-                        self.storage_problem(Error::local("storage_record_unreadable", message));
-                        return;
-                    }
+                if self.pool.read_record(value).is_none() {
+                    // Rows that cannot be read are loaded again, all of them.
+                    self.pool.clear();
+                    let message = concat(&["rows in record ", &key, " are damaged; they are loaded again"]);
+                    self.storage_problem(Error::local("storage_record_unreadable", message));
+                    return;
                 }
             } else if let Some(number) = key.strip_prefix(&log) {
                 self.storage.log_number = parse_hex(number).unwrap_or(0);
@@ -105,23 +104,6 @@ impl Engine {
             self.loading = Loading::Idle;
         }
         self.become_ready();
-    }
-
-    /// Rows of one record of the cache.
-    fn put_rows(&mut self, snapshot: Snapshot) {
-        for listed in snapshot.models {
-            self.pool.reserve(listed.model, listed.rows.len());
-            for row in &listed.rows {
-                let text = crate::core::pool::RowText::slice(&listed.chunk, row.at.clone());
-                self.pool.put_base_scanned(
-                    listed.model,
-                    row.id(&listed.chunk),
-                    text,
-                    row.archived,
-                    snapshot.last_sync_id,
-                );
-            }
-        }
     }
 
     /// A snapshot has replaced the rows: what is stored stays as it is until all rows are written anew.
@@ -196,16 +178,9 @@ impl Engine {
 
     pub(super) fn step_checkpoint(&mut self) {
         let Some(mut checkpoint) = self.storage.checkpoint.take() else { return };
-        while let Some(model) = self.config.schema.model(ModelIndex(checkpoint.model)) {
-            let mut text = String::from(r#"{"type":"full","lastSyncId":"#);
-            write_u64(&mut text, checkpoint.cursor.0);
-            text.push_str(r#","models":{""#);
-            text.push_str(&model.typename);
-            text.push_str("\":[");
-            let start = text.len();
-            let next = self.pool.write_base_rows(ModelIndex(checkpoint.model), checkpoint.slot, CHUNK_BYTES, &mut text);
-            let empty = text.len() == start;
-            text.push_str("]}}");
+        while self.config.schema.model(ModelIndex(checkpoint.model)).is_some() {
+            let model = ModelIndex(checkpoint.model);
+            let (text, next) = self.pool.write_record(model, checkpoint.slot, RECORD_BYTES, checkpoint.cursor);
             match next {
                 Some(slot) => checkpoint.slot = slot,
                 None => {
@@ -213,7 +188,7 @@ impl Engine {
                     checkpoint.slot = 0;
                 }
             }
-            if !empty {
+            if !text.is_empty() {
                 checkpoint.number += 1;
                 let key = in_generation(checkpoint.generation, &concat(&["/c/", &hex(checkpoint.number, 6)]));
                 let request = StoreRequest::Write { changes: vec![put_cache(key, text)], strict: false };
