@@ -12,7 +12,7 @@ pub struct SyncId(pub u64);
 pub struct ModelIndex(pub u16);
 
 /// The idempotency key of a commit (`clientTxId` on the wire).
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CommitKey(pub Rc<str>);
 
 /// A row's id. Cheap to clone.

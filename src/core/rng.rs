@@ -13,6 +13,14 @@ impl Rng {
         Self { state: seed as u64, stream: (seed >> 64) as u64 | 1 }
     }
 
+    /// What comes from now on depends on `text` too.
+    pub fn stir(&mut self, text: &str) {
+        for byte in text.bytes() {
+            self.stream ^= u64::from(byte);
+            self.next_u64();
+        }
+    }
+
     /// The next 64 bits.
     pub fn next_u64(&mut self) -> u64 {
         self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
@@ -46,6 +54,19 @@ impl Rng {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_same_texts_make_the_same_numbers() {
+        let stirred = |texts: &[&str]| {
+            let mut rng = Rng::new(0);
+            texts.iter().for_each(|text| rng.stir(text));
+            rng.uuid()
+        };
+        assert_eq!(stirred(&["tx_1", "tx_2"]), stirred(&["tx_1", "tx_2"]));
+        let texts: [&[&str]; 5] = [&[], &["tx_1"], &["tx_2"], &["tx_2", "tx_1"], &["tx_1", "tx_2"]];
+        let different: std::collections::BTreeSet<String> = texts.into_iter().map(stirred).collect();
+        assert_eq!(different.len(), texts.len());
+    }
 
     #[test]
     fn uuids_have_their_form_and_do_not_repeat() {

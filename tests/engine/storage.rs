@@ -143,6 +143,12 @@ impl Tab {
 
     /// Goes online: identity, snapshot if asked for, socket, catch-up.
     fn connect(&mut self, head: u64, rows: &[serde_json::Value]) {
+        self.reach(head, rows);
+        self.bench.frames();
+    }
+
+    /// Connects, and leaves what the tab sends at once.
+    fn reach(&mut self, head: u64, rows: &[serde_json::Value]) {
         self.bench.answer_identity();
         self.serve();
         if self.bench.has_request("/sync/bootstrap") {
@@ -153,7 +159,6 @@ impl Tab {
         self.serve();
         self.bench.answer_sync(head, &[]);
         self.serve();
-        self.bench.frames();
     }
 
     fn turn(&mut self) {
@@ -714,6 +719,28 @@ fn after_the_lock_is_lost_each_caller_waits_for_its_own_part_of_a_write() {
     tab.serve();
     assert!(tab.bench.outcome(first).expect("settled").is_ok());
     assert!(tab.bench.outcome(second).is_none());
+}
+
+#[test]
+fn parts_of_a_refused_commit_have_the_same_keys_whichever_tab_splits_it() {
+    let (device, mut first, _) = two_tabs();
+    first.bench.update("t1", json!({"title":""}));
+    first.bench.update("t2", json!({"title":""}));
+    first.turn();
+    // What another tab knows when no record of the parts reaches it.
+    let copy = Rc::new(RefCell::new(Device { databases: device.borrow().databases.clone(), ..Device::default() }));
+    let mut second = Tab::started(&copy, 3);
+    second.reach(10, &[]);
+    second.turn();
+    let [parts, again] = [(device, first), (copy, second)].map(|(device, mut tab)| {
+        let (key, operations) = tab.bench.commit();
+        assert_eq!(operations.len(), 2);
+        tab.bench.refuse(&key, "check_violation");
+        tab.serve();
+        journal(&device)
+    });
+    assert_eq!(parts.len(), 2);
+    assert_eq!(parts, again);
 }
 
 #[test]

@@ -103,7 +103,7 @@ impl Engine {
         let unanswered =
             self.session.as_ref().is_some_and(|session| session.socket == socket && session.asked_at.is_some());
         if code == 1009 && self.session.as_ref().is_some_and(|session| session.socket == socket) {
-            let outcome = self.queue.handle_too_big(&mut self.rng);
+            let outcome = self.queue.handle_too_big();
             self.take_outcome(outcome);
         }
         let current = self.connection.handle_closed(self.now.mono, socket, &mut self.rng);

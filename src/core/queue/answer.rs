@@ -24,11 +24,11 @@ impl Queue {
     }
 
     /// The server closed the connection because a frame was too big: the commit on its way is to blame.
-    pub fn handle_too_big(&mut self, rng: &mut Rng) -> Outcome {
+    pub fn handle_too_big(&mut self) -> Outcome {
         let mut outcome = Outcome::default();
         if self.in_flight.take().is_some() {
             let error = Error::local("write_too_large", "the server refused a frame of this size");
-            self.refuse_front(&error, rng, &mut outcome);
+            self.refuse_front(&error, &mut outcome);
         }
         outcome
     }
@@ -199,18 +199,18 @@ impl Queue {
             self.accept_front(&done, SyncId(0), outcome);
             return;
         }
-        self.refuse_front(error, rng, outcome);
+        self.refuse_front(error, outcome);
     }
 
     /// The first commit is refused for good: split it, or when it is one operation or atomic, reject it.
-    pub(super) fn refuse_front(&mut self, error: &Error, rng: &mut Rng, outcome: &mut Outcome) {
+    pub(super) fn refuse_front(&mut self, error: &Error, outcome: &mut Outcome) {
         let Some(commit) = self.commits.pop_front() else { return };
         self.retry_at = None;
         if matches!(commit.lane, Lane::Model) && commit.ops.len() > 1 && !bug::on(Bug::RefusalTakesNeighbours) {
             let (left, right) = commit.ops.split_at(commit.ops.len() / 2);
             // The parts share the place of the whole: other tabs may have put writes right behind it.
             for (half, offset) in [(right, left.len()), (left, 0)] {
-                let key = CommitKey(Rc::from(rng.uuid()));
+                let key = part_key(&self.ops, half);
                 let mut part = self.new_commit(key, half.to_vec(), Lane::Model, commit.created);
                 part.attempts = commit.attempts;
                 if !bug::on(Bug::PartsBehind) {

@@ -660,6 +660,17 @@ fn record(ops: &Sequence<Op>, commit: &Commit) -> String {
     out
 }
 
+/// The key of a part of a commit: the same whoever splits it, since the record of it may not reach the next sender.
+fn part_key(ops: &Sequence<Op>, seqs: &[OpSeq]) -> CommitKey {
+    let mut rng = Rng::new(0);
+    for seq in seqs {
+        if let Some(name) = ops.get(seq.0).and_then(|op| op.transaction_id.as_deref()) {
+            rng.stir(name);
+        }
+    }
+    CommitKey(Rc::from(rng.uuid()))
+}
+
 fn operations(ops: &Sequence<Op>, seqs: &[OpSeq]) -> Vec<Operation> {
     let mut out = Vec::with_capacity(seqs.len());
     for seq in seqs {

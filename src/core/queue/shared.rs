@@ -390,21 +390,29 @@ impl Queue {
         }
     }
 
-    /// Takes out what is known to be refused and was not sent yet, if this tab sends.
+    /// Takes out what is known to be refused and was not sent yet, if this tab sends. What is left of a commit is a part.
     pub fn drop_refused(&mut self, refusal: Refusal<'_>) -> Outcome {
         let mut outcome = Outcome::default();
+        if !self.sender {
+            return outcome;
+        }
         let mut refused = Vec::new();
-        for commit in self.commits.iter().filter(|commit| self.sender && !commit.sent) {
+        for commit in self.commits.iter_mut().filter(|commit| !commit.sent) {
             for seq in &commit.ops {
                 let name = self.ops.get(seq.0).and_then(|op| op.transaction_id.as_deref());
                 if let Some(error) = name.and_then(refusal) {
                     refused.push((*seq, error));
+                    commit.key = CommitKey::default();
                 }
             }
         }
         for (seq, error) in refused {
             self.reject_op(seq, &error, 0, &mut outcome);
             self.take_out(seq);
+        }
+        for commit in self.commits.iter_mut().filter(|commit| commit.key.0.is_empty()) {
+            commit.key = part_key(&self.ops, &commit.ops);
+            commit.dirty = true;
         }
         outcome
     }
@@ -477,7 +485,8 @@ impl Queue {
         rows
     }
 
-    /// Takes an operation out of its commit, and the commit out of the queue when it was the last.
+    /// Takes an operation out of its commit, and the commit out of the queue when it was the last. Otherwise what
+    /// is left is a part, of which there is a record under this key.
     fn detach(&mut self, seq: OpSeq) {
         for acked in self.acked.iter_mut() {
             remove_seq(&mut acked.ops, seq);
@@ -486,6 +495,7 @@ impl Queue {
             && let Some(commit) = self.commits.get_mut(index)
         {
             remove_seq(&mut commit.ops, seq);
+            commit.key = part_key(&self.ops, &commit.ops);
             if commit.ops.is_empty() {
                 self.commits.take(index);
             }
