@@ -42,7 +42,7 @@ impl World {
             (on.cuts, Fault::Cut),
             (on.half_open, Fault::HalfOpen),
             (on.closes, Fault::Close),
-            (on.slow_consumer, Fault::Stall),
+            (on.slow_consumer || (on.reads && on.read_often), Fault::Stall),
             (on.crashes, Fault::Crash),
             (on.unreachable, Fault::Unreachable),
             (on.network_events, Fault::Network(no)),

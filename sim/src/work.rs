@@ -42,7 +42,7 @@ impl World {
         if self.plan.on.direct && self.work.percent(20) {
             self.direct(no)?;
         }
-        if self.plan.on.reads && self.work.percent(25) {
+        if self.plan.on.reads && self.work.percent(if self.plan.on.read_often { 80 } else { 25 }) {
             self.read(no)?;
         }
         if self.plan.on.views && self.work.percent(15) {
@@ -243,7 +243,7 @@ impl World {
         if self.clients[no].disposed {
             return Ok(());
         }
-        let model = if self.work.percent(70) { FILES } else { NOTES };
+        let model = if self.work.percent(if self.plan.on.read_often { 20 } else { 70 }) { FILES } else { NOTES };
         let options = random_read(model, self.plan.rows, &mut self.work);
         let ticket = self.clients[no].ticket(Use::Read(model));
         let result = self.command(no, Command::Read(ticket, model, options.clone()))?;
