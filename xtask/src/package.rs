@@ -56,6 +56,8 @@ const STD: &[&str] = &["-Z", "build-std=std,panic_abort", "-Z", "build-std-featu
 /// A panic is a trap: no texts, no places and no formatting of what is never seen (docs/decisions/size.md). `loader`
 /// reports it.
 const PANIC: &[&str] = &["-Zunstable-options", "-Cpanic=immediate-abort", "-Zlocation-detail=none", "-Zfmt-debug=none"];
+/// Small functions become part of their callers before LLVM sees them, which at this level it does to hardly any.
+const INLINE: &[&str] = &["-Zinline-mir=yes", "-Zinline-mir-threshold=15", "-Zinline-mir-hint-threshold=15"];
 /// The entry that the others import from.
 const MAIN_ENTRY: &str = "index";
 /// Language level of the shipped JavaScript.
@@ -84,7 +86,9 @@ fn build_wasm(repo: &Repo) -> Result {
     let bound = out.join("ablo_wasm_bg.wasm");
     let outputs = [bound.clone(), out.join("ablo_wasm.js"), out.join("ablo_wasm.d.ts")];
     // The root manifest pins the version of wasm-bindgen, so it decides the output too.
-    let inputs = Inputs::new("wasm-bindgen web, short names, own loading, own copying").file(&linked).file(&repo.path("Cargo.toml"));
+    let inputs = Inputs::new("wasm-bindgen web, short names, own loading, own copying")
+        .file(&linked)
+        .file(&repo.path("Cargo.toml"));
     report("wasm-bindgen", unless_fresh(repo, "wasm-bindgen", &inputs, &outputs, || bind(repo, &linked, &out))?);
 
     let pkg = repo.path("pkg");
@@ -111,9 +115,9 @@ fn compile(repo: &Repo) -> Result<PathBuf> {
             .args(STD)
             .args(["--package", "ablo-wasm", "--lib"])
             .envs(&compiler.env())
-            // The flags of STD and PANIC are not stable yet.
+            // The flags of STD, PANIC and INLINE are not stable yet.
             .env("RUSTC_BOOTSTRAP", "1")
-            .env("CARGO_ENCODED_RUSTFLAGS", PANIC.join("\x1f"))
+            .env("CARGO_ENCODED_RUSTFLAGS", [PANIC, INLINE].concat().join("\x1f"))
             .run()
     })?;
     Ok(repo.cargo_target().join("wasm32-unknown-unknown").join(PROFILE).join("ablo_wasm.wasm"))
