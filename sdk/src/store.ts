@@ -18,6 +18,8 @@ import { Tabs } from './tabs.js';
 
 const STORES = ['journal', 'cache'] as const;
 const JOURNAL = 0;
+/** Records are asked for in so many parts: while the browser reads one, the page takes in those before it. */
+const PARTS = 8;
 
 /** What the browser lends to one client: two databases, a lock and a channel. */
 export class BrowserStorage implements Storage {
@@ -105,14 +107,18 @@ class Database {
     return this.#next(store, () => {
       const transaction = this.#begin([STORES[store]], 'readonly');
       const objects = transaction.objectStore(STORES[store]);
-      const range = rangeOf(from, to);
-      const names = objects.getAllKeys(range);
-      const values = objects.getAll(range);
+      const names = objects.getAllKeys(rangeOf(from, to));
+      const flat: (string | Bytes)[] = [];
+      names.onsuccess = () => {
+        const size = Math.ceil(names.result.length / PARTS);
+        for (let at = 0; at < names.result.length; at += size) {
+          const part = names.result.slice(at, at + size) as string[];
+          const values = objects.getAll(IDBKeyRange.bound(part[0], part.at(-1)));
+          values.onsuccess = () => part.forEach((name, index) => flat.push(name, values.result[index] as Bytes));
+        }
+      };
       const key = this.#key;
-      const records = finished(transaction).then(() => {
-        const flat = names.result.flatMap((name, index) => [name as string, values.result[index] as Bytes]);
-        return key === undefined ? flat : openRecords(key, flat);
-      });
+      const records = finished(transaction).then(() => (key === undefined ? flat : openRecords(key, flat)));
       return [records];
     });
   }
