@@ -24,8 +24,8 @@ async function history(t, server, from) {
 /** Waits until rows are on the disk. */
 const cached = (page) => page.evaluate(() => until(async () => (await storedKeys('cache')).includes('meta')));
 
-const offline = (page) => page.evaluate(() => {
-  ablo.setOffline(true);
+const offline = (page) => page.evaluate(async () => {
+  await goOffline();
   return until(() => ablo.status.connection.state === 'offline');
 });
 

@@ -54,7 +54,7 @@ test('rows and unsent writes come back after a reload, and are stored encrypted'
   const page = await openClient(t, server, context);
   await page.evaluate(async (title) => {
     await ablo.tasks.create({ id: 'sent', data: { title }, wait: 'confirmed' });
-    ablo.setOffline(true);
+    await goOffline();
     await ablo.tasks.create({ id: 'waiting', data: { title }, wait: 'queued' });
   }, SECRET);
   const stored = await everythingStored(page);
@@ -74,7 +74,7 @@ test('another key opens nothing, destroys no unsent write, and the client works'
   const context = await openContext(t);
   const first = await openClient(t, server, context, { filling: 1 });
   await first.evaluate(async (title) => {
-    ablo.setOffline(true);
+    await goOffline();
     await ablo.tasks.create({ id: 'waiting', data: { title }, wait: 'queued' });
   }, SECRET);
   await first.close();

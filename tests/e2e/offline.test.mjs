@@ -8,7 +8,7 @@ test('confirmed writes wait for the network, queued ones do not', async (t) => {
   const server = await Server.start(t, { seed: { Project: [{ id: 'p', name: 'there before' }] } });
   const page = await openClient(t, server);
   const during = await page.evaluate(async () => {
-    ablo.setOffline(true);
+    await goOffline();
     await until(() => ablo.status.connection.state !== 'connected');
     globalThis.confirmed = false;
     globalThis.write = ablo.tasks.create({ id: 'a', data: { title: 'offline' }, wait: 'confirmed' }).then((row) => {
@@ -59,7 +59,7 @@ test('status tells of the way there and back', async (t) => {
     const stop = ablo.onStatus(({ connection, pendingWrites }) => seen.push([connection.state, pendingWrites]));
     const first = ablo.status;
     const steady = ablo.status === first;
-    ablo.setOffline(true);
+    await goOffline();
     await until(() => ablo.status.connection.state === 'offline');
     const { syncStatus } = ablo;
     await ablo.tasks.create({ id: 'a', data: { title: 'x' } });

@@ -23,6 +23,12 @@ async function until(condition, what = String(condition)) {
   }
 }
 
+/** Plays offline once the socket is open: browsers warn of one that is closed while it is being opened. */
+async function goOffline() {
+  await until(() => ablo.status.connection.state === 'connected');
+  ablo.setOffline(true);
+}
+
 /** Lets the browser do one task. */
 function turn() {
   return new Promise((resolve) => {
@@ -95,4 +101,4 @@ async function store(store, key, text) {
 }
 
 const own = { eachDatabase, storedKeys, store };
-Object.assign(globalThis, { sdk, schema, make, until, turn, outcome, deltasSince, ...own, isLoaded: true });
+Object.assign(globalThis, { sdk, schema, make, until, turn, outcome, goOffline, deltasSince, ...own, isLoaded: true });
