@@ -9,7 +9,7 @@ use super::{Chunk, Pool, RowText};
 use crate::core::id::{ModelIndex, SyncId};
 use crate::core::index::hash_id;
 use crate::core::json::{Value, write_u64};
-use crate::core::text::{hex, parse_hex};
+use crate::core::text::hex;
 
 const HASH_DIGITS: u32 = 8;
 
@@ -38,7 +38,7 @@ impl Pool {
             out.push_str(text.as_str());
         }
         if !out.is_empty() {
-            out.push_str(&hex(u64::from(hash_id(0, &out)), HASH_DIGITS));
+            out.push_str(&hash(&out));
         }
         (out, next)
     }
@@ -48,7 +48,7 @@ impl Pool {
     pub fn read_record(&mut self, record: Vec<u8>) -> Option<()> {
         let chunk = Chunk::new(String::from_utf8(record).ok()?);
         let end = chunk.len().checked_sub(HASH_DIGITS as usize)?;
-        if parse_hex(chunk.get(end..)?)? != u64::from(hash_id(0, chunk.get(..end)?)) {
+        if chunk.get(end..)? != hash(chunk.get(..end)?) {
             return None;
         }
         let mut at = 0;
@@ -73,6 +73,11 @@ impl Pool {
         }
         Some(())
     }
+}
+
+/// The hash of a record, as it stands at its end.
+fn hash(text: &str) -> String {
+    hex(u64::from(hash_id(0, text)), HASH_DIGITS)
 }
 
 fn put(out: &mut String, number: u64) {
@@ -181,7 +186,7 @@ mod tests {
         #[test]
         fn hostile_records_are_harmless(text in "[0-9 a{}\":id é]{0,60}", id_at in any::<u32>(), len in any::<u32>()) {
             for body in [text.clone(), format!("1 9 {len} 0 {id_at} 3 {text}"), format!("1 9 {} 0 {id_at} {len} {text}", text.len())] {
-                let record = format!("{body}{}", hex(u64::from(hash_id(0, &body)), HASH_DIGITS));
+                let record = format!("{body}{}", hash(&body));
                 empty().read_record(record.into_bytes());
             }
         }
