@@ -121,7 +121,7 @@ switches! {
     ---
     late_answers, 50, "Busy tabs hear late what their storage has done.";
     weak_disk, 40, "Where storage is in trouble, writes are aborted more often.";
-    read_often, 30, "Clients that read through the server do so in most turns, and rows that are in the stream too.";
+    read_often, 30, "Clients that read through the server do so in most turns, rows of the stream too, and on lines that stall.";
 }
 
 impl Plan {

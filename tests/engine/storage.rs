@@ -187,6 +187,35 @@ fn journal_len(device: &Rc<RefCell<Device>>) -> usize {
     keys.filter(|(store, key)| *store == ObjectStore::Journal && key.starts_with("j/")).count()
 }
 
+/// The next write of the journal is aborted.
+fn abort_write(tab: &mut Tab) {
+    let is_write = |output: &Output| matches!(output, Output::Store(_, Database::Identity, StoreRequest::Write { .. }));
+    let index = tab.bench.outputs.iter().position(is_write).expect("a write");
+    let Output::Store(task, ..) = tab.bench.outputs.remove(index) else { panic!("a request to the device") };
+    let failure = StoreFailure { kind: StoreFailureKind::Aborted, message: "as told".into() };
+    tab.bench.input(Input::Stored(task, Err(failure)));
+}
+
+fn lose_lock(tab: &mut Tab) {
+    tab.device.borrow_mut().lock.clear();
+    tab.bench.input(Input::Lock(false));
+}
+
+fn journal(device: &Rc<RefCell<Device>>) -> Vec<String> {
+    let device = device.borrow();
+    let records = device.databases.values().flatten().filter(|((_, key), _)| key.starts_with("j/"));
+    records.map(|(_, record)| String::from_utf8(record.clone()).expect("text")).collect()
+}
+
+/// A write of t1's title and what joined it later, its rank, are in the journal as two, and the page shows both.
+fn assert_apart(tab: &Tab) {
+    let journal = journal(&tab.device);
+    assert_eq!(journal.len(), 2, "{journal:?}");
+    assert!(journal[0].contains("one") && !journal[0].contains("rank"), "{journal:?}");
+    assert!(journal[1].contains("rank") && !journal[1].contains("one"), "{journal:?}");
+    assert_eq!((tab.bench.field("t1", "title"), tab.bench.field("t1", "rank")), (json!("one"), json!(5)));
+}
+
 /// The network is gone, and the engine knows.
 fn offline(device: &Rc<RefCell<Device>>, no: usize) -> Tab {
     let mut tab = Tab::new(device, no);
@@ -683,19 +712,9 @@ fn a_tab_that_loses_the_lock_leaves_what_is_journaled_to_the_next_one() {
     assert_eq!(journal_len(&device), 1);
     // This joins the waiting write. Before the journal has it another tab sends, from the journal.
     tab.bench.update("t1", json!({"rank":5}));
-    device.borrow_mut().lock.clear();
-    tab.bench.input(Input::Lock(false));
+    lose_lock(&mut tab);
     tab.turn();
-    let device = device.borrow();
-    let records = device.databases.values().flatten();
-    let journal: Vec<String> = records
-        .filter(|((store, key), _)| *store == ObjectStore::Journal && key.starts_with("j/"))
-        .map(|(_, record)| String::from_utf8_lossy(record).into_owned())
-        .collect();
-    assert_eq!(journal.len(), 2, "{journal:?}");
-    assert!(journal[0].contains("one") && !journal[0].contains("rank"), "{journal:?}");
-    assert!(journal[1].contains("rank") && !journal[1].contains("one"), "{journal:?}");
-    assert_eq!((tab.bench.field("t1", "title"), tab.bench.field("t1", "rank")), (json!("one"), json!(5)));
+    assert_apart(&tab);
 }
 
 #[test]
@@ -706,14 +725,11 @@ fn after_the_lock_is_lost_each_caller_waits_for_its_own_part_of_a_write() {
     let first = tab.bench.update("t1", json!({"title":"one"}));
     tab.turn();
     let second = tab.bench.update("t1", json!({"rank":5}));
-    device.borrow_mut().lock.clear();
-    tab.bench.input(Input::Lock(false));
+    lose_lock(&mut tab);
     tab.turn();
     // The next tab has sent what was journaled; what joined it later is a write of its own and still waits.
-    let record = device.borrow().databases.values().flatten().find_map(|((_, key), record)| {
-        key.starts_with("j/").then(|| serde_json::from_slice::<serde_json::Value>(record).expect("JSON"))
-    });
-    let result = json!({"object":"commit_receipt","clientTxId":record.expect("journaled")["key"],"serverTxId":"1",
+    let record: serde_json::Value = serde_json::from_str(&journal(&device)[0]).expect("JSON");
+    let result = json!({"object":"commit_receipt","clientTxId":record["key"],"serverTxId":"1",
         "success":true,"status":"confirmed","lastSyncId":10,"ops":1});
     tab.bench.input(Input::Posted(json!({"v":1,"t":"result","result":result}).to_string()));
     tab.serve();
@@ -784,26 +800,6 @@ fn stored_rows_do_not_make_older_ones_current_that_were_read_before_them() {
     assert!(tab.bench.has_request("/sync/bootstrap"), "what became of t9 since only the server knows");
 }
 
-/// The next write of the journal is aborted.
-fn abort_write(tab: &mut Tab) {
-    let is_write = |output: &Output| matches!(output, Output::Store(_, Database::Identity, StoreRequest::Write { .. }));
-    let index = tab.bench.outputs.iter().position(is_write).expect("a write");
-    let Output::Store(task, ..) = tab.bench.outputs.remove(index) else { panic!("a request to the device") };
-    let failure = StoreFailure { kind: StoreFailureKind::Aborted, message: "as told".into() };
-    tab.bench.input(Input::Stored(task, Err(failure)));
-}
-
-fn lose_lock(tab: &mut Tab) {
-    tab.device.borrow_mut().lock.clear();
-    tab.bench.input(Input::Lock(false));
-}
-
-fn journal(device: &Rc<RefCell<Device>>) -> Vec<String> {
-    let device = device.borrow();
-    let records = device.databases.values().flatten().filter(|((_, key), _)| key.starts_with("j/"));
-    records.map(|(_, record)| String::from_utf8(record.clone()).expect("text")).collect()
-}
-
 #[test]
 fn a_write_whose_journaling_was_aborted_is_journaled_after_the_lock_is_lost() {
     let device = device();
@@ -839,12 +835,8 @@ fn what_was_merged_into_a_write_is_journaled_whichever_comes_first_the_abort_or_
         }
         tab.serve();
         tab.turn();
-        let journal = journal(&device);
         // The next tab may have sent the first record as it is.
-        assert_eq!(journal.len(), 2, "{journal:?}");
-        assert!(journal[0].contains("one") && !journal[0].contains("rank"), "{journal:?}");
-        assert!(journal[1].contains("rank") && !journal[1].contains("one"), "{journal:?}");
-        assert_eq!((tab.bench.field("t1", "title"), tab.bench.field("t1", "rank")), (json!("one"), json!(5)));
+        assert_apart(&tab);
     }
 }
 

@@ -187,7 +187,11 @@ mod tests {
         fn hostile_records_are_harmless(text in "[0-9 a{}\":id é]{0,60}", id_at in any::<u32>(), len in any::<u32>()) {
             for body in [text.clone(), format!("1 9 {len} 0 {id_at} 3 {text}"), format!("1 9 {} 0 {id_at} {len} {text}", text.len())] {
                 let record = format!("{body}{}", hash(&body));
-                empty().read_record(record.into_bytes());
+                let mut pool = empty();
+                pool.read_record(record.into_bytes());
+                for (id, ..) in rows(&pool) {
+                    prop_assert!(pool.find(MODEL, &id).is_some());
+                }
             }
         }
     }
