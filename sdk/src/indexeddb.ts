@@ -45,13 +45,19 @@ export async function hashName(name: string): Promise<string> {
 
 /** Opens a database, made with these object stores if it is not there. */
 export function openDatabase(name: string, stores: readonly string[]): Promise<IDBDatabase> {
-  return answered(OPEN_MS, (giveUp) => {
-    const request = indexedDB.open(name, 1);
-    request.onupgradeneeded = () => {
-      for (const store of stores) request.result.createObjectStore(store);
-    };
-    request.onblocked = giveUp;
-    return request;
+  const open = (): Promise<IDBDatabase> =>
+    answered(OPEN_MS, (giveUp) => {
+      const request = indexedDB.open(name, 1);
+      request.onupgradeneeded = () => {
+        for (const store of stores) request.result.createObjectStore(store);
+      };
+      request.onblocked = giveUp;
+      return request;
+    });
+  // While a browser takes a database away it aborts what is opened meanwhile, which nobody can foresee.
+  return open().catch((error: unknown) => {
+    if (toFailure(error).kind === Kind.Aborted) return open();
+    throw error;
   });
 }
 

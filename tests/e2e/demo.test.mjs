@@ -1,8 +1,7 @@
 // The demo application, used the way people do.
 
 import assert from 'node:assert/strict';
-import { test } from 'node:test';
-import { DEMO, openContext, openPage, Server } from './harness.mjs';
+import { DEMO, openContext, openPage, Server, test } from './harness.mjs';
 
 const PHONE = { viewport: { width: 390, height: 844 }, hasTouch: true, isMobile: true };
 

@@ -1,8 +1,7 @@
 // Rows and writes on the device: they outlive the tab, the browser and the server's absence, and are sent once each.
 
 import assert from 'node:assert/strict';
-import { test } from 'node:test';
-import { atEnd, countRequests, engine, NO_SERVER, openClient, openContext, openPage } from './harness.mjs';
+import { atEnd, countRequests, engine, NO_SERVER, openClient, openContext, openPage, test } from './harness.mjs';
 import { Profile, Server, servePages, unlessIn } from './harness.mjs';
 
 const STORED = { persistence: 'indexeddb' };

@@ -1,8 +1,7 @@
 // Encryption of what a client stores: with a key of the device and with one of the application.
 
 import assert from 'node:assert/strict';
-import { test } from 'node:test';
-import { NO_SERVER, openContext, openPage, Server } from './harness.mjs';
+import { NO_SERVER, openContext, openPage, Server, test } from './harness.mjs';
 
 const SECRET = 'the plan of which nobody may know';
 

@@ -4,9 +4,9 @@ import assert from 'node:assert/strict';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { after, test } from 'node:test';
+import { after } from 'node:test';
 import { compile, findExamples } from './examples.mjs';
-import { atEnd, openPage, Server } from './harness.mjs';
+import { atEnd, openPage, Server, test } from './harness.mjs';
 
 const EMPTY_PAGE = 'about:blank';
 

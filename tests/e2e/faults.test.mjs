@@ -1,8 +1,7 @@
 // Servers that answer with rubbish, keys that end, answers that get lost: errors have codes, nothing is wedged.
 
 import assert from 'node:assert/strict';
-import { test } from 'node:test';
-import { NO_SERVER, openClient, openPage, Server } from './harness.mjs';
+import { NO_SERVER, openClient, openPage, Server, test } from './harness.mjs';
 import { Proxy } from './proxy.mjs';
 
 const RUBBISH = {

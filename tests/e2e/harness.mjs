@@ -9,7 +9,7 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
-import { after } from 'node:test';
+import { after, test as nodeTest } from 'node:test';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import makeSchema from './pages/schema.js';
 
@@ -38,6 +38,15 @@ const KEYS = [
 
 function key(token, participantKind, participantId, more = {}) {
   return { token, participantKind, participantId, organizationId: ORGANIZATION, ...more };
+}
+
+/** No test needs half of it, in any browser. */
+const TEST_MS = 240_000;
+
+/** A test of node that fails when it hangs: the others go on. */
+export function test(name, ...rest) {
+  const work = rest.pop();
+  return nodeTest(name, { timeout: TEST_MS, ...rest[0] }, work);
 }
 
 const endings = new WeakMap();

@@ -1,8 +1,7 @@
 // Two participants, one server: what one writes the other sees, and what rows and lists promise to their readers.
 
 import assert from 'node:assert/strict';
-import { test } from 'node:test';
-import { openClient, openPage, Server } from './harness.mjs';
+import { openClient, openPage, Server, test } from './harness.mjs';
 
 test('a write in one tab shows in another', async (t) => {
   const server = await Server.start(t);

@@ -1,8 +1,7 @@
 // The network goes away, really and by the client's own switch: nothing is lost, nothing pretends to be saved.
 
 import assert from 'node:assert/strict';
-import { test } from 'node:test';
-import { countRequests, NO_SERVER, openClient, openContext, Server, unlessIn } from './harness.mjs';
+import { countRequests, NO_SERVER, openClient, openContext, Server, test, unlessIn } from './harness.mjs';
 
 test('confirmed writes wait for the network, queued ones do not', async (t) => {
   const server = await Server.start(t, { seed: { Project: [{ id: 'p', name: 'there before' }] } });

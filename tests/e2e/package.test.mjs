@@ -4,9 +4,8 @@ import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { test } from 'node:test';
 import { promisify } from 'node:util';
-import { DEMO, NO_SERVER, openClient, openContext, openPage, ROOT, Server } from './harness.mjs';
+import { DEMO, NO_SERVER, openClient, openContext, openPage, ROOT, Server, test } from './harness.mjs';
 
 test('importing it in Node does nothing', async () => {
   const program = `

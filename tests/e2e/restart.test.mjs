@@ -1,8 +1,7 @@
 // The server goes away and comes back: writes made meanwhile, or in flight, arrive once each and in order.
 
 import assert from 'node:assert/strict';
-import { test } from 'node:test';
-import { countRequests, NO_SERVER, openClient, openPage, Server } from './harness.mjs';
+import { countRequests, NO_SERVER, openClient, openPage, Server, test } from './harness.mjs';
 
 /** What the server did after `from`, oldest first. */
 async function history(t, server, from) {

@@ -1,8 +1,7 @@
 // 100,000 rows: all of them are there, and the page stays usable.
 
 import assert from 'node:assert/strict';
-import { test } from 'node:test';
-import { openClient, Server } from './harness.mjs';
+import { openClient, Server, test } from './harness.mjs';
 
 const COUNT = 100_000;
 

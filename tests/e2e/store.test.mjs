@@ -4,10 +4,9 @@
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { join } from 'node:path';
-import { test } from 'node:test';
 import { build } from 'esbuild';
 import { cases } from '../store/cases.mjs';
-import { engine, openContext, openPage, ROOT, unlessIn } from './harness.mjs';
+import { engine, openContext, openPage, ROOT, test, unlessIn } from './harness.mjs';
 
 // Nobody listens there: requests are answered by the test. Of localhost, browsers believe that it is secure.
 const ORIGIN = 'http://localhost:9';
@@ -127,8 +126,10 @@ test('newer code in another tab gets the database', async (t) => {
 
 test('the lock goes to another tab when the one that has it is closed', async (t) => {
   const [first, second] = await openTabs(t);
-  for (const page of [first, second]) await page.evaluate(() => (globalThis.mine = tab()).storage.lock('l', false));
+  const ask = (page) => page.evaluate(() => (globalThis.mine = tab()).storage.lock('l', false));
+  await ask(first);
   assert.deepEqual(await next(first), ['lock', true]);
+  await ask(second);
   await second.evaluate(() => queued('l', 1));
   assert.deepEqual(await second.evaluate(() => mine.told), []);
   await first.close();

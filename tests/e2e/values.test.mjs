@@ -1,8 +1,7 @@
 // Values that break clients: strange names, strange ids, large numbers, long strings.
 
 import assert from 'node:assert/strict';
-import { test } from 'node:test';
-import { openClient, Server } from './harness.mjs';
+import { openClient, Server, test } from './harness.mjs';
 
 /** Characters of two bytes: 1 MB. */
 const LONG = 1 << 19;

@@ -155,7 +155,10 @@ const world = {
 };
 
 Object.assign(globalThis, {
-  runCase: (name) => cases[name](world),
+  // What storage rejects with is no Error, and would lose its text on the way out.
+  runCase: (name) => cases[name](world).catch((failure) => {
+    throw failure instanceof Error ? failure : new Error(JSON.stringify(failure));
+  }),
   // For tests of more than one page.
   tab,
   raw,

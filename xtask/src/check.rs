@@ -228,7 +228,7 @@ fn sdk_tests(repo: &Repo) -> Result {
     if files.is_empty() {
         return Err(Failure::new("there is no tests/sdk/*.test.mjs"));
     }
-    Cmd::new(repo, "node").args(["--test", "--test-reporter=dot"]).args(files).run()
+    Cmd::new(repo, "node").args(["--test", "--test-reporter=dot", run::FILE_LIMIT]).args(files).run()
 }
 
 fn type_tests(repo: &Repo) -> Result {

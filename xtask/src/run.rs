@@ -20,6 +20,9 @@ pub(crate) fn sim(repo: &Repo, args: &[String]) -> Result {
     Cmd::new(repo, "cargo").args(["run", "--quiet", "--release", "--package", "ablo-sim", "--"]).args(args).run()
 }
 
+/// A file of tests that takes longer, in milliseconds, hangs where its own limit for a test does not reach.
+pub(crate) const FILE_LIMIT: &str = "--test-timeout=900000";
+
 /// Tests of these files need what only Playwright does: clicks, and all that happens on the network.
 const CHROMIUM_ONLY: &[&str] = &["demo", "package"];
 
@@ -53,7 +56,7 @@ pub(crate) fn e2e_in(repo: &Repo, browser: Browser, args: &[String]) -> Result {
     let server = build_server(repo)?;
     announce(&format!("end-to-end tests, {}", browser.name()));
     browser_env(repo, Cmd::new(repo, "node"), server, browser)?
-        .args(["--test", "--test-reporter=spec"])
+        .args(["--test", "--test-reporter=spec", FILE_LIMIT])
         .args(options)
         .args(files)
         .run()
