@@ -25,6 +25,8 @@ Usage: ablo-server [OPTIONS]
                           how long an accepted commit is recognized when it comes again: 7d, 12h, 30m, 90s. A commit
                           whose `createdAt` is older, and whose key is unknown, is refused with
                           `idempotency_window_expired`: nobody could tell whether it is new   [7d]
+  --key-ttl DURATION      how long a minted key lives when the request gives no `ttlSeconds`, 30d at most; agents' keys
+                          live 3m at least. Its sockets are closed with 4010 when it ends   [15m]
   --log LEVEL             off, error, warn, info, debug or trace, to standard error   [info]
   --help, --version
 
@@ -61,6 +63,8 @@ pub struct Args {
     pub seed_organization: Option<String>,
     /// `--idempotency-window`, in milliseconds
     pub idempotency_window_ms: u64,
+    /// `--key-ttl`, in milliseconds
+    pub key_ttl_ms: u64,
     /// `--log`
     pub log: tracing::metadata::LevelFilter,
 }
@@ -76,6 +80,7 @@ impl Default for Args {
             seed_file: None,
             seed_organization: None,
             idempotency_window_ms: crate::engine::IDEMPOTENCY_WINDOW_MS,
+            key_ttl_ms: crate::engine::KEY_TTL_MS,
             log: tracing::metadata::LevelFilter::INFO,
         }
     }
@@ -116,13 +121,13 @@ impl Args {
                 "static" => args.statics.push(StaticDir::parse(&text()?)?),
                 "seed-file" => args.seed_file = Some(text()?.into()),
                 "seed-organization" => args.seed_organization = Some(text()?),
-                "idempotency-window" => {
-                    let duration = text()?;
-                    args.idempotency_window_ms = parse_duration(&duration).ok_or_else(|| {
-                        format!(
-                            "--idempotency-window {duration}: give a number above zero and d, h, m or s, such as 7d"
-                        )
-                    })?;
+                "idempotency-window" => args.idempotency_window_ms = duration(&name, &text()?, "7d")?,
+                "key-ttl" => {
+                    let asked = text()?;
+                    args.key_ttl_ms = duration(&name, &asked, "15m")?;
+                    if args.key_ttl_ms > crate::engine::KEY_TTL_MAX_MS {
+                        return Err(format!("--key-ttl {asked}: a key lives 30d at most"));
+                    }
                 }
                 "log" => {
                     let level = text()?;
@@ -141,6 +146,12 @@ impl Args {
 
 /// The units of durations, largest first.
 const UNITS: [(&str, u64); 4] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000)];
+
+/// The duration that an option was given.
+fn duration(option: &str, text: &str, example: &str) -> Result<u64, String> {
+    parse_duration(text)
+        .ok_or_else(|| format!("--{option} {text}: give a number above zero and d, h, m or s, such as {example}"))
+}
 
 /// Reads `7d`, `12h`, `30m` or `90s` as milliseconds.
 fn parse_duration(text: &str) -> Option<u64> {
@@ -179,6 +190,8 @@ mod tests {
             (&["--idempotency-window", "0d"], "above zero"),
             (&["--idempotency-window", "+1d"], "above zero"),
             (&["--idempotency-window", "999999999999999d"], "above zero"),
+            (&["--key-ttl", "soon"], "--key-ttl soon: give a number above zero"),
+            (&["--key-ttl", "31d"], "30d at most"),
             (&["--port", "1"], "--port"),
             (&["--db"], "--db"),
             (&["extra"], "extra"),
@@ -190,6 +203,8 @@ mod tests {
             let Ok(Asked::Serve(args)) = parse(&["--idempotency-window", text]) else { panic!("refused {text}") };
             assert_eq!((args.idempotency_window_ms, format_duration(ms).as_str()), (ms, text));
         }
+        let Ok(Asked::Serve(args)) = parse(&["--key-ttl", "30d"]) else { panic!("refused") };
+        assert_eq!(args.key_ttl_ms, 30 * 86_400_000);
         assert!(matches!(parse(&["--help"]), Ok(Asked::Print(text)) if text.contains("--seed-organization")));
     }
 }

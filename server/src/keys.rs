@@ -70,6 +70,7 @@ fn parse_key(entry: Value<'_>, now: WallTime) -> Result<StaticKey, String> {
         operations: strings("operations")?.unwrap_or_else(|| vec!["*".to_owned()]),
         key: KeyKind::of(&token),
         expires_at,
+        key_hash: None,
     };
     Ok(StaticKey { token, participant })
 }

@@ -77,7 +77,7 @@ async fn c6_expired_key() {
     assert_eq!(world.http("HEAD", "/api/auth/check", &old, "").await.status, 204);
     let mut socket = world.socket(&old, "cursor=").await;
     socket.write("CREATE", "task", "t1", json!({})).await;
-    assert_eq!(socket.closed().await, (4010, "credential expired".to_owned()));
+    assert_eq!(socket.closed().await, (4010, "apikey_expired".to_owned()));
     let probe = world.http("HEAD", "/api/auth/check", &old, "").await;
     assert_eq!((probe.status, probe.header("x-auth-failure")), (401, "apikey_expired"));
     assert_eq!(world.try_socket(&old, "cursor=").await.err(), Some((401, "apikey_expired".to_owned())));

@@ -7,6 +7,7 @@ use ablo_wasm::core::error::Error;
 use ablo_wasm::core::json::{Kind, ObjectWriter, Value};
 use ablo_wasm::core::time::{Now, WallTime};
 
+use super::ended::Ended;
 use super::group::{anchor, read_groups};
 use super::participant::{KeyKind, Participant, ParticipantKind, Text};
 use super::storage::{StoreChange, StoredKey};
@@ -14,9 +15,10 @@ use super::{Engine, Output, token};
 
 /// Shortest life of an exchanged key: a client refreshes in a tight loop when given less than a few minutes.
 const CAPABILITY_TTL_MIN_S: u64 = 180;
-/// Life of a key when the request does not say.
-const TTL_DEFAULT_S: u64 = 900;
+/// Life of an issued key when neither the request nor the options say.
+pub const KEY_TTL_MS: u64 = 900 * 1000;
 /// Longest life of an issued key.
+pub const KEY_TTL_MAX_MS: u64 = TTL_MAX_S * 1000;
 const TTL_MAX_S: u64 = 30 * 24 * 3600;
 /// How long an ended key is remembered, so that its holder learns that it expired rather than that it never was.
 const ENDED_KEY_KEPT_MS: u64 = 7 * 24 * 3600 * 1000;
@@ -39,17 +41,29 @@ pub struct StaticKey {
 pub(super) struct Keys {
     fixed: BTreeMap<Text, Arc<Participant>>,
     issued: BTreeMap<Text, Arc<Participant>>,
+    /// Life of an issued key when the request does not say, in seconds.
+    ttl_s: u64,
+    pub(super) ended: Ended,
 }
 
 impl Keys {
-    pub(super) fn new(keys: Vec<StaticKey>) -> Self {
-        let fixed = keys.into_iter().map(|key| (token::hash(&key.token), Arc::new(key.participant))).collect();
-        Self { fixed, issued: BTreeMap::new() }
+    pub(super) fn new(keys: Vec<StaticKey>, ttl_ms: u64) -> Self {
+        let entry = |key: StaticKey| {
+            let hash = token::hash(&key.token);
+            (hash.clone(), Arc::new(Participant { key_hash: Some(hash), ..key.participant }))
+        };
+        let fixed = keys.into_iter().map(entry).collect();
+        Self { fixed, issued: BTreeMap::new(), ttl_s: ttl_ms / 1000, ended: Ended::default() }
+    }
+
+    /// Who holds the token with this hash, or held it lately.
+    pub(super) fn holder(&self, hash: &str) -> Option<&Arc<Participant>> {
+        self.fixed.get(hash).or_else(|| self.issued.get(hash))
     }
 
     /// Takes back a key from the store. False when its record cannot be read.
     pub(super) fn restore(&mut self, key: &StoredKey) -> bool {
-        let participant = Value::parse(&key.record).ok().and_then(|record| read_record(record, key.expires_at));
+        let participant = Value::parse(&key.record).ok().and_then(|record| read_record(record, key));
         participant.is_some_and(|participant| {
             self.issued.insert(key.hash.clone(), Arc::new(participant));
             true
@@ -57,7 +71,7 @@ impl Keys {
     }
 }
 
-fn read_record(record: Value<'_>, expires_at: WallTime) -> Option<Participant> {
+fn read_record(record: Value<'_>, key: &StoredKey) -> Option<Participant> {
     let strings = |key: &str| record.get(key).into_iter().flat_map(Value::elements).filter_map(Value::as_str);
     Some(Participant {
         kind: ParticipantKind::parse(&record.get_str("kind")?)?,
@@ -66,7 +80,8 @@ fn read_record(record: Value<'_>, expires_at: WallTime) -> Option<Participant> {
         sync_groups: strings("syncGroups").map(Into::into).collect(),
         operations: strings("operations").map(Into::into).collect(),
         key: KeyKind::Restricted,
-        expires_at: Some(expires_at),
+        expires_at: Some(key.expires_at),
+        key_hash: Some(key.hash.clone()),
     })
 }
 
@@ -87,14 +102,13 @@ impl Engine {
     /// (protocol.md 4.4).
     ///
     /// # Errors
-    /// `apikey_missing`, `apikey_invalid` or `apikey_expired`.
+    /// `apikey_missing`, `apikey_invalid` or `apikey_expired`; of a key that was ended early, what `KeyEnd` says.
     pub fn authenticate(&self, now: Now, token: Option<&str>) -> Result<Arc<Participant>, Error> {
         let Some(token) = token.map(str::trim).filter(|token| !token.is_empty()) else {
             return Err(Error::wire("apikey_missing", "no key was sent; send it as `Authorization: Bearer <key>`"));
         };
         let hash = token::hash(token);
-        let found = self.keys.fixed.get(&hash).or_else(|| self.keys.issued.get(&hash));
-        let Some(participant) = found else {
+        let Some(participant) = self.keys.holder(&hash) else {
             let why = if token::is_well_formed(token) {
                 "the key is not known to this server"
             } else {
@@ -102,8 +116,11 @@ impl Engine {
             };
             return Err(Error::wire("apikey_invalid", why));
         };
+        if let Some(end) = self.keys.ended.of(&hash) {
+            return Err(end.error());
+        }
         match participant.expires_at {
-            Some(end) if end <= now.wall => {
+            Some(end) if end <= self.keys.ended.wall(now) => {
                 Err(Error::wire("apikey_expired", format!("the key ended at {}; obtain a new one", end.to_iso())))
             }
             _ => Ok(participant.clone()),
@@ -167,8 +184,9 @@ impl Engine {
             operations,
             key: KeyKind::Restricted,
             expires_at: None,
+            key_hash: None,
         };
-        let ttl = read_ttl(body)?.clamp(CAPABILITY_TTL_MIN_S, TTL_MAX_S);
+        let ttl = self.read_ttl(body)?.clamp(CAPABILITY_TTL_MIN_S, TTL_MAX_S);
         let (token, participant) = self.issue(now, "rk", token::environment(token), participant, ttl)?;
         let mut out = String::new();
         let mut object = ObjectWriter::new(&mut out);
@@ -217,7 +235,7 @@ impl Engine {
             sync_groups: requested_groups(body, &organization, usual)?,
             ..Participant::user(&user, &organization)
         };
-        let ttl = read_ttl(body)?.clamp(1, TTL_MAX_S);
+        let ttl = self.read_ttl(body)?.clamp(1, TTL_MAX_S);
         let (token, participant) = self.issue(now, "ek", token::environment(token), participant, ttl)?;
         let id = format!("ek_row_{}", self.random.base62(12));
         let mut out = String::new();
@@ -252,16 +270,29 @@ impl Engine {
                 format!("{ISSUED_KEYS_MAX} issued keys are alive; wait for some to end, or ask for shorter lives");
             return Err(Error::wire("instance_at_capacity", why));
         }
-        let end = WallTime(now.wall.0.saturating_add(ttl_s.saturating_mul(1000)));
+        let end = WallTime(self.keys.ended.wall(now).0.saturating_add(ttl_s.saturating_mul(1000)));
         participant.expires_at = Some(end);
         let token = self.random.key(prefix, environment);
         let hash = token::hash(&token);
+        participant.key_hash = Some(hash.clone());
         let participant = Arc::new(participant);
         self.keys.issued.insert(hash.clone(), participant.clone());
         let record = write_record(&participant).into();
         change.keys.push(StoredKey { hash, record, expires_at: end });
         self.outputs.push_back(Output::Store(change));
         Ok((token, participant))
+    }
+
+    /// The life that a request asks for, in seconds.
+    fn read_ttl(&self, body: Value<'_>) -> Result<u64, Error> {
+        match body.get("ttlSeconds").filter(|ttl| !ttl.is_null()) {
+            None => Ok(self.keys.ttl_s),
+            Some(ttl) => {
+                ttl.as_f64().filter(|ttl| *ttl > 0.0).map(|ttl| ttl.min(1e12) as u64).ok_or_else(|| {
+                    Error::wire("invalid_body", "ttlSeconds must be a number above 0").param("ttlSeconds")
+                })
+            }
+        }
     }
 }
 
@@ -288,17 +319,6 @@ fn read_name(value: Value<'_>, param: &'static str) -> Result<String, Error> {
             let why = format!("{param} must be a string of 1 to {NAME_MAX} bytes");
             Err(Error::wire("invalid_body", why).param(param))
         }
-    }
-}
-
-fn read_ttl(body: Value<'_>) -> Result<u64, Error> {
-    match body.get("ttlSeconds").filter(|ttl| !ttl.is_null()) {
-        None => Ok(TTL_DEFAULT_S),
-        Some(ttl) => ttl
-            .as_f64()
-            .filter(|ttl| *ttl > 0.0)
-            .map(|ttl| ttl.min(1e12) as u64)
-            .ok_or_else(|| Error::wire("invalid_body", "ttlSeconds must be a number above 0").param("ttlSeconds")),
     }
 }
 

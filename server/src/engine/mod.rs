@@ -5,12 +5,14 @@
 //! out as [`Output::Store`]. The same type runs behind `ablo-server` and in the simulation.
 //!
 //! Reading order: [`Engine`] for the contract, `session` for frames and fan-out, `commit` for writes, `read`, `query` and
-//! `model_api` for HTTP reads, `history` for deltas, `group` for who sees what, `auth` for keys, `guard` for the place of
+//! `model_api` for HTTP reads, `history` for deltas, `group` for who sees what, `auth` for keys, `ended` for those
+//! that end early, `guard` for the place of
 //! claims and stale checks.
 
 mod auth;
 mod catalog;
 mod commit;
+mod ended;
 mod group;
 mod guard;
 mod history;
@@ -37,8 +39,9 @@ use ablo_wasm::core::json::{Kind, Value};
 use ablo_wasm::core::schema::Schema;
 use ablo_wasm::core::time::{Instant, Now};
 
-pub use auth::StaticKey;
+pub use auth::{KEY_TTL_MAX_MS, KEY_TTL_MS, StaticKey};
 pub use commit::OPERATIONS_MAX;
+pub use ended::KeyEnd;
 pub use history::HISTORY_MAX;
 pub use idempotency::IDEMPOTENCY_WINDOW_MS;
 pub use participant::{KeyKind, Participant, ParticipantKind, Text};
@@ -63,11 +66,13 @@ pub struct Config {
     pub keys: Vec<StaticKey>,
     /// How long accepted commits are recognized when they come again, in milliseconds.
     pub idempotency_window_ms: u64,
+    /// Life of an issued key when the request does not say, in milliseconds.
+    pub key_ttl_ms: u64,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { schema: None, keys: Vec::new(), idempotency_window_ms: IDEMPOTENCY_WINDOW_MS }
+        Self { schema: None, keys: Vec::new(), idempotency_window_ms: IDEMPOTENCY_WINDOW_MS, key_ttl_ms: KEY_TTL_MS }
     }
 }
 
@@ -160,7 +165,7 @@ impl Engine {
     pub fn new(config: Config, seed: [u8; 32]) -> Self {
         Self {
             catalog: Catalog::new(config.schema),
-            keys: auth::Keys::new(config.keys),
+            keys: auth::Keys::new(config.keys, config.key_ttl_ms),
             random: token::Random::new(seed),
             tenants: BTreeMap::new(),
             head: SyncId(0),

@@ -86,6 +86,8 @@ pub struct Participant {
     pub key: KeyKind,
     /// When the credential ends.
     pub expires_at: Option<WallTime>,
+    /// The hash of the token, by which its sockets are found when it ends early. Whoever looks a key up sets it.
+    pub key_hash: Option<Text>,
 }
 
 impl Participant {
@@ -99,6 +101,7 @@ impl Participant {
             operations: vec!["*".to_owned()],
             key: KeyKind::Restricted,
             expires_at: None,
+            key_hash: None,
         }
     }
 

@@ -13,6 +13,7 @@ use ablo_wasm::core::json::Value;
 use ablo_wasm::core::time::{Instant, Now};
 use ablo_wasm::core::wire::{Action, ClientFrame, Commit, MutationResult, ServerFrame, SubscriptionAck};
 
+use super::ended::KeyEnd;
 use super::group::{View, is_allowed, read_groups};
 use super::history::Change;
 use super::participant::{Participant, Text};
@@ -26,8 +27,6 @@ const BOOTSTRAP_RECENT_MS: u64 = 600_000;
 /// Most participants whose bootstraps are remembered, and most answers of each.
 const BOOTSTRAPS_MAX: usize = 10_000;
 const BOOTSTRAPS_EACH_MAX: usize = 64;
-/// Close code of an ended credential: a client probes, learns `apikey_expired`, and comes back with another.
-const CLOSE_CREDENTIAL: u16 = 4010;
 /// Close code that makes a client load a snapshot.
 const CLOSE_RELOAD: u16 = 4011;
 
@@ -38,7 +37,7 @@ pub struct ConnectionId(pub u64);
 /// What is known about an open socket.
 #[derive(Debug)]
 pub(super) struct Connection {
-    participant: Arc<Participant>,
+    pub(super) participant: Arc<Participant>,
     /// The groups in effect, as the client spelled and ordered them.
     groups: Vec<String>,
     view: View,
@@ -49,7 +48,7 @@ pub(super) struct Connection {
     /// Certainly not above the head of the snapshot that this client has loaded or is loading.
     floor: SyncId,
     /// When the credential ends.
-    expires: Option<Instant>,
+    pub(super) expires: Option<Instant>,
 }
 
 impl Connection {
@@ -135,7 +134,7 @@ impl Engine {
         let groups = self.allowed_groups(participant, requested_groups);
         let view = View::within(groups.iter().cloned().collect(), participant, &self.catalog);
         let floor = self.bootstraps.floor(now, participant, self.head);
-        let expires = participant.expires_at.map(|end| now.mono.after(end.0.saturating_sub(now.wall.0)));
+        let expires = self.expiry(now, participant);
         let connection = Connection {
             participant: Arc::new(participant.clone()),
             groups,
@@ -146,6 +145,10 @@ impl Engine {
             expires,
         };
         self.connections.insert(id, connection);
+        if let Some(end) = self.early_end(participant) {
+            // The key ended while the upgrade was on its way.
+            self.close_ended(id, end);
+        }
         id
     }
 
@@ -193,7 +196,7 @@ impl Engine {
         for id in ids {
             let Some(connection) = self.connections.get_mut(&id) else { continue };
             if connection.expires.is_some_and(|end| end <= now.mono) {
-                self.close(id, CLOSE_CREDENTIAL, "credential expired");
+                self.close_ended(id, KeyEnd::Expired);
             } else {
                 let since = connection.opened_at;
                 connection.held_until = None;
@@ -350,7 +353,7 @@ impl Engine {
         self.outputs.push_back(Output::Send { connection, text: text.into() });
     }
 
-    fn close(&mut self, connection: ConnectionId, code: u16, reason: &'static str) {
+    pub(super) fn close(&mut self, connection: ConnectionId, code: u16, reason: &'static str) {
         self.connections.remove(&connection);
         self.outputs.push_back(Output::Close { connection, code, reason });
     }
