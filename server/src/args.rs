@@ -27,6 +27,11 @@ Usage: ablo-server [OPTIONS]
                           `idempotency_window_expired`: nobody could tell whether it is new   [7d]
   --key-ttl DURATION      how long a minted key lives when the request gives no `ttlSeconds`, 30d at most; agents' keys
                           live 3m at least. Its sockets are closed with 4010 when it ends   [15m]
+  --max-connections N     how many sockets there may be; more, and the probe of whoever wants one, are answered 503
+                          `instance_at_capacity` with `Retry-After`   [1000000]
+  --faults                for tests only: `POST /faults` makes the server misbehave (refuse, stall, cut, close sockets,
+                          end keys), `GET /faults` counts requests. Nobody is asked for a key there, so never give it
+                          to a server that others can reach
   --log LEVEL             off, error, warn, info, debug or trace, to standard error   [info]
   --help, --version
 
@@ -65,6 +70,10 @@ pub struct Args {
     pub idempotency_window_ms: u64,
     /// `--key-ttl`, in milliseconds
     pub key_ttl_ms: u64,
+    /// `--max-connections`
+    pub max_connections: usize,
+    /// `--faults`
+    pub faults: bool,
     /// `--log`
     pub log: tracing::metadata::LevelFilter,
 }
@@ -81,6 +90,8 @@ impl Default for Args {
             seed_organization: None,
             idempotency_window_ms: crate::engine::IDEMPOTENCY_WINDOW_MS,
             key_ttl_ms: crate::engine::KEY_TTL_MS,
+            max_connections: crate::driver::CONNECTIONS_MAX,
+            faults: false,
             log: tracing::metadata::LevelFilter::INFO,
         }
     }
@@ -129,6 +140,13 @@ impl Args {
                         return Err(format!("--key-ttl {asked}: a key lives 30d at most"));
                     }
                 }
+                "max-connections" => {
+                    let count = text()?;
+                    let number = count.parse().ok().filter(|number| *number > 0);
+                    args.max_connections = number
+                        .ok_or_else(|| format!("--max-connections {count}: give a number above zero, such as 1000"))?;
+                }
+                "faults" => args.faults = true,
                 "log" => {
                     let level = text()?;
                     args.log = level.parse().map_err(|_| {
@@ -192,6 +210,7 @@ mod tests {
             (&["--idempotency-window", "999999999999999d"], "above zero"),
             (&["--key-ttl", "soon"], "--key-ttl soon: give a number above zero"),
             (&["--key-ttl", "31d"], "30d at most"),
+            (&["--max-connections", "0"], "--max-connections 0: give a number above zero"),
             (&["--port", "1"], "--port"),
             (&["--db"], "--db"),
             (&["extra"], "extra"),

@@ -5,6 +5,7 @@
 //! the spot; otherwise they line up behind what is. Whoever asked for something waits for the same point, so that no
 //! answer shows a state that a crash could undo.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc as sync_mpsc;
@@ -21,6 +22,8 @@ use crate::engine::{ConnectionId, Engine, Output, Participant, StoreChange};
 pub const OUTGOING_FRAMES_MAX: usize = 8192;
 /// Bytes that may wait for one socket, unless they are a single frame.
 pub const OUTGOING_BYTES_MAX: usize = 32 << 20;
+/// Sockets that are served at once when `--max-connections` does not say: far more than one machine has memory for.
+pub const CONNECTIONS_MAX: usize = 1_000_000;
 /// Close code of a socket that does not keep up. The client comes back and resumes.
 pub const CLOSE_SLOW: u16 = 1013;
 
@@ -32,7 +35,7 @@ pub enum Outgoing {
     /// A WebSocket ping.
     Ping,
     /// The end, with code and reason.
-    Close(u16, &'static str),
+    Close(u16, Cow<'static, str>),
 }
 
 /// The socket's end of its connection with the engine.
@@ -46,6 +49,20 @@ pub struct SocketEnd {
     pub overflow: Arc<Notify>,
     /// Bytes waiting; whoever takes a frame from `outgoing` subtracts its length.
     pub waiting: Arc<AtomicUsize>,
+    /// True when the socket is to fall silent; the channel then closes when it may go.
+    pub half_open: watch::Receiver<bool>,
+}
+
+/// A place for a socket whose upgrade is under way. It is free again when dropped.
+pub struct Seat(Option<Arc<Driver>>);
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        if let Some(driver) = self.0.take() {
+            let mut inner = driver.lock();
+            inner.upgrading = inner.upgrading.saturating_sub(1);
+        }
+    }
 }
 
 /// The driver's end.
@@ -53,6 +70,7 @@ struct Socket {
     outgoing: mpsc::Sender<Outgoing>,
     overflow: Arc<Notify>,
     waiting: Arc<AtomicUsize>,
+    half_open: watch::Sender<bool>,
 }
 
 impl Socket {
@@ -90,6 +108,12 @@ impl Batch {
 struct Inner {
     engine: Engine,
     sockets: BTreeMap<ConnectionId, Socket>,
+    /// Upgrades that have been accepted and are no sockets yet.
+    upgrading: usize,
+    /// How many of both there may be.
+    max_connections: usize,
+    /// Sockets that nobody serves any more; each goes when its end here does.
+    half_open: Vec<Socket>,
     /// Batches at the store.
     pending: usize,
     /// To the store; `None` once it is closed.
@@ -109,9 +133,17 @@ pub struct Driver {
 
 impl Driver {
     /// A driver of this engine, and the batches that a store has to take.
-    pub(crate) fn new(engine: Engine) -> (Arc<Self>, sync_mpsc::Receiver<Batch>) {
+    pub(crate) fn new(engine: Engine, max_connections: usize) -> (Arc<Self>, sync_mpsc::Receiver<Batch>) {
         let (store, batches) = sync_mpsc::channel();
-        let inner = Inner { engine, sockets: BTreeMap::new(), pending: 0, store: Some(store) };
+        let inner = Inner {
+            engine,
+            sockets: BTreeMap::new(),
+            upgrading: 0,
+            max_connections,
+            half_open: Vec::new(),
+            pending: 0,
+            store: Some(store),
+        };
         let driver = Self {
             inner: Mutex::new(inner),
             timer: Notify::new(),
@@ -155,19 +187,42 @@ impl Driver {
         self.settle(&mut inner, None);
     }
 
+    /// Whether there is a place for another socket. Probe and upgrade both ask here, so they agree (protocol.md 14.3).
+    ///
+    /// # Errors
+    /// `instance_at_capacity`.
+    pub fn check_capacity(&self) -> Result<(), Error> {
+        self.lock().check_capacity()
+    }
+
+    /// Takes a place for a socket that is about to open.
+    ///
+    /// # Errors
+    /// `instance_at_capacity`.
+    pub fn admit(self: &Arc<Self>) -> Result<Seat, Error> {
+        let mut inner = self.lock();
+        inner.check_capacity()?;
+        inner.upgrading += 1;
+        Ok(Seat(Some(self.clone())))
+    }
+
     /// A socket has opened.
-    pub fn connect(&self, participant: &Participant, groups: Option<Vec<String>>) -> SocketEnd {
+    pub fn connect(&self, mut seat: Seat, participant: &Participant, groups: Option<Vec<String>>) -> SocketEnd {
         let (sender, outgoing) = mpsc::channel(OUTGOING_FRAMES_MAX);
         let overflow = Arc::new(Notify::new());
         let waiting = Arc::new(AtomicUsize::new(0));
+        let (half_open, silenced) = watch::channel(false);
         let mut inner = self.lock();
+        if seat.0.take().is_some() {
+            inner.upgrading = inner.upgrading.saturating_sub(1);
+        }
         let id = inner.engine.connect(self.now(), participant, groups);
-        let socket = Socket { outgoing: sender, overflow: overflow.clone(), waiting: waiting.clone() };
+        let socket = Socket { outgoing: sender, overflow: overflow.clone(), waiting: waiting.clone(), half_open };
         inner.sockets.insert(id, socket);
         self.settle(&mut inner, None);
         drop(inner);
         self.timer.notify_one();
-        SocketEnd { id, outgoing, overflow, waiting }
+        SocketEnd { id, outgoing, overflow, waiting, half_open: silenced }
     }
 
     /// A socket has gone.
@@ -180,14 +235,59 @@ impl Driver {
 
     /// Closes every socket, for a restart.
     pub fn close_all(&self) {
+        self.close(None, 1012, "service restart");
+    }
+
+    /// Closes the sockets of a token, or all.
+    pub fn close(&self, token: Option<&str>, code: u16, reason: impl Into<Cow<'static, str>>) {
+        let reason = reason.into();
         let mut inner = self.lock();
         let now = self.now();
-        for (id, socket) in std::mem::take(&mut inner.sockets) {
-            // A full queue means a socket that is about to be dropped anyway.
-            let _ = socket.outgoing.try_send(Outgoing::Close(1012, "service restart"));
+        let ids = match token {
+            Some(token) => inner.engine.connections_of(token),
+            None => inner.sockets.keys().copied().collect(),
+        };
+        for id in ids {
+            if let Some(socket) = inner.sockets.remove(&id) {
+                // A full queue means a socket that is about to be dropped anyway.
+                let _ = socket.outgoing.try_send(Outgoing::Close(code, reason.clone()));
+            }
             inner.engine.disconnect(now, id);
         }
         self.settle(&mut inner, None);
+    }
+
+    /// Lets every open socket fall silent: nothing is read from it or written to it any more, and it is not closed.
+    pub fn silence_all(&self) {
+        let mut inner = self.lock();
+        let now = self.now();
+        for (id, socket) in std::mem::take(&mut inner.sockets) {
+            socket.half_open.send_replace(true);
+            inner.half_open.push(socket);
+            inner.engine.disconnect(now, id);
+        }
+        self.settle(&mut inner, None);
+    }
+
+    /// Drops the sockets that have fallen silent.
+    pub fn drop_silent(&self) {
+        self.lock().half_open.clear();
+    }
+
+    /// How many sockets are open and served.
+    pub fn sockets(&self) -> usize {
+        self.lock().sockets.len()
+    }
+
+    /// How many sockets there may be. Those that are open stay.
+    pub fn set_max_connections(&self, max: usize) {
+        self.lock().max_connections = max;
+    }
+
+    /// Lets the clock by which keys end run ahead.
+    pub fn set_key_clock_ahead(&self, ms: u64) {
+        self.fact(|engine, now| engine.set_key_clock_ahead(now, ms));
+        self.timer.notify_one();
     }
 
     /// Lets the store finish and end. Nothing more can be written afterwards.
@@ -264,6 +364,14 @@ impl Driver {
 }
 
 impl Inner {
+    fn check_capacity(&self) -> Result<(), Error> {
+        if self.sockets.len() + self.upgrading < self.max_connections {
+            return Ok(());
+        }
+        let why = format!("all {} places for sockets are taken; try again later", self.max_connections);
+        Err(Error::wire("instance_at_capacity", why))
+    }
+
     fn deliver(&mut self, outputs: Vec<Output>, now: Now) {
         for output in outputs {
             match output {
@@ -279,7 +387,7 @@ impl Inner {
                 Output::Close { connection, code, reason } => {
                     if let Some(socket) = self.sockets.remove(&connection) {
                         // A full queue: dropping the sender ends the socket as well.
-                        let _ = socket.outgoing.try_send(Outgoing::Close(code, reason));
+                        let _ = socket.outgoing.try_send(Outgoing::Close(code, reason.into()));
                     }
                 }
             }

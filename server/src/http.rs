@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use axum::body::{Body, to_bytes};
+use axum::extract::ConnectInfo;
 use axum::http::{HeaderMap, Method, Request, Response, StatusCode, header};
 
 use ablo_wasm::core::error::Error;
@@ -14,12 +15,16 @@ use ablo_wasm::core::wire::OpKind;
 
 use crate::driver::Driver;
 use crate::engine::{BootstrapRequest, Participant};
+use crate::faults::{Cut, Faults};
 use crate::files::{self, StaticDir};
 use crate::reply::{self, Failure};
 use crate::{url, ws};
 
 /// Largest body of a request.
 pub const BODY_BYTES_MAX: usize = 16 << 20;
+
+/// Where `--faults` is told what to do.
+const FAULTS: &str = "/faults";
 
 /// What every request needs.
 pub struct App {
@@ -29,13 +34,15 @@ pub struct App {
     pub statics: Vec<StaticDir>,
     /// Part of every request id, so that those of different runs differ.
     pub run: String,
+    /// `--faults`
+    pub(crate) faults: Option<Arc<Faults>>,
     requests: AtomicU64,
 }
 
 impl App {
     /// An application of this driver.
-    pub fn new(driver: Arc<Driver>, statics: Vec<StaticDir>, run: String) -> Self {
-        Self { driver, statics, run, requests: AtomicU64::new(1) }
+    pub(crate) fn new(driver: Arc<Driver>, statics: Vec<StaticDir>, run: String, faults: Option<Arc<Faults>>) -> Self {
+        Self { driver, statics, run, faults, requests: AtomicU64::new(1) }
     }
 
     /// Answers a request.
@@ -45,13 +52,13 @@ impl App {
         let method = request.method().clone();
         let path = request.uri().path().to_owned();
         let is_head = method == Method::HEAD;
-        let mut response = if method == Method::OPTIONS {
-            reply::preflight(request.headers())
-        } else {
-            match self.route(request).await {
+        let mut response = match self.fault(&request, &method, &path).await {
+            Some(response) => response,
+            None if method == Method::OPTIONS => reply::preflight(request.headers()),
+            None => match self.route(request).await {
                 Ok(response) => response,
                 Err(failure) => reply::failure(&failure, &id, is_head),
-            }
+            },
         };
         reply::finish(&mut response, &id);
         // Never the query or the headers: they may hold credentials.
@@ -59,11 +66,27 @@ impl App {
         response
     }
 
+    /// What `--faults` makes of a request, if anything. Its own address is never faulted: the test would lock itself out.
+    fn fault(
+        &self,
+        request: &Request<Body>,
+        method: &Method,
+        path: &str,
+    ) -> impl Future<Output = Option<Response<Body>>> + Send {
+        let cut = request.extensions().get::<ConnectInfo<Cut>>().map(|ConnectInfo(cut)| cut.clone());
+        let faults = self.faults.clone().filter(|_| path != FAULTS);
+        let (method, path) = (method.clone(), path.to_owned());
+        async move { faults?.intercept(&method, &path, cut).await }
+    }
+
     async fn route(&self, request: Request<Body>) -> Result<Response<Body>, Failure> {
         let unknown = || {
             let error = Error::wire("entity_not_found", "there is nothing at this address");
             Err(Failure::with_status(StatusCode::NOT_FOUND, error))
         };
+        if let (FAULTS, Some(faults)) = (request.uri().path(), &self.faults) {
+            return set_faults(faults, request).await;
+        }
         let Some(segments) = url::segments(request.uri().path()) else { return unknown() };
         let path: Vec<&str> = segments.iter().map(String::as_str).collect();
         let method = request.method().clone();
@@ -73,6 +96,7 @@ impl App {
             ["api", "sync", "ws"] | ["api", "api", "sync", "ws"] if method == Method::GET => self.socket(request),
             ["api", "auth", "check"] | ["api", "api", "auth", "check"] if get => {
                 self.authenticate(&request)?;
+                self.driver.check_capacity()?;
                 Ok(reply::empty(StatusCode::NO_CONTENT))
             }
             ["api", "auth", "check"] | ["api", "api", "auth", "check"] => Err(Failure::method_not_allowed("HEAD")),
@@ -166,7 +190,8 @@ impl App {
         let participant = self.authenticate_token(token.as_deref())?;
         let parameters = url::parameters(request.uri().query().unwrap_or_default());
         let groups = repeated(&parameters, "syncGroups");
-        Ok(ws::upgrade(&mut request, self.driver.clone(), participant, groups)?)
+        let seat = self.driver.admit()?;
+        Ok(ws::upgrade(&mut request, self.driver.clone(), seat, participant, groups)?)
     }
 }
 
@@ -195,6 +220,16 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
     let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
     let (scheme, token) = value.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+async fn set_faults(faults: &Faults, request: Request<Body>) -> Result<Response<Body>, Failure> {
+    let method = request.method().clone();
+    if method == Method::POST {
+        faults.set(&read_body(request).await?)?;
+    } else if method != Method::GET && method != Method::HEAD {
+        return Err(Failure::method_not_allowed("GET, POST"));
+    }
+    Ok(reply::json(faults.report()))
 }
 
 async fn read_body(request: Request<Body>) -> Result<String, Failure> {

@@ -80,7 +80,9 @@ pub(crate) fn failure(failure: &Failure, request_id: &str, is_head: bool) -> Res
     let mut response = if is_head { empty(status) } else { json(body) };
     *response.status_mut() = status;
     let headers = response.headers_mut();
-    if let (StatusCode::UNAUTHORIZED, Ok(code)) = (status, HeaderValue::from_str(&error.code)) {
+    // A full server refuses upgrades, so the probe has to say that it would (protocol.md 14.3).
+    let concerns_probe = status == StatusCode::UNAUTHORIZED || error.code == "instance_at_capacity";
+    if let (true, Ok(code)) = (concerns_probe, HeaderValue::from_str(&error.code)) {
         headers.insert(AUTH_FAILURE, code);
     }
     if status == StatusCode::SERVICE_UNAVAILABLE || status == StatusCode::TOO_MANY_REQUESTS {

@@ -16,6 +16,7 @@ use tokio::task::JoinHandle;
 use crate::args::Args;
 use crate::driver::Driver;
 use crate::engine::{Config, Engine};
+use crate::faults::{Cut, Cuttable, Faults};
 use crate::http::App;
 use crate::keys;
 use crate::store::Store;
@@ -28,6 +29,7 @@ pub struct Server {
     address: SocketAddr,
     stop: watch::Sender<bool>,
     driver: Arc<Driver>,
+    faults: Option<Arc<Faults>>,
     serving: JoinHandle<std::io::Result<()>>,
     timer: JoinHandle<()>,
     store: std::thread::JoinHandle<()>,
@@ -47,7 +49,7 @@ impl Server {
             format!("--listen {}: {error}; choose another address, or port 0 for any free one", args.listen)
         })?;
         let address = listener.local_addr().map_err(|error| format!("--listen {}: {error}", args.listen))?;
-        let (driver, batches) = Driver::new(engine);
+        let (driver, batches) = Driver::new(engine, args.max_connections);
         let writer = driver.clone();
         let store = std::thread::Builder::new()
             .name("store".to_owned())
@@ -55,7 +57,11 @@ impl Server {
             .map_err(|error| format!("cannot start the store's thread: {error}"))?;
         let ticking = driver.clone();
         let timer = tokio::spawn(async move { ticking.run_timer().await });
-        let app = Arc::new(App::new(driver.clone(), args.statics, random_text()?));
+        let faults = args.faults.then(|| Arc::new(Faults::new(driver.clone(), args.max_connections)));
+        if faults.is_some() {
+            tracing::warn!("--faults: whoever reaches this server can make it misbehave; for tests only");
+        }
+        let app = Arc::new(App::new(driver.clone(), args.statics, random_text()?, faults.clone()));
         let router = Router::new().fallback(move |request| {
             let app = app.clone();
             async move { app.handle(request).await }
@@ -70,9 +76,14 @@ impl Server {
                 // Ends with the value or with the server that holds the sender: either way it is time.
                 let _ = stopped.wait_for(|stop| *stop).await;
             };
-            axum::serve(listener, router).with_graceful_shutdown(quiet).await
+            if args.faults {
+                let router = router.into_make_service_with_connect_info::<Cut>();
+                axum::serve(Cuttable(listener), router).with_graceful_shutdown(quiet).await
+            } else {
+                axum::serve(listener, router).with_graceful_shutdown(quiet).await
+            }
         });
-        Ok(Self { address, stop, driver, serving, timer, store })
+        Ok(Self { address, stop, driver, faults, serving, timer, store })
     }
 
     /// Where it listens.
@@ -88,6 +99,10 @@ impl Server {
     /// Finishes what is under way, closes sockets with 1012, and writes what has to be written.
     pub async fn stop(mut self) {
         self.stop.send_replace(true);
+        if let Some(faults) = &self.faults {
+            // What is held back could not end.
+            faults.reset();
+        }
         self.driver.close_all();
         if tokio::time::timeout(DRAIN_MAX, &mut self.serving).await.is_err() {
             tracing::warn!("requests were still running after {} s", DRAIN_MAX.as_secs());

@@ -1,8 +1,9 @@
 //! One socket: the upgrade, frames in both directions, keep-alive, and the ways it ends (protocol.md section 6).
 //!
-//! What frames mean is the engine's business. A close code here is never 1008, 4001 or 4003: a client would take any of
-//! them for the end of its login (6.6).
+//! What frames mean is the engine's business. A close code chosen here is never 1008, 4001 or 4003: a client would take
+//! any of them for the end of its login (6.6), and only the engine knows of those.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -14,6 +15,7 @@ use futures_util::{SinkExt, StreamExt};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio::io::AsyncReadExt;
+use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::error::{CapacityError, Error as WsError};
@@ -24,7 +26,7 @@ use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message, Role, WebSoc
 use ablo_wasm::core::error::Error;
 use ablo_wasm::core::wire::{BEARER_PREFIX, SUBPROTOCOL};
 
-use crate::driver::{CLOSE_SLOW, Driver, Outgoing, SocketEnd};
+use crate::driver::{CLOSE_SLOW, Driver, Outgoing, Seat, SocketEnd};
 use crate::engine::Participant;
 
 /// Largest frame a client may send.
@@ -51,13 +53,14 @@ fn protocols(headers: &HeaderMap) -> impl Iterator<Item = &str> {
     lists.filter_map(|list| list.to_str().ok()).flat_map(|list| list.split(',')).map(str::trim)
 }
 
-/// Answers an upgrade whose credential is good, and serves the socket from then on.
+/// Answers an upgrade whose credential is good and that has its place, and serves the socket from then on.
 ///
 /// # Errors
 /// `invalid_request` when it is no WebSocket upgrade.
 pub(crate) fn upgrade(
     request: &mut Request<Body>,
     driver: Arc<Driver>,
+    seat: Seat,
     participant: Arc<Participant>,
     groups: Option<Vec<String>>,
 ) -> Result<Response<Body>, Error> {
@@ -89,7 +92,7 @@ pub(crate) fn upgrade(
     }
     tokio::spawn(async move {
         match on_upgrade.await {
-            Ok(upgraded) => serve(TokioIo::new(upgraded), &driver, &participant, groups).await,
+            Ok(upgraded) => serve(TokioIo::new(upgraded), &driver, seat, &participant, groups).await,
             Err(error) => tracing::debug!("an upgrade did not complete: {error}"),
         }
     });
@@ -101,26 +104,60 @@ enum End {
     /// It is gone, or its owner has closed it.
     Gone,
     /// We close it.
-    Close(u16, &'static str),
+    Close(u16, Cow<'static, str>),
+    /// It has fallen silent.
+    HalfOpen,
 }
 
-async fn serve(io: TokioIo<Upgraded>, driver: &Driver, participant: &Participant, groups: Option<Vec<String>>) {
+impl End {
+    fn close(code: u16, reason: &'static str) -> Self {
+        Self::Close(code, reason.into())
+    }
+}
+
+async fn serve(
+    io: TokioIo<Upgraded>,
+    driver: &Driver,
+    seat: Seat,
+    participant: &Participant,
+    groups: Option<Vec<String>>,
+) {
     let config =
         WebSocketConfig::default().max_message_size(Some(FRAME_BYTES_MAX)).max_frame_size(Some(FRAME_BYTES_MAX));
     let socket = WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await;
     let (mut sink, mut stream) = socket.split();
-    let mut ours = driver.connect(participant, groups);
+    let mut ours = driver.connect(seat, participant, groups);
     let id = ours.id;
     tracing::debug!(connection = id.0, "socket open");
+    let mut half_open = ours.half_open.clone();
     let end = tokio::select! {
-        end = read(&mut stream, driver, id) => end,
-        end = write(&mut sink, &mut ours) => end,
+        biased;
+        end = silenced(&mut half_open) => end,
+        // Neither direction comes first: each may have more than enough to do.
+        end = async {
+            tokio::select! {
+                end = read(&mut stream, driver, id) => end,
+                end = write(&mut sink, &mut ours) => end,
+            }
+        } => end,
     };
     driver.disconnect(id);
-    if let End::Close(code, reason) = end {
-        finish(sink, stream, code, reason).await;
+    match end {
+        End::Gone => {}
+        End::Close(code, reason) => finish(sink, stream, code, reason).await,
+        // Held, and not looked at, until the driver lets it go.
+        End::HalfOpen => while half_open.changed().await.is_ok() {},
     }
     tracing::debug!(connection = id.0, "socket closed");
+}
+
+/// Resolves when the socket is to fall silent, if that ever happens.
+async fn silenced(half_open: &mut watch::Receiver<bool>) -> End {
+    if half_open.wait_for(|silent| *silent).await.is_err() {
+        // The driver has let go of the socket; how it ends comes through its queue.
+        std::future::pending::<()>().await;
+    }
+    End::HalfOpen
 }
 
 async fn read(stream: &mut SplitStream<Socket>, driver: &Driver, id: crate::engine::ConnectionId) -> End {
@@ -136,10 +173,10 @@ async fn read(stream: &mut SplitStream<Socket>, driver: &Driver, id: crate::engi
             // The library has answered it and ends the stream next.
             Ok(Message::Close(_)) => {}
             Err(WsError::Capacity(CapacityError::MessageTooLong { .. })) => {
-                return End::Close(1009, "a frame may have at most 4 MiB");
+                return End::close(1009, "a frame may have at most 4 MiB");
             }
-            Err(WsError::Utf8(_)) => return End::Close(1007, "text frames must be UTF-8"),
-            Err(WsError::Protocol(_)) => return End::Close(1002, "malformed WebSocket frame"),
+            Err(WsError::Utf8(_)) => return End::close(1007, "text frames must be UTF-8"),
+            Err(WsError::Protocol(_)) => return End::close(1002, "malformed WebSocket frame"),
             Err(_) => return End::Gone,
         }
     }
@@ -148,7 +185,7 @@ async fn read(stream: &mut SplitStream<Socket>, driver: &Driver, id: crate::engi
 async fn write(sink: &mut SplitSink<Socket, Message>, ours: &mut SocketEnd) -> End {
     let mut ping = tokio::time::interval_at(Instant::now() + PING_EVERY, PING_EVERY);
     let overflow = ours.overflow.clone();
-    let slow = End::Close(CLOSE_SLOW, "too slow; reconnect to resume");
+    let slow = End::close(CLOSE_SLOW, "too slow; reconnect to resume");
     loop {
         let mut next = tokio::select! {
             biased;
@@ -161,7 +198,7 @@ async fn write(sink: &mut SplitSink<Socket, Message>, ours: &mut SocketEnd) -> E
             loop {
                 match next {
                     // Without a driver's end, the engine has let go of this socket.
-                    None => return Some(End::Close(CLOSE_SLOW, "reconnect to resume")),
+                    None => return Some(End::close(CLOSE_SLOW, "reconnect to resume")),
                     Some(Outgoing::Close(code, reason)) => return Some(End::Close(code, reason)),
                     Some(outgoing) => {
                         if sink.feed(message(outgoing, &ours.waiting)).await.is_err() {
@@ -195,13 +232,18 @@ fn message(outgoing: Outgoing, waiting: &AtomicUsize) -> Message {
             Message::text(&*text)
         }
         Outgoing::Close(code, reason) => {
-            Message::Close(Some(CloseFrame { code: CloseCode::from(code), reason: reason.into() }))
+            Message::Close(Some(CloseFrame { code: CloseCode::from(code), reason: String::from(reason).into() }))
         }
     }
 }
 
 /// Sends the close frame and lets the other side finish.
-async fn finish(mut sink: SplitSink<Socket, Message>, stream: SplitStream<Socket>, code: u16, reason: &'static str) {
+async fn finish(
+    mut sink: SplitSink<Socket, Message>,
+    stream: SplitStream<Socket>,
+    code: u16,
+    reason: Cow<'static, str>,
+) {
     let frame = message(Outgoing::Close(code, reason), &AtomicUsize::new(0));
     if !matches!(timeout(CLOSE_WAIT, sink.send(frame)).await, Ok(Ok(()))) {
         return;

@@ -21,7 +21,11 @@ async fn it_says_where_it_listens_and_ends_when_told() {
     let keys = scratch.write("keys.json", support::keys().to_string());
     let seed = scratch.write("seed.json", r#"{"Task":[{"id":"t1"}]}"#);
     let mut server = command();
-    server.args(["--listen", "127.0.0.1:0", "--log", "trace", "--keys"]).arg(keys).arg("--seed-file").arg(seed);
+    server
+        .args(["--listen", "127.0.0.1:0", "--log", "trace", "--faults", "--keys"])
+        .arg(keys)
+        .arg("--seed-file")
+        .arg(seed);
     let mut server = server.spawn().unwrap();
     let mut lines = BufReader::new(server.stdout.take().unwrap()).lines();
     let first = lines.next_line().await.unwrap().unwrap();
@@ -32,7 +36,7 @@ async fn it_says_where_it_listens_and_ends_when_told() {
     let output = server.wait_with_output().await.unwrap();
     assert_eq!(output.status.code(), Some(0));
     let log = String::from_utf8(output.stderr).unwrap();
-    assert!(log.contains("seeded 1 rows") && !log.contains("ek_test_a"), "{log}");
+    assert!(log.contains("seeded 1 rows") && log.contains("for tests only") && !log.contains("ek_test_a"), "{log}");
 }
 
 #[tokio::test]

@@ -19,7 +19,7 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::protocol::{Message, WebSocketConfig};
 
 /// Longer than anything here takes on a busy machine: a test that hangs says where.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A directory that goes away with its test.
 pub(crate) struct Scratch(PathBuf);
@@ -150,6 +150,16 @@ impl World {
         Reply::parse(&bytes)
     }
 
+    /// Sends a request without a body and leaves the answer to be read later.
+    pub(crate) async fn begin(&self, method: &str, path: &str, token: &str) -> Pending {
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer {token}\r\n\r\n"
+        );
+        let mut stream = TcpStream::connect(self.address()).await.expect("it listens");
+        stream.write_all(head.as_bytes()).await.expect("the head is sent");
+        Pending(stream)
+    }
+
     pub(crate) async fn get(&self, path: &str, token: &str) -> Value {
         let reply = self.http("GET", path, token, "").await;
         assert_eq!(reply.status, 200, "{path}: {}", reply.body);
@@ -187,6 +197,18 @@ impl World {
             }
             Err(error) => panic!("{error}"),
         }
+    }
+}
+
+/// A request whose answer has not been read yet.
+pub(crate) struct Pending(TcpStream);
+
+impl Pending {
+    pub(crate) async fn finish(mut self) -> Reply {
+        let mut bytes = Vec::new();
+        let read = tokio::time::timeout(PATIENCE, self.0.read_to_end(&mut bytes)).await;
+        let _ = read.expect("the server answers");
+        Reply::parse(&bytes)
     }
 }
 
@@ -275,6 +297,12 @@ impl Socket {
                 Err(error) => panic!("{error}"),
             }
         }
+    }
+
+    /// Whether the connection ends with nothing more on it, not even a close frame.
+    pub(crate) async fn vanished(&mut self) -> bool {
+        let next = tokio::time::timeout(PATIENCE, self.socket.next()).await.expect("the connection ends");
+        !matches!(next, Some(Ok(_)))
     }
 
     pub(crate) async fn sync(&mut self, last: u64) -> Value {
