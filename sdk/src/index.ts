@@ -7,7 +7,8 @@
 
 import { Ablo as AbloFactory, type Ablo as AbloOf, type AbloClient } from './client.js';
 import type { AbloEvents, MutationFailure, TransactionInfo } from './events.js';
-import type { AbloOptions, AbloPersistence, CredentialResolver } from './options.js';
+import type { Credential, CredentialResolver } from './credential.js';
+import type { AbloOptions, AbloPersistence } from './options.js';
 import type { Outbox, OutboxEntry, OutboxStage } from './outbox.js';
 import type { InferCreate as New, InferModel as Row, InferModelNames as Names } from './schema/infer.js';
 import type { Schema as SchemaOf } from './schema/define.js';
@@ -59,6 +60,7 @@ export type {
   CommitCreateOptions,
   CommitOperationInput,
   CommitReceipt,
+  Credential,
   CredentialResolver,
   MutationFailure,
   Outbox,

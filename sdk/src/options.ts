@@ -1,6 +1,7 @@
 /** Options of `Ablo()`: checked, and turned into the core's configuration. */
 
 import type { CoreConfig, WasmSource } from './boundary.js';
+import { type CredentialResolver, fromEndpoint } from './credential.js';
 import type { AbloEncryption } from './encryption.js';
 import { AbloAuthenticationError, type AbloError, AbloValidationError, invalid } from './errors.js';
 import type { Schema } from './schema/define.js';
@@ -10,28 +11,18 @@ import { isPlainObject, show } from './values.js';
 /** Where rows and unsent writes are kept. */
 export type AbloPersistence = 'memory' | 'indexeddb';
 
-/**
- * Resolves to a token; to `null` when nobody is signed in any more. A rejection means "try again later".
- *
- * @example
- * import { Ablo, type CredentialResolver } from 'ablo-wasm';
- *
- * const apiKey: CredentialResolver = async () => {
- *   const response = await fetch('/api/session', { method: 'POST' });
- *   if (response.status === 401) return null;
- *   if (!response.ok) throw new Error(`no session: ${response.status}`);
- *   return response.text();
- * };
- * await Ablo({ schema, baseURL: 'https://sync.example.com', apiKey }).ready();
- */
-export type CredentialResolver = () => Promise<string | null>;
-
 /** Options of `Ablo()`. */
 export interface AbloOptions<S = Schema> {
   /** The result of `defineSchema`. */
   readonly schema: S;
   /** A key, or a function that obtains one. Default: environment variable `ABLO_API_KEY`, where there is one. */
   readonly apiKey?: string | CredentialResolver | null | undefined;
+  /**
+   * The address of an endpoint of yours that mints tokens, instead of an `apiKey` function. It is asked with POST and the
+   * page's cookies, and answers a token as text or JSON, or `{ token, expiresAt }`; with 401 or `null` nobody is signed
+   * in any more. Anything else means "try again later".
+   */
+  readonly authEndpoint?: string | null | undefined;
   /** A ready-made bearer token. */
   readonly authToken?: string | null | undefined;
   /** The server. Default: `https://api.abloatai.com`. A missing scheme means https. */
@@ -87,6 +78,7 @@ const RETIRED_HOSTS = [
 
 const PUBLIC = [
   ...['schema', 'apiKey', 'databaseUrl', 'persistence', 'encryption', 'transport', 'authToken', 'baseURL', 'fetch'],
+  'authEndpoint',
   ...['defaultHeaders', 'defaultQuery', 'dangerouslyAllowBrowser', 'wasm'],
 ];
 const INTERNAL = [
@@ -104,14 +96,9 @@ const INTERNAL = [
   ...['offline', 'inMemory'],
 ];
 /** Accepted for the sake of 0.15 and without effect: saying so once is enough. */
-const IGNORED: Readonly<Record<string, string>> = {
-  defaultHeaders: 'only stateless clients send them',
-  defaultQuery: 'only stateless clients send it',
-  maxPoolSize: 'there is no limit on rows',
-  observability: 'listen with ablo.on and ablo.onStatus',
-  analytics: 'listen with ablo.on and ablo.onStatus',
-  configOverrides: 'the order of writes follows from the schema',
-};
+const IGNORED = [
+  ...['defaultHeaders', 'defaultQuery', 'maxPoolSize', 'observability', 'analytics', 'configOverrides'],
+];
 /** Would change what the client does, so ignoring them would be wrong. */
 const REFUSED: Readonly<Record<string, string>> = {
   bootstrapBaseUrl: 'all requests go to baseURL',
@@ -152,18 +139,21 @@ export function readOptions(given: unknown): Settings {
   checkBrowser(options);
   const schema = checkSchema(options['schema']);
   const identity = readIdentity(options, schema);
-  const apiKey = options['apiKey'] ?? (options['authToken'] == null ? environmentKey() : null);
+  // Looked up on each call: pages replace globalThis.fetch. It must be called as a method of the global object.
+  const fetch = (options['fetch'] as typeof globalThis.fetch | undefined) ?? ((input, init) => globalThis.fetch(input, init));
+  const endpoint = options['authEndpoint'] as string | null | undefined;
+  const own = options['apiKey'] ?? (endpoint ? fromEndpoint(endpoint, fetch) : undefined);
+  const apiKey = own ?? (options['authToken'] == null ? environmentKey() : null);
   const wrong = (name: string, expected: string): never => {
     throw invalid('invalid_options', `${name} must be ${expected}, got ${show(options[name])}`, name);
   };
   if (apiKey != null && typeof apiKey !== 'string' && typeof apiKey !== 'function')
     wrong('apiKey', 'a string, a function or null');
-  for (const name of ['authToken', 'baseURL', 'capabilityToken', 'organizationId', 'agentId']) {
+  for (const name of ['authEndpoint', 'authToken', 'baseURL', 'capabilityToken', 'organizationId', 'agentId']) {
     if (options[name] != null && typeof options[name] !== 'string') wrong(name, 'a string');
   }
   if (options['fetch'] != null && typeof options['fetch'] !== 'function') wrong('fetch', 'a function');
   const baseURL = (options['baseURL'] ?? ABLO_DEFAULT_BASE_URL) as string;
-  const own = options['fetch'] as typeof globalThis.fetch | undefined;
   const missing =
     baseURL.trim() === '' &&
     new AbloValidationError('baseURL is empty', { code: 'base_url_missing', param: 'baseURL' });
@@ -174,8 +164,7 @@ export function readOptions(given: unknown): Settings {
     credential: typeof apiKey === 'function' ? (apiKey as CredentialResolver) : null,
     authToken: identity.token,
     organizationId: (options['organizationId'] as string | undefined) ?? null,
-    // Looked up on each call: pages replace globalThis.fetch. It must be called as a method of the global object.
-    fetch: own ?? ((input, init) => globalThis.fetch(input, init)),
+    fetch,
     wasm: options['wasm'] as WasmSource | undefined,
     encryption: readEncryption(options['encryption']),
     autoStart: options['autoStart'] === true,
@@ -188,7 +177,7 @@ export function readOptions(given: unknown): Settings {
 function checkNames(options: Loose, warn: (message: string) => void): void {
   for (const name of Object.keys(options)) {
     if (options[name] === undefined) continue;
-    if (Object.hasOwn(IGNORED, name)) warn(`option "${name}" has no effect: ${IGNORED[name]}`);
+    if (IGNORED.includes(name)) warn(`option "${name}" of the client 0.15 has no effect here`);
     else if (Object.hasOwn(REFUSED, name)) {
       throw invalid('invalid_options', `option "${name}" is not available in ablo-wasm: ${REFUSED[name]}`, name);
     } else if (!PUBLIC.includes(name) && !INTERNAL.includes(name)) {

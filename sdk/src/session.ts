@@ -7,12 +7,14 @@
 
 import type { Core, CoreConfig, CoreError, WasmSource } from './boundary.js';
 import { Ask } from './boundary.js';
+import { endOf, toISO } from './credential.js';
+import type { Credential, CredentialResolver } from './credential.js';
 import type { AbloEncryption } from './encryption.js';
 import { AbloError, AbloAuthenticationError, errorFromCore, toAbloError } from './errors.js';
 import { Listeners, reportThrown } from './report.js';
 import { RowCache } from './rows.js';
 import type { ModelDef } from './schema/model.js';
-import { type Owner, Shell } from './shell.js';
+import { type Minted, type Owner, Shell } from './shell.js';
 import type { StorageFigures } from './storage.js';
 import { createCore, loadCore, onCrash } from './wasm.js';
 
@@ -40,7 +42,7 @@ export interface Refreshable {
 export interface Environment {
   /** Builds the configuration at the moment the core is made. */
   config(): CoreConfig;
-  credential: (() => Promise<string | null>) | null;
+  credential: CredentialResolver | null;
   fetch: typeof globalThis.fetch;
   wasm: WasmSource | undefined;
   encryption: AbloEncryption | undefined;
@@ -225,7 +227,7 @@ export class Session implements Owner {
   }
 
   /** Installs or removes the application's credential function. */
-  setCredential(credential: (() => Promise<string | null>) | null): void {
+  setCredential(credential: CredentialResolver | null): void {
     this.#environment.credential = credential;
     this.tell(Ask.SetCredentialSource, Number(credential !== null));
   }
@@ -277,14 +279,16 @@ export class Session implements Owner {
     return this.#environment.fetch;
   }
 
-  async credential(): Promise<string | null> {
-    const token: unknown = await this.#environment.credential?.();
-    if (token === null || (typeof token === 'string' && token.trim() !== '')) return token;
+  async credential(): Promise<Minted | null> {
+    const given: unknown = await this.#environment.credential?.();
+    if (given === null) return null;
+    const { token, expiresAt } = (typeof given === 'string' ? { token: given } : (given ?? {})) as Partial<Credential>;
+    if (typeof token === 'string' && token.trim() !== '') return { token, expiresAt: toISO(expiresAt) ?? endOf(token) };
     // An application that answers undefined has made a mistake; nobody should be signed out for it.
-    throw new AbloAuthenticationError('the apiKey function must resolve to a non-empty string or null', {
-      code: 'auth_no_credentials',
-      param: 'apiKey',
-    });
+    throw new AbloAuthenticationError(
+      'the apiKey function must resolve to a non-empty string, to { token, expiresAt } or to null',
+      { code: 'auth_no_credentials', param: 'apiKey' },
+    );
   }
 
   /** Listeners hear of everything that happened in one turn at once, after it. */

@@ -13,6 +13,12 @@ import { BrowserStorage } from './store.js';
 /** How a socket ends that could not even be made (RFC 6455, 7.1.5). */
 const NEVER_OPENED = 1006;
 
+/** A token, and until when it is good (ISO 8601) where that is known. */
+export interface Minted {
+  readonly token: string;
+  readonly expiresAt?: string | undefined;
+}
+
 /** What the rest of the SDK does for the core. */
 export interface Owner {
   changed(model: number, slots: Uint32Array): void;
@@ -20,7 +26,7 @@ export interface Owner {
   settle(ticket: number, error: string | undefined, value: string | undefined): void;
   event(name: string, payload: string): void;
   status(): void;
-  credential(): Promise<string | null>;
+  credential(): Promise<Minted | null>;
   readonly fetch: typeof globalThis.fetch;
 }
 
@@ -54,11 +60,19 @@ export class Shell implements Host {
       target?.addEventListener?.(name, listener, { signal });
     // Where there is no page (a server, a worker without a document), nothing is listened to.
     const { document, navigator } = globalThis;
-    listen(globalThis, 'online', () => this.#tell(Ask.Online, 0));
+    const network = (): void => this.#tell(navigator?.onLine === false ? Ask.Offline : Ask.Online, 0);
+    // Nobody says again to a page that comes back what it has missed.
+    const wake = (kind: Ask): void => {
+      network();
+      this.#tell(kind, 0);
+    };
+    listen(globalThis, 'online', network);
     listen(globalThis, 'offline', () => this.#tell(Ask.Offline, 0));
-    listen(globalThis, 'ablo:wake', () => this.#tell(Ask.Wake, 0));
+    listen(globalThis, 'ablo:wake', () => wake(Ask.Wake));
+    listen(globalThis, 'pageshow', () => wake(Ask.Wake));
+    listen(document, 'resume', () => wake(Ask.Wake));
     listen(document, 'visibilitychange', () => {
-      if (document.visibilityState === 'visible') this.#tell(Ask.Visible, 0);
+      if (document.visibilityState === 'visible') wake(Ask.Visible);
     });
     if (navigator?.onLine === false) this.#tell(Ask.Offline, 0);
   }
@@ -113,8 +127,8 @@ export class Shell implements Host {
         if (number > 0) this.#timer = setTimeout(() => this.#tell(Ask.Timeout, 0), number);
         return;
       case Perform.Credential:
-        return this.#answer(owner.credential(), id, Ask.CredentialFailed, (token) =>
-          this.#tell(Ask.Credential, id, 0, token ?? undefined),
+        return this.#answer(owner.credential(), id, Ask.CredentialFailed, (given) =>
+          this.#tell(Ask.Credential, id, 0, given?.token, given?.expiresAt),
         );
       case Perform.Request:
         return this.#answer(this.#request(first!, second, third, number), id, Ask.RequestFailed, ([response, body]) => {

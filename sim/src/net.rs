@@ -428,7 +428,7 @@ impl World {
                 let credential = match token {
                     Some(token) => {
                         self.stats.minted += 1;
-                        Credential::Token(token)
+                        Credential::Token { token, expires_at: None }
                     }
                     None => Credential::Unavailable("the backend has none".to_owned()),
                 };

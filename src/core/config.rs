@@ -4,14 +4,7 @@ use super::connection::Source;
 use super::error::Error;
 use super::json::{Kind, ObjectWriter, Value};
 use super::schema::{Load, Schema};
-use crate::core::text::{concat, split};
-
-/// The hosted service.
-pub const BASE_URL_DEFAULT: &str = "https://api.abloatai.com";
-/// Hosts that the service had in the past (protocol.md 2.1).
-const RETIRED_HOSTS: [&str; 4] =
-    ["mesh.ablo.finance", "mesh-staging.ablo.finance", "api.ablo.finance", "sync-staging.ablo.finance"];
-const HOSTED: &str = "api.abloatai.com";
+use crate::core::text::{concat, contains, split};
 
 /// Who the client acts for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -73,7 +66,7 @@ impl Config {
             },
         };
         let schema = Schema::parse(root.get("schema").map_or("null", |schema| schema.raw))?;
-        let base_url = normalize_base_url(string("baseUrl")?.as_deref().unwrap_or(BASE_URL_DEFAULT))?;
+        let base_url = check_base_url(string("baseUrl")?.unwrap_or_default())?;
         let kind = string("kind")?.unwrap_or_else(|| "user".to_owned());
         if !matches!(kind.as_str(), "user" | "agent" | "system") {
             return Err(Error::local("invalid_options", concat(&["kind must be user, agent or system, not ", &kind]))
@@ -201,47 +194,32 @@ impl Config {
     }
 }
 
-/// Normalises a base address (protocol.md 2.1).
+/// Checks a base address that the SDK has normalised (protocol.md 2.1): a default, aliases and schemes are its business.
 ///
 /// ```
-/// use ablo_wasm::core::config::normalize_base_url;
+/// use ablo_wasm::core::config::check_base_url;
 ///
-/// assert_eq!(normalize_base_url(" ws://localhost:8787/ ")?, "http://localhost:8787");
-/// assert_eq!(normalize_base_url("sync.example.com/v2")?, "https://sync.example.com/v2");
-/// assert_eq!(normalize_base_url("http://mesh.ablo.finance")?, "https://api.abloatai.com");
+/// assert_eq!(check_base_url("https://sync.example.com/v2".into())?, "https://sync.example.com/v2");
+/// assert_eq!(check_base_url("ftp://sync.example.com".into()).unwrap_err().code, "invalid_options");
 /// # Ok::<(), ablo_wasm::core::error::Error>(())
 /// ```
 ///
 /// # Errors
-/// `base_url_missing` when nothing is left, `invalid_options` for another scheme.
-pub fn normalize_base_url(text: &str) -> Result<String, Error> {
-    let text = text.trim_ascii();
-    let (scheme, rest) = split(text, "://").unwrap_or(("https", text));
-    let scheme = match scheme.to_ascii_lowercase().as_str() {
-        "http" | "ws" => "http",
-        "https" | "wss" => "https",
-        other => {
-            let message = concat(&["baseURL must start with http, https, ws or wss, not ", other]);
-            return Err(Error::local("invalid_options", message).param("baseURL"));
-        }
-    };
-    let mut rest = rest;
-    while let Some(shorter) = rest.strip_suffix('/') {
-        rest = shorter;
-    }
-    let end = rest.bytes().position(|byte| byte == b'/').unwrap_or(rest.len());
-    let (host, path) = (rest.get(..end).unwrap_or_default(), rest.get(end..).unwrap_or_default());
+/// `base_url_missing` when no host is named, `invalid_options` for another scheme, or credentials.
+pub fn check_base_url(text: String) -> Result<String, Error> {
+    let wrong = |code, message| Err(Error::local(code, message).param("baseURL"));
+    let (scheme, rest) = split(&text, "://").unwrap_or_default();
+    let host = split(rest, "/").map_or(rest, |(host, _)| host);
     if host.is_empty() {
-        return Err(Error::local("base_url_missing", "baseURL names no host").param("baseURL"));
+        return wrong("base_url_missing", "baseURL names no host");
     }
-    if host.bytes().any(|byte| byte == b'@') {
-        return Err(Error::local("invalid_options", "baseURL must not contain credentials").param("baseURL"));
+    if !matches!(scheme, "http" | "https") {
+        return wrong("invalid_options", "baseURL must start with http, https, ws or wss");
     }
-    Ok(if RETIRED_HOSTS.contains(&host) {
-        concat(&["https://", HOSTED, path])
-    } else {
-        concat(&[scheme, "://", host, path])
-    })
+    if contains(host, "@") {
+        return wrong("invalid_options", "baseURL must not contain credentials");
+    }
+    Ok(text)
 }
 
 /// Percent-encodes a query value as an HTML form does, but for space, which becomes `%20`.
@@ -264,13 +242,13 @@ mod tests {
 
     fn config(extra: &str) -> Result<Config, Error> {
         Config::parse(&format!(
-            r#"{{"schema":{{"v":3,"models":{{"tasks":{{"fields":{{}},"typename":"Task"}}}}}}{extra}}}"#
+            r#"{{"schema":{{"v":3,"models":{{"tasks":{{"fields":{{}},"typename":"Task"}}}}}},"baseUrl":"http://h"{extra}}}"#
         ))
     }
 
     #[test]
     fn addresses() {
-        let config = config(r#","baseUrl":"http://h:1/api/""#).unwrap();
+        let config = config(r#","baseUrl":"http://h:1/api""#).unwrap();
         assert_eq!(config.api("/sync/query"), "http://h:1/api/sync/query");
         assert_eq!(config.probe_url(), "http://h:1/api/api/auth/check");
         assert_eq!(

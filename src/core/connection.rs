@@ -3,21 +3,17 @@
 //! It decides when to ask for a credential, who we are, whether the server can be reached, and when to open a socket.
 //! What travels on the open socket is not its business, nor is the bootstrap; see `engine`.
 //!
-//! ```text
-//! Idle ─start─► Credential ─► Identity ─► Opening ─► Connected
-//!                   ▲            │           │           │ closed
-//!                   │ stale      ▼           ▼           ▼
-//!                   └──────── Probing ◄── Waiting ◄──────┘   (backoff, capped and jittered)
-//!                                │
-//!                                └─► Blocked, SignedOut         Offline: the system says there is no network
-//! ```
-//!
 //! Every request carries a task id; an answer whose id is no longer the current one is ignored, so late results never
-//! reach a newer state. From every state but `SignedOut` and `Stopped` the machine gets back by itself.
+//! reach a newer state. From every state but `SignedOut` and `Stopped` the machine gets back by itself: whatever it waits
+//! for has a deadline. docs/connection.md has what every event does in every state.
+//!
+//! One credential is obtained at a time, whoever asks: the state that cannot go on without one, or the renewal ahead of its
+//! end, during which everything else goes on.
 
 use super::error::{Error, Recovery};
 use super::id::TaskId;
-use super::input::{Credential, Response};
+use super::input::Credential;
+use super::probe::Probe;
 use super::rng::Rng;
 use super::time::Instant;
 use crate::core::text::concat;
@@ -32,6 +28,20 @@ pub const BACKOFF_JITTER_PERCENT: u64 = 15;
 pub const BLOCKED_RETRY_MS: u64 = 60_000;
 /// Stale credentials in a row, each freshly obtained, after which the machine gives up (connection.md 1.9).
 pub const REFRESH_MAX: u32 = 3;
+/// Whatever is asked for is given up after so long; requests have shorter limits of their own.
+pub const ANSWER_MS: u64 = 30_000;
+/// The network that is said to be back has this long to prove it: drivers say so several times (connection.md 1.3).
+pub const ONLINE_MS: u64 = 500;
+/// Events of the page cause no more than one attempt in this time.
+pub const EVENT_PAUSE_MS: u64 = 1_000;
+/// A connection that has followed the stream for so long is stable: its end is answered without a pause.
+pub const STABLE_MS: u64 = 5_000;
+/// A credential whose end is not known is renewed after so long (connection.md 3.5).
+pub const RENEW_MS: u64 = 600_000;
+/// No credential is renewed sooner, whatever is said of its end; nor is a renewal that failed tried again sooner.
+pub const RENEW_MIN_MS: u64 = 30_000;
+/// The longest pause that a server can ask for.
+pub const RETRY_AFTER_MAX_MS: u64 = 300_000;
 
 /// Where the credential comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,42 +106,6 @@ pub enum Action {
     Close(TaskId),
 }
 
-/// What a probe found (protocol.md 4.4).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Probe {
-    /// The server answers and the credential is good.
-    Reachable,
-    /// No answer.
-    Unreachable,
-    /// A new credential is needed.
-    Stale(Error),
-    /// The login is over.
-    SessionExpired(Error),
-    /// The credential is refused.
-    Blocked(Error),
-}
-
-impl Probe {
-    /// Reads a probe's answer.
-    pub fn classify(response: &Result<Response, String>) -> Self {
-        let Ok(response) = response else { return Self::Unreachable };
-        let Some(code) = response.auth_failure.as_deref().filter(|code| !code.is_empty()) else {
-            return match response.status {
-                401 => Self::Stale(Error::wire("apikey_expired", "the server refused the credential")),
-                502..=504 => Self::Unreachable,
-                _ => Self::Reachable,
-            };
-        };
-        let error = Error::wire(code.to_owned(), "the server refused the credential");
-        match error.recovery() {
-            Recovery::SessionExpiry => Self::SessionExpired(error),
-            Recovery::AccessCredentialExpiry => Self::Stale(error),
-            Recovery::Transient => Self::Reachable,
-            Recovery::Permission | Recovery::AuthBlocked | Recovery::None => Self::Blocked(error),
-        }
-    }
-}
-
 /// The machine.
 #[derive(Debug)]
 pub struct Connection {
@@ -144,6 +118,16 @@ pub struct Connection {
     attempt: u32,
     /// Credentials obtained in a row that were refused as stale.
     refreshes: u32,
+    /// The credential is known to be no good: another is needed before anything else.
+    stale: bool,
+    /// A credential is being obtained, since then.
+    minting: Option<(TaskId, Instant)>,
+    /// When the credential is renewed, while a connection is open.
+    renew_at: Option<Instant>,
+    /// An event of the page caused an attempt then.
+    woken_at: Option<Instant>,
+    /// The open connection has followed the stream.
+    healthy: bool,
     since: Instant,
     /// Why it is blocked, waiting or signed out.
     reason: Option<Error>,
@@ -162,6 +146,11 @@ impl Connection {
             online: true,
             attempt: 0,
             refreshes: 0,
+            stale: false,
+            minting: None,
+            renew_at: None,
+            woken_at: None,
+            healthy: false,
             since: Instant(0),
             reason: None,
             actions: Vec::new(),
@@ -183,21 +172,71 @@ impl Connection {
     }
 
     /// The deadline passed.
-    pub fn handle_timeout(&mut self, now: Instant) {
-        if self.deadline().is_some_and(|until| until <= now) {
-            self.retry(now);
+    pub fn handle_timeout(&mut self, now: Instant, rng: &mut Rng) {
+        if let Some((_, since)) = self.minting
+            && since.after(ANSWER_MS) <= now
+        {
+            self.minting = None;
+            self.renew_at = Some(now.after(RENEW_MIN_MS));
+        }
+        match self.state {
+            State::Waiting { until } if until <= now => self.retry(now),
+            State::Blocked { until } if until <= now => {
+                // The one that was refused stays refused; whoever supplies them may have another by now.
+                self.stale = matches!(self.source, Source::Function | Source::Exchange);
+                self.retry(now);
+            }
+            State::Credential(_) | State::Identity(_) | State::Probing(_) | State::Opening(_)
+                if self.since.after(ANSWER_MS) <= now =>
+            {
+                self.wait(now, rng, Error::local("commit_no_result", "no answer came"));
+            }
+            State::Connected(_) if self.minting.is_none() && self.renew_at.is_some_and(|at| at <= now) => {
+                self.mint(now);
+            }
+            State::Idle
+            | State::Credential(_)
+            | State::Identity(_)
+            | State::Probing(_)
+            | State::Opening(_)
+            | State::Connected(_)
+            | State::Waiting { .. }
+            | State::Offline
+            | State::Blocked { .. }
+            | State::SignedOut
+            | State::Stopped => {}
         }
     }
 
-    /// The credential function answered.
-    pub fn handle_credential(&mut self, now: Instant, task: TaskId, credential: &Credential, rng: &mut Rng) {
-        if self.state != State::Credential(task) {
+    /// The credential function answered, maybe with how long the token will be good, in milliseconds.
+    pub fn handle_credential(
+        &mut self,
+        now: Instant,
+        task: TaskId,
+        credential: &Credential,
+        life: Option<u64>,
+        rng: &mut Rng,
+    ) {
+        if !self.take_minted(task) {
             return;
         }
+        let waited_for = self.state == State::Credential(task);
         match credential {
-            Credential::Token(_) => {
-                self.has_token = true;
-                if self.has_identity { self.probe(now) } else { self.proceed(now) }
+            Credential::Token { .. } => {
+                self.handle_token(now, life);
+                match self.state {
+                    State::Credential(_) if self.has_identity => self.probe(now),
+                    State::Credential(_) => self.proceed(now),
+                    State::Waiting { .. } | State::Blocked { .. } => self.retry(now),
+                    State::Idle
+                    | State::Identity(_)
+                    | State::Probing(_)
+                    | State::Opening(_)
+                    | State::Connected(_)
+                    | State::Offline
+                    | State::SignedOut
+                    | State::Stopped => {}
+                }
             }
             Credential::SignedOut if self.has_identity => {
                 self.sign_out(now, Error::local("session_expired", "the credential function says signed out"));
@@ -205,20 +244,30 @@ impl Connection {
             Credential::SignedOut => {
                 self.sign_out(now, Error::local("auth_no_credentials", "the credential function returned null"));
             }
-            Credential::Unavailable(why) => {
+            Credential::Unavailable(why) if waited_for => {
                 self.wait(now, rng, Error::local("identity_network_error", concat(&["no credential: ", why])));
             }
+            Credential::Unavailable(_) => self.renew_at = Some(now.after(RENEW_MIN_MS)),
         }
     }
 
-    /// The identity or exchange request ended. On success the caller has taken what it says.
-    pub fn handle_identity(&mut self, now: Instant, task: TaskId, result: Result<(), Error>, rng: &mut Rng) {
+    /// The identity or exchange request ended. On success the caller has taken what it says, and knows how long an
+    /// exchanged token will be good.
+    pub fn handle_identity(&mut self, now: Instant, task: TaskId, result: Result<Option<u64>, Error>, rng: &mut Rng) {
+        let minted = self.source == Source::Exchange && self.take_minted(task);
+        if minted && let Ok(life) = result {
+            self.handle_token(now, life);
+        }
         if self.state != State::Identity(task) {
+            match result {
+                Err(error) if minted && error.recovery() == Recovery::SessionExpiry => self.sign_out(now, error),
+                Err(_) if minted => self.renew_at = Some(now.after(RENEW_MIN_MS)),
+                Ok(_) | Err(_) => {}
+            }
             return;
         }
         let Err(error) = result else {
             self.has_identity = true;
-            self.has_token |= self.source == Source::Exchange;
             self.open(now);
             return;
         };
@@ -238,9 +287,7 @@ impl Connection {
         }
         match probe {
             Probe::Reachable => self.open(now),
-            Probe::Unreachable => {
-                self.wait(now, rng, Error::local("commit_no_result", "the server cannot be reached"));
-            }
+            Probe::Unreachable(error) => self.wait(now, rng, error),
             Probe::Stale(error) => self.refresh(now, error),
             Probe::SessionExpired(error) => self.sign_out(now, error),
             Probe::Blocked(error) => self.block(now, error),
@@ -251,6 +298,7 @@ impl Connection {
     pub fn handle_opened(&mut self, now: Instant, socket: TaskId) {
         if self.state == State::Opening(socket) {
             self.reason = None;
+            self.healthy = false;
             self.enter(now, State::Connected(socket));
         } else {
             // It belongs to an attempt that was given up.
@@ -259,15 +307,22 @@ impl Connection {
     }
 
     /// A socket closed or could not be opened. Says whether it was the current one.
-    pub fn handle_closed(&mut self, now: Instant, socket: TaskId, rng: &mut Rng) -> bool {
+    pub fn handle_closed(&mut self, now: Instant, socket: TaskId, code: u16, rng: &mut Rng) -> bool {
         let (State::Connected(current) | State::Opening(current)) = self.state else { return false };
         if current != socket {
             return false;
         }
-        if matches!(self.state, State::Connected(_)) && self.attempt == 0 {
-            self.probe(now);
-        } else {
-            self.wait(now, rng, Error::local("ws_not_ready", "the connection was closed"));
+        match code {
+            // RFC 6455, 7.4.1: the other side cannot make sense of what is said.
+            1002 | 1003 | 1010 => {
+                self.block(now, Error::local("protocol_violation", "the server does not speak this protocol"));
+            }
+            // Whether the credential is still good, the probe says; the code alone ends no login.
+            _ if code != 1013 && self.ends_well(now) => self.probe(now),
+            _ if matches!(self.state, State::Opening(_)) => {
+                self.wait(now, rng, Error::local("ws_not_ready", "the connection was refused"));
+            }
+            _ => self.wait(now, rng, Error::local("ws_not_ready", "the connection was closed")),
         }
         true
     }
@@ -276,14 +331,15 @@ impl Connection {
     pub fn handle_dead(&mut self, now: Instant) {
         if matches!(self.state, State::Connected(_)) {
             self.close_socket();
+            self.ends_well(now);
             self.probe(now);
         }
     }
 
-    /// The open connection has proved itself: the next drop is answered at once instead of after a pause.
+    /// The open connection follows the stream: after a while of that it counts as stable.
     pub fn handle_healthy(&mut self) {
         if matches!(self.state, State::Connected(_)) {
-            self.attempt = 0;
+            self.healthy = true;
             self.refreshes = 0;
         }
     }
@@ -302,7 +358,8 @@ impl Connection {
         self.online = online;
         match self.state {
             State::Idle | State::SignedOut | State::Stopped => {}
-            State::Offline | State::Waiting { .. } | State::Blocked { .. } if online => self.retry(now),
+            State::Offline if online => self.enter(now, State::Waiting { until: now.after(ONLINE_MS) }),
+            State::Waiting { .. } | State::Blocked { .. } if online => self.handle_wake(now),
             State::Offline
             | State::Waiting { .. }
             | State::Blocked { .. }
@@ -319,25 +376,26 @@ impl Connection {
         }
     }
 
-    /// A good moment to try again: a visible page, a woken machine, a new token, the application's wish.
-    pub fn handle_retry(&mut self, now: Instant) {
-        match self.state {
-            State::Waiting { .. } | State::Blocked { .. } => self.retry(now),
-            State::Idle
-            | State::Credential(_)
-            | State::Identity(_)
-            | State::Probing(_)
-            | State::Opening(_)
-            | State::Connected(_)
-            | State::Offline
-            | State::SignedOut
-            | State::Stopped => {}
+    /// A good moment to try again: a visible page, a woken machine. They come in bunches.
+    pub fn handle_wake(&mut self, now: Instant) {
+        if self.woken_at.is_none_or(|at| at.after(EVENT_PAUSE_MS) <= now) && self.handle_retry(now) {
+            self.woken_at = Some(now);
         }
+    }
+
+    /// The application's wish to try again now. Says whether there was something to try.
+    pub fn handle_retry(&mut self, now: Instant) -> bool {
+        let waits = matches!(self.state, State::Waiting { .. } | State::Blocked { .. });
+        if waits {
+            self.retry(now);
+        }
+        waits
     }
 
     /// A token came from outside.
     pub fn set_token(&mut self, now: Instant) {
         self.has_token = true;
+        self.stale = false;
         if self.source == Source::Missing {
             self.source = Source::Token;
         }
@@ -363,18 +421,27 @@ impl Connection {
 
     /// When to call [`Connection::handle_timeout`].
     pub fn deadline(&self) -> Option<Instant> {
-        match self.state {
+        let own = match self.state {
             State::Waiting { until } | State::Blocked { until } => Some(until),
-            State::Idle
-            | State::Credential(_)
-            | State::Identity(_)
-            | State::Probing(_)
-            | State::Opening(_)
-            | State::Connected(_)
-            | State::Offline
-            | State::SignedOut
-            | State::Stopped => None,
-        }
+            State::Credential(_) | State::Identity(_) | State::Probing(_) | State::Opening(_) => {
+                Some(self.since.after(ANSWER_MS))
+            }
+            State::Connected(_) if self.minting.is_none() => self.renew_at,
+            State::Idle | State::Connected(_) | State::Offline => None,
+            State::SignedOut | State::Stopped => return None,
+        };
+        let minted = self.minting.map(|(_, since)| since.after(ANSWER_MS));
+        own.into_iter().chain(minted).min()
+    }
+
+    /// When it tries again by itself.
+    pub fn next_attempt(&self) -> Option<Instant> {
+        if let State::Waiting { until } | State::Blocked { until } = self.state { Some(until) } else { None }
+    }
+
+    /// The credential that is being obtained.
+    pub fn minting(&self) -> Option<TaskId> {
+        self.minting.map(|(task, _)| task)
     }
 
     /// Where it is.
@@ -403,22 +470,51 @@ impl Connection {
             self.enter(now, State::Offline);
         } else if self.source == Source::Missing {
             self.sign_out(now, Error::local("session_expired", "no credential: pass apiKey or authToken"));
-        } else if self.source == Source::Function && !self.has_token {
-            let task = self.task();
-            self.actions.push(Action::AskCredential(task));
+        } else if self.source == Source::Exchange && (self.stale || !self.has_identity) {
+            let task = self.mint(now);
+            self.enter(now, State::Identity(task));
+        } else if self.source == Source::Function && (self.stale || !self.has_token) {
+            let task = self.mint(now);
             self.enter(now, State::Credential(task));
         } else if !self.has_identity {
             let task = self.task();
-            let exchange = self.source == Source::Exchange;
-            self.actions.push(if exchange { Action::Exchange(task) } else { Action::FetchIdentity(task) });
+            self.actions.push(Action::FetchIdentity(task));
             self.enter(now, State::Identity(task));
         } else {
             self.open(now);
         }
     }
 
+    /// Asks for a credential, unless that is under way.
+    fn mint(&mut self, now: Instant) -> TaskId {
+        if let Some((task, _)) = self.minting {
+            return task;
+        }
+        let task = self.task();
+        let exchange = self.source == Source::Exchange;
+        self.actions.push(if exchange { Action::Exchange(task) } else { Action::AskCredential(task) });
+        self.minting = Some((task, now));
+        task
+    }
+
+    fn take_minted(&mut self, task: TaskId) -> bool {
+        let ours = self.minting() == Some(task);
+        if ours {
+            self.minting = None;
+        }
+        ours
+    }
+
+    /// A token was obtained: it is renewed when two thirds of its life are over.
+    fn handle_token(&mut self, now: Instant, life: Option<u64>) {
+        self.has_token = true;
+        self.refreshes += u32::from(std::mem::take(&mut self.stale));
+        let life = life.map_or(RENEW_MS, |life| (life / 3 * 2).max(RENEW_MIN_MS));
+        self.renew_at = Some(now.after(life));
+    }
+
     fn retry(&mut self, now: Instant) {
-        if self.has_identity && self.has_token { self.probe(now) } else { self.proceed(now) }
+        if self.has_identity && self.has_token && !self.stale { self.probe(now) } else { self.proceed(now) }
     }
 
     fn probe(&mut self, now: Instant) {
@@ -436,6 +532,20 @@ impl Connection {
         self.enter(now, State::Opening(socket));
     }
 
+    /// Whether the end of the connection is answered without a pause: it was stable, and failures before it count no more;
+    /// or it was good and is the first to end so soon.
+    fn ends_well(&mut self, now: Instant) -> bool {
+        if !matches!(self.state, State::Connected(_)) || !self.healthy {
+            return false;
+        }
+        let stable = now.since(self.since) >= STABLE_MS;
+        let first = self.attempt <= 1;
+        if stable || first {
+            self.attempt = if stable { 0 } else { 2 };
+        }
+        stable || first
+    }
+
     /// Obtains another credential, unless that has not helped several times in a row.
     fn refresh(&mut self, now: Instant, error: Error) {
         if self.refreshes >= REFRESH_MAX {
@@ -444,17 +554,10 @@ impl Connection {
             return;
         }
         match self.source {
-            Source::Function => {
-                self.refreshes += 1;
-                let task = self.task();
-                self.actions.push(Action::AskCredential(task));
-                self.enter(now, State::Credential(task));
-            }
-            Source::Exchange => {
-                self.refreshes += 1;
-                let task = self.task();
-                self.actions.push(Action::Exchange(task));
-                self.enter(now, State::Identity(task));
+            Source::Function | Source::Exchange => {
+                self.reason = Some(error);
+                self.stale = true;
+                self.proceed(now);
             }
             Source::Token | Source::Missing => self.block(now, error),
         }
@@ -466,7 +569,8 @@ impl Connection {
             self.enter(now, State::Offline);
             return;
         }
-        let pause = reason.retry_after_ms.unwrap_or_else(|| backoff(self.attempt.saturating_sub(1), rng));
+        let asked = reason.retry_after_ms.map(|ms| ms.min(RETRY_AFTER_MAX_MS));
+        let pause = asked.unwrap_or_else(|| backoff(self.attempt.saturating_sub(1), rng));
         self.attempt = self.attempt.saturating_add(1);
         self.reason = Some(reason);
         self.enter(now, State::Waiting { until: now.after(pause) });
@@ -511,6 +615,7 @@ pub fn backoff(attempt: u32, rng: &mut Rng) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::input::Response;
 
     struct Bench {
         machine: Connection,
@@ -518,29 +623,51 @@ mod tests {
         now: Instant,
     }
 
+    fn token(text: &str) -> Credential {
+        Credential::Token { token: text.into(), expires_at: None }
+    }
+
+    fn unreachable() -> Probe {
+        Probe::classify(&Err("timeout".into()))
+    }
+
+    fn stale() -> Probe {
+        Probe::Stale(Error::wire("apikey_expired", ""))
+    }
+
     impl Bench {
         fn new(source: Source) -> Self {
             Self { machine: Connection::new(source, false), rng: Rng::new(1), now: Instant(0) }
         }
 
+        /// Connected for long enough to be stable.
         fn connected(source: Source) -> (Self, TaskId) {
             let mut bench = Self::new(source);
             bench.machine.start(bench.now);
             if source == Source::Function {
-                let Some(Action::AskCredential(task)) = bench.machine.poll_action() else { panic!("no credential") };
-                bench.credential(task, Credential::Token("ek_1".into()));
+                bench.mint(token("ek_1"));
             }
             let Some(Action::FetchIdentity(task) | Action::Exchange(task)) = bench.machine.poll_action() else {
                 panic!("no identity")
             };
-            bench.machine.handle_identity(bench.now, task, Ok(()), &mut bench.rng);
+            bench.machine.handle_identity(bench.now, task, Ok(None), &mut bench.rng);
             let socket = bench.open();
-            bench.machine.handle_healthy();
+            bench.settle();
             (bench, socket)
         }
 
+        fn asked(&mut self) -> TaskId {
+            let Some(Action::AskCredential(task)) = self.machine.poll_action() else { panic!("no credential") };
+            task
+        }
+
+        fn mint(&mut self, credential: Credential) {
+            let task = self.asked();
+            self.credential(task, credential);
+        }
+
         fn credential(&mut self, task: TaskId, credential: Credential) {
-            self.machine.handle_credential(self.now, task, &credential, &mut self.rng);
+            self.machine.handle_credential(self.now, task, &credential, None, &mut self.rng);
         }
 
         fn open(&mut self) -> TaskId {
@@ -549,8 +676,14 @@ mod tests {
             socket
         }
 
+        /// The stream is followed for a while.
+        fn settle(&mut self) {
+            self.machine.handle_healthy();
+            self.now = self.now.after(STABLE_MS);
+        }
+
         fn close(&mut self, socket: TaskId) {
-            assert!(self.machine.handle_closed(self.now, socket, &mut self.rng));
+            assert!(self.machine.handle_closed(self.now, socket, 1006, &mut self.rng));
         }
 
         fn probe(&mut self, probe: Probe) {
@@ -558,14 +691,20 @@ mod tests {
             self.machine.handle_probe(self.now, task, probe, &mut self.rng);
         }
 
-        fn elapse(&mut self) {
+        fn elapse(&mut self) -> u64 {
+            let before = self.now;
             self.now = self.machine.deadline().unwrap();
-            self.machine.handle_timeout(self.now);
+            self.machine.handle_timeout(self.now, &mut self.rng);
+            self.now.since(before)
+        }
+
+        fn nothing_to_do(&mut self) {
+            assert_eq!(self.machine.poll_action(), None);
         }
     }
 
     #[test]
-    fn a_drop_of_a_healthy_connection_is_probed_at_once() {
+    fn a_drop_of_a_stable_connection_is_probed_at_once() {
         let (mut bench, socket) = Bench::connected(Source::Token);
         bench.close(socket);
         bench.probe(Probe::Reachable);
@@ -579,16 +718,20 @@ mod tests {
         bench.close(socket);
         bench.probe(Probe::Reachable);
         let mut pauses = Vec::new();
+        // Once may be chance.
+        let socket = bench.open();
+        bench.machine.handle_healthy();
+        bench.close(socket);
+        bench.probe(Probe::Reachable);
         for _ in 0..8 {
             let socket = bench.open();
+            bench.machine.handle_healthy();
             bench.close(socket);
             assert!(matches!(bench.machine.poll_action(), Some(Action::Close(_))));
-            let before = bench.now;
-            bench.elapse();
-            pauses.push(bench.now.since(before));
+            pauses.push(bench.elapse());
             bench.probe(Probe::Reachable);
         }
-        assert!(pauses[0] >= 425 && pauses[0] <= 575, "{pauses:?}");
+        assert!(pauses[0] >= 850 && pauses[0] <= 1_150, "{pauses:?}");
         assert!(pauses[7] >= 8500 && pauses[7] <= 11_500, "{pauses:?}");
     }
 
@@ -597,14 +740,15 @@ mod tests {
         let (mut bench, socket) = Bench::connected(Source::Function);
         bench.close(socket);
         for round in 0..=REFRESH_MAX {
-            bench.probe(Probe::Stale(Error::wire("apikey_expired", "")));
+            bench.probe(stale());
             if round < REFRESH_MAX {
-                let Some(Action::AskCredential(task)) = bench.machine.poll_action() else { panic!("round {round}") };
-                bench.credential(task, Credential::Token("ek_2".into()));
+                bench.mint(token("ek_2"));
             }
         }
         assert!(matches!(bench.machine.state(), State::Blocked { .. }));
+        bench.nothing_to_do();
         bench.elapse();
+        bench.mint(token("ek_3"));
         bench.probe(Probe::Reachable);
         bench.open();
         assert!(matches!(bench.machine.state(), State::Connected(_)));
@@ -615,14 +759,65 @@ mod tests {
         let mut bench = Bench::new(Source::Function);
         bench.machine.start(bench.now);
         for _ in 0..5 {
-            let Some(Action::AskCredential(task)) = bench.machine.poll_action() else { panic!("no credential") };
-            bench.credential(task, Credential::Unavailable("HTTP 500".into()));
+            bench.mint(Credential::Unavailable("HTTP 500".into()));
             assert!(matches!(bench.machine.state(), State::Waiting { .. }));
             bench.elapse();
         }
-        let Some(Action::AskCredential(task)) = bench.machine.poll_action() else { panic!("no credential") };
-        bench.credential(task, Credential::SignedOut);
+        bench.mint(Credential::SignedOut);
         assert_eq!(bench.machine.state(), &State::SignedOut);
+    }
+
+    #[test]
+    fn failed_refreshes_do_not_use_up_the_attempts() {
+        let (mut bench, socket) = Bench::connected(Source::Function);
+        bench.close(socket);
+        bench.probe(stale());
+        for _ in 0..20 {
+            bench.mint(Credential::Unavailable("HTTP 500".into()));
+            assert!(matches!(bench.machine.state(), State::Waiting { .. }));
+            bench.elapse();
+        }
+        bench.mint(token("ek_2"));
+        bench.probe(Probe::Reachable);
+        bench.open();
+    }
+
+    #[test]
+    fn a_credential_is_renewed_ahead_of_its_end_while_the_connection_stays() {
+        let (mut bench, socket) = Bench::connected(Source::Function);
+        bench.now = Instant(0);
+        assert_eq!(bench.elapse(), RENEW_MS);
+        let task = bench.asked();
+        // Whoever else needs one waits for the same.
+        bench.close(socket);
+        bench.probe(stale());
+        bench.nothing_to_do();
+        assert_eq!(bench.machine.state(), &State::Credential(task));
+        bench.machine.handle_credential(bench.now, task, &token("ek_2"), Some(900_000), &mut bench.rng);
+        bench.probe(Probe::Reachable);
+        bench.open();
+        assert_eq!(bench.elapse(), 600_000);
+        bench.mint(Credential::Unavailable("HTTP 500".into()));
+        assert_eq!(bench.elapse(), RENEW_MIN_MS);
+        let task = bench.asked();
+        // One that never answers is given up, and its late answer is ignored.
+        assert_eq!(bench.elapse(), ANSWER_MS);
+        bench.credential(task, Credential::SignedOut);
+        assert_eq!(bench.elapse(), RENEW_MIN_MS);
+        bench.mint(Credential::SignedOut);
+        assert_eq!(bench.machine.state(), &State::SignedOut);
+    }
+
+    #[test]
+    fn ends_of_credentials_that_nobody_can_believe_cause_no_loop() {
+        let (mut bench, _) = Bench::connected(Source::Function);
+        for life in [0, 1, 1_000] {
+            bench.elapse();
+            let task = bench.asked();
+            bench.machine.handle_credential(bench.now, task, &token("ek_2"), Some(life), &mut bench.rng);
+            let next = bench.machine.deadline().unwrap();
+            assert!(next.since(bench.now) >= RENEW_MIN_MS);
+        }
     }
 
     #[test]
@@ -633,25 +828,70 @@ mod tests {
         bench.machine.handle_network(bench.now, false);
         bench.machine.handle_probe(bench.now, old, Probe::Reachable, &mut bench.rng);
         assert_eq!(bench.machine.state(), &State::Offline);
-        assert!(!bench.machine.handle_closed(bench.now, socket, &mut bench.rng));
+        assert!(!bench.machine.handle_closed(bench.now, socket, 1006, &mut bench.rng));
         bench.machine.handle_network(bench.now, true);
+        assert_eq!(bench.elapse(), ONLINE_MS);
         bench.probe(Probe::Reachable);
         bench.open();
     }
 
     #[test]
-    fn probes_are_read_as_the_protocol_says() {
-        let answer = |status, failure: Option<&str>| {
-            Probe::classify(&Ok(Response { status, auth_failure: failure.map(Into::into), ..Response::default() }))
-        };
-        assert_eq!(Probe::classify(&Err("timeout".into())), Probe::Unreachable);
-        assert_eq!(answer(204, None), Probe::Reachable);
-        assert_eq!(answer(404, None), Probe::Reachable);
-        assert!(matches!(answer(401, None), Probe::Stale(_)));
-        assert!(matches!(answer(401, Some("apikey_expired")), Probe::Stale(_)));
-        assert!(matches!(answer(401, Some("session_expired")), Probe::SessionExpired(_)));
-        assert!(matches!(answer(401, Some("apikey_revoked")), Probe::Blocked(_)));
-        assert!(matches!(answer(401, Some("a_code_from_the_future")), Probe::Blocked(_)));
-        assert_eq!(answer(429, Some("rate_limit_exceeded")), Probe::Reachable);
+    fn a_network_that_flaps_and_a_bunch_of_events_cause_one_probe() {
+        let (mut bench, _) = Bench::connected(Source::Token);
+        for _ in 0..10 {
+            bench.machine.handle_network(bench.now, false);
+            bench.machine.handle_network(bench.now, true);
+            bench.now = bench.now.after(90);
+        }
+        assert!(matches!(bench.machine.poll_action(), Some(Action::Close(_))));
+        bench.nothing_to_do();
+        for _ in 0..10 {
+            bench.machine.handle_wake(bench.now);
+            bench.machine.handle_network(bench.now, true);
+            bench.now = bench.now.after(90);
+        }
+        bench.probe(unreachable());
+        bench.nothing_to_do();
+        bench.machine.handle_wake(bench.now.after(EVENT_PAUSE_MS));
+        assert!(matches!(bench.machine.poll_action(), Some(Action::Probe(_))));
+    }
+
+    #[test]
+    fn whatever_never_answers_is_given_up() {
+        let (mut bench, socket) = Bench::connected(Source::Token);
+        bench.close(socket);
+        bench.machine.poll_action().unwrap();
+        assert_eq!(bench.elapse(), ANSWER_MS);
+        bench.elapse();
+        bench.probe(Probe::Reachable);
+        let Some(Action::Open(socket)) = bench.machine.poll_action() else { panic!("no socket") };
+        assert_eq!(bench.elapse(), ANSWER_MS);
+        assert_eq!(bench.machine.poll_action(), Some(Action::Close(socket)));
+        bench.machine.handle_opened(bench.now, socket);
+        assert_eq!(bench.machine.poll_action(), Some(Action::Close(socket)), "nobody wants it any more");
+    }
+
+    #[test]
+    fn a_server_says_how_long_it_wants_to_be_left_alone_but_not_for_ever() {
+        let (mut bench, socket) = Bench::connected(Source::Token);
+        bench.close(socket);
+        for (asked, pause) in [(7_000, 7_000), (u64::MAX, RETRY_AFTER_MAX_MS)] {
+            let busy = Response { status: 503, retry_after_ms: Some(asked), ..Response::default() };
+            bench.probe(Probe::classify(&Ok(busy)));
+            assert_eq!(bench.elapse(), pause);
+        }
+    }
+
+    #[test]
+    fn close_codes() {
+        for (code, state) in [(1002, "protocol_violation"), (1013, "ws_not_ready"), (4001, ""), (1008, ""), (4010, "")]
+        {
+            let (mut bench, socket) = Bench::connected(Source::Token);
+            bench.machine.handle_closed(bench.now, socket, code, &mut bench.rng);
+            let reason = bench.machine.reason().map_or("", |error| error.code.as_ref());
+            assert_eq!(reason, state, "{code}");
+            assert_eq!(matches!(bench.machine.state(), State::Probing(_)), state.is_empty(), "{code}");
+            assert_ne!(bench.machine.state(), &State::SignedOut, "{code}");
+        }
     }
 }

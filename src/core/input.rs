@@ -27,7 +27,12 @@ pub struct Response {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Credential {
     /// Use this.
-    Token(String),
+    Token {
+        /// The token.
+        token: String,
+        /// Until when it is good, as ISO 8601 in UTC, where that is known.
+        expires_at: Option<String>,
+    },
     /// The login is gone.
     SignedOut,
     /// Temporary trouble; the text says what.

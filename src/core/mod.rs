@@ -14,6 +14,7 @@ pub mod json;
 pub mod map;
 pub mod output;
 pub mod pool;
+pub mod probe;
 pub mod queue;
 pub mod rng;
 pub mod schema;

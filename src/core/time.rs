@@ -22,6 +22,27 @@ impl Instant {
 pub struct WallTime(pub u64);
 
 impl WallTime {
+    /// How many milliseconds from this moment to the one that an ISO 8601 text in UTC names. `None` if that is not later, or
+    /// more than a month, or no such text.
+    ///
+    /// ```
+    /// use ablo_wasm::core::time::WallTime;
+    ///
+    /// assert_eq!(WallTime(1_782_900_000_000).until_iso("2026-07-01T10:15:00.000Z"), Some(900_000));
+    /// assert_eq!(WallTime(1_782_900_000_000).until_iso("tomorrow"), None);
+    /// ```
+    pub fn until_iso(self, text: &str) -> Option<u64> {
+        // The order of such texts is the order in time, so the bits of the answer are found one after another.
+        let mut ms = 0;
+        for bit in (0..32).rev() {
+            let more = ms + (1 << bit);
+            if Self(self.0 + more).to_iso().as_str() <= text {
+                ms = more;
+            }
+        }
+        Some(ms).filter(|ms| *ms > 0 && *ms < u64::from(u32::MAX))
+    }
+
     /// The moment as ISO 8601 in UTC with milliseconds, the form of `createdAt` and `updatedAt`.
     ///
     /// ```

@@ -161,7 +161,7 @@ impl Core {
                     }
                     ask::REQUEST_FAILED => Input::Response(task, Err(text)),
                     ask::CREDENTIAL if !given => Input::Credential(task, Credential::SignedOut),
-                    ask::CREDENTIAL => Input::Credential(task, Credential::Token(text)),
+                    ask::CREDENTIAL => Input::Credential(task, Credential::Token { token: text, expires_at: second }),
                     ask::CREDENTIAL_FAILED => Input::Credential(task, Credential::Unavailable(text)),
                     ask::STORED => Input::Stored(task, Ok(self.driver.take_given())),
                     ask::STORE_FAILED => {

@@ -45,6 +45,8 @@ fn session_close_codes_sign_out_only_if_the_probe_agrees() {
         assert!(bench.engine.is_connected());
         bench.answer_sync(10, &[]);
         bench.close(code);
+        // The second that ends so soon: after a pause.
+        bench.wait();
         bench.answer_probe(401, Some("session_expired"));
         assert_eq!(bench.event("session:ended").len(), 1);
         assert_eq!(bench.row(crate::harness::TASKS, "t1"), None, "rows go before anybody is told");

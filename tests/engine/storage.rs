@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
+use ablo_wasm::core::connection::ONLINE_MS;
 use ablo_wasm::core::input::{Change, Command, Input};
 use ablo_wasm::core::output::Output;
 use ablo_wasm::core::store::{
@@ -262,6 +263,7 @@ fn rows_are_there_without_a_network() {
     assert_eq!((&status["durability"], &status["participantId"]), (&json!("indexeddb"), &json!("u1")));
     // Back online it resumes, without a snapshot.
     tab.bench.input(Input::Online);
+    tab.bench.elapse(ONLINE_MS);
     tab.bench.answer_identity();
     tab.serve();
     tab.bench.open();
@@ -497,6 +499,7 @@ fn a_deleted_database_is_made_anew_with_everything_unsent() {
     device.borrow_mut().lock.clear();
     let mut tab = offline(&device, 2);
     tab.bench.input(Input::Online);
+    tab.bench.elapse(ONLINE_MS);
     tab.connect(10, &[json!({"id":"t1","title":"A","rank":1})]);
     assert_eq!(tab.bench.field("t1", "title"), "one");
 }

@@ -108,7 +108,7 @@ fn c2_guarded_write_accepted() {
 fn c6_expired_key() {
     let mut bench = Bench::with(r#""apiKeyFunction":true"#);
     bench.start();
-    bench.credential(Credential::Token("ek_test_1".into()));
+    bench.credential(Credential::Token { token: "ek_test_1".into(), expires_at: None });
     bench.answer_identity();
     bench.answer_bootstrap(11, &tasks(&[]));
     bench.open();
@@ -116,7 +116,7 @@ fn c6_expired_key() {
     bench.frames();
     bench.close(4010);
     bench.answer_probe(401, Some("apikey_expired"));
-    bench.credential(Credential::Token("ek_test_2".into()));
+    bench.credential(Credential::Token { token: "ek_test_2".into(), expires_at: None });
     let (task, probe) = bench.request("/auth/check");
     assert_eq!(probe.bearer.as_deref(), Some("ek_test_2"));
     bench.input(ablo_wasm::core::input::Input::Response(

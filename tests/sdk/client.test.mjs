@@ -45,9 +45,60 @@ test('the configuration reaches the core', async () => {
 
 test('a credential function that answers nonsense counts as trouble, not as signed out', async () => {
   const { ablo, core } = await readyClient([], { authToken: undefined, apiKey: async () => undefined });
-  await assert.rejects(core.host.credential(), { message: /must resolve to a non-empty string or null/ });
+  await assert.rejects(core.host.credential(), { message: /must resolve to a non-empty string, to \{ token, expiresAt \} or to null/ });
   ablo.setCredentialRefresher(async () => null);
   assert.equal(await core.host.credential(), null);
+});
+
+test('the end of a token comes from the answer, or from the token itself', async () => {
+  const claims = (end) => `h.${Buffer.from(JSON.stringify({ exp: end, who: '\u{1f600}>?' })).toString('base64url')}.s`;
+  const noon = '2026-07-01T12:00:00.000Z';
+  const end = Date.parse(noon);
+  for (const [given, expected] of [
+    [{ token: 'ek_1', expiresAt: noon }, noon],
+    [{ token: 'ek_1', expiresAt: '2026-07-01T14:00:00+02:00' }, noon],
+    [{ token: 'ek_1', expiresAt: new Date(end) }, noon],
+    [{ token: 'ek_1', expiresAt: end }, noon],
+    [{ token: 'ek_1', expiresAt: 'soon' }, undefined],
+    [{ token: 'ek_1', expiresAt: null }, undefined],
+    [{ token: claims(end / 1000) }, noon],
+    [claims(end / 1000), noon],
+    [claims('later'), undefined],
+    ['h.%%%.s', undefined],
+    ['ek_1', undefined],
+  ]) {
+    const { core } = await readyClient([], { authToken: undefined, apiKey: async () => given });
+    assert.equal(await core.host.credential(), given.token ?? given);
+    assert.equal(core.expiresAt, expected, JSON.stringify(given));
+  }
+});
+
+test('an endpoint that mints answers with text or JSON, with 401 when nobody is signed in', async () => {
+  const asked = [];
+  const answers = [
+    [200, 'ek_1', 'ek_1'],
+    [200, '"ek_2"', 'ek_2'],
+    [200, '{"token":"ek_3","expiresAt":"2026-07-01T12:00:00.000Z"}', 'ek_3'],
+    [200, 'null', null],
+    [401, '', null],
+  ];
+  let body;
+  const fetch = async (...call) => {
+    asked.push(call);
+    return new Response(body[1], { status: body[0] });
+  };
+  const { core } = await readyClient([], { authToken: undefined, authEndpoint: '/session', fetch });
+  for (const [status, text, token] of answers) {
+    body = [status, text];
+    assert.equal(await core.host.credential(), token);
+  }
+  for (const [status, text] of [[500, ''], [403, ''], [302, ''], [200, ''], [200, '{}']]) {
+    body = [status, text];
+    await assert.rejects(core.host.credential(), `${status} ${text}`);
+  }
+  const [url, options] = asked[0];
+  assert.deepEqual([url, options.method, options.credentials], ['/session', 'POST', 'include']);
+  assert.throws(() => makeClient({ authEndpoint: 7 }), { code: 'invalid_options', param: 'authEndpoint' });
 });
 
 test('base URLs are normalised', () => {

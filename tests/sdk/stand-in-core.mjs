@@ -166,7 +166,10 @@ export class Core {
       [Ask.StoreClosed]: () => this.storeClosed(number),
       [Ask.Lock]: () => this.lock(flag),
       [Ask.Posted]: () => this.posted(first),
-      [Ask.Credential]: () => resolve(first ?? null),
+      [Ask.Credential]: () => {
+        this.expiresAt = second;
+        resolve(first ?? null);
+      },
       [Ask.CredentialFailed]: () => reject(new Error(first)),
       [Ask.Stored]: () => resolve(this.given.splice(0)),
       [Ask.StoreFailed]: () => reject({ kind: ticket, message: first }),

@@ -3,7 +3,7 @@
 //! ```text
 //! cargo build ─► wasm-bindgen ─► wasm-opt ──────────────► pkg/ablo_wasm_bg.wasm
 //!                     │ target/wasm-bindgen/ablo_wasm.js, .d.ts
-//!                     └─► esbuild (sdk/src) ─────────────► pkg/*.js
+//!                     └─► esbuild, terser (sdk/src) ─────► pkg/*.js
 //!                     └─► tsc (sdk/src) ─────────────────► pkg/types/
 //! ```
 //!
@@ -155,7 +155,9 @@ fn build_sdk(repo: &Repo) -> Result {
 
     let outputs: Vec<PathBuf> = manifest.entries.iter().map(|entry| pkg.join(format!("{entry}.js"))).collect();
     let inputs = Inputs::new(&format!("esbuild {JS_TARGET}, one by one, {:?}", manifest.external)).files(&sources);
-    let ran = unless_fresh(repo, "esbuild", &inputs, &outputs, || timed("esbuild (SDK)", || bundle(repo, &manifest)))?;
+    let ran = unless_fresh(repo, "esbuild", &inputs, &outputs, || {
+        timed("esbuild and terser (SDK)", || bundle(repo, &manifest))
+    })?;
     report("esbuild", ran);
 
     let types = pkg.join("types");
@@ -186,6 +188,8 @@ fn write(path: &Path, bytes: &[u8]) -> Result {
     fs::write(path, bytes).map_err(|error| Failure::new(format!("cannot write {}: {error}", path.display())))
 }
 
+const TERSER: [&str; 5] = ["--module", "--compress=passes=2", "--mangle", "--ecma=2022", "--output"];
+
 fn bundle(repo: &Repo, manifest: &Manifest) -> Result {
     let (pkg, core) = (repo.path("pkg"), repo.wasm_bindgen_out().join("ablo_wasm.js"));
     // Those of entries that are gone must not stay in the package.
@@ -204,6 +208,9 @@ fn bundle(repo: &Repo, manifest: &Manifest) -> Result {
             .args(manifest.external.iter().map(|name| format!("--external:{name}")))
             .arg(format!("--outdir={}", pkg.display()))
             .run()?;
+        // It sees more that nobody uses, and what can be said in fewer words.
+        let file = pkg.join(format!("{entry}.js"));
+        Cmd::new(repo, "terser").arg(&file).args(TERSER).arg(&file).run()?;
     }
     Ok(())
 }

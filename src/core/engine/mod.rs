@@ -21,7 +21,7 @@ mod tabs;
 mod writes;
 
 use super::config::{Config, Identity};
-use super::connection::{Action, Connection, Probe, Source, State, backoff};
+use super::connection::{Action, Connection, Source, State, backoff};
 use super::error::{Error, Recovery};
 use super::id::{ModelIndex, SyncId, TaskId};
 use super::input::{Command, Credential, Input, Response, Ticket};
@@ -29,6 +29,7 @@ use super::json::{ObjectWriter, Value};
 use super::map::{Drain, SmallMap};
 use super::output::{Method, Output, Request, Timer};
 use super::pool::{Changes, Pool, Query, RowRef, Slot, ViewChange, ViewId};
+use super::probe::Probe;
 use super::queue::Queue;
 use super::rng::Rng;
 use super::snapshot::Snapshot;
@@ -49,6 +50,8 @@ pub const BOOTSTRAP_MS: u64 = 60_000;
 pub const DRAIN_MS: u64 = 2_000;
 /// A repair bootstrap is asked for at most this often.
 pub const REPAIR_PAUSE_MS: u64 = 30_000;
+/// A monotonic clock that is so far behind the other has slept with the machine.
+pub const SLEEP_MS: u64 = 10_000;
 
 /// How far loading rows has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -143,6 +146,10 @@ pub struct Engine {
     forced_offline: bool,
     system_offline: bool,
     offline_since: Option<u64>,
+    /// How long the monotonic clock has stood still.
+    slept: u64,
+    /// That has just been noticed.
+    woke: bool,
     login_ended: bool,
     last_sync_at: Option<u64>,
     status_told: bool,
@@ -183,6 +190,8 @@ impl Engine {
             forced_offline: false,
             system_offline: false,
             offline_since: None,
+            slept: 0,
+            woke: false,
             login_ended: false,
             last_sync_at: None,
             status_told: false,
@@ -211,12 +220,14 @@ impl Engine {
             Input::SocketClosed { socket, code } => self.handle_socket_closed(socket, code),
             Input::Response(task, result) => self.handle_response(task, result),
             Input::Credential(task, credential) => {
-                if let (Credential::Token(token), State::Credential(current)) = (&credential, self.connection.state())
-                    && *current == task
+                let mut life = None;
+                if let Credential::Token { token, expires_at } = &credential
+                    && self.connection.minting() == Some(task)
                 {
                     self.token = Some(token.trim_ascii().to_owned());
+                    life = self.life(expires_at.as_deref());
                 }
-                self.connection.handle_credential(self.now.mono, task, &credential, &mut self.rng);
+                self.connection.handle_credential(self.now.mono, task, &credential, life, &mut self.rng);
             }
             Input::Journaled(task, result) => self.handle_journaled(task, result),
             Input::Stored(task, result) => self.handle_stored(task, result),
@@ -225,10 +236,7 @@ impl Engine {
             Input::Posted(text) => self.handle_posted(&text),
             Input::Online => self.set_network(self.forced_offline, false),
             Input::Offline => self.set_network(self.forced_offline, true),
-            Input::Visible | Input::Wake => {
-                self.connection.handle_retry(self.now.mono);
-                self.check_alive();
-            }
+            Input::Visible | Input::Wake => self.wake(),
         }
         self.pump();
     }
@@ -247,10 +255,12 @@ impl Engine {
             Command::Start(ticket) => self.start(ticket),
             // Whoever writes before `ready()` wants it sent.
             Command::Write(ticket, write) => {
+                self.check_writable()?;
                 self.begin();
                 return self.write(ticket, write);
             }
             Command::Commit(ticket, options) => {
+                self.check_writable()?;
                 self.begin();
                 return self.commit(ticket, &options);
             }
@@ -279,7 +289,9 @@ impl Engine {
                 let fallback = if self.token.is_some() { Source::Token } else { Source::Missing };
                 self.connection.set_source(if present { Source::Function } else { fallback });
             }
-            Command::Nudge => self.connection.handle_retry(self.now.mono),
+            Command::Nudge => {
+                self.connection.handle_retry(self.now.mono);
+            }
             Command::SetOffline(offline) => self.set_network(offline, self.system_offline),
             Command::Retry(ticket, id, data) => self.retry(ticket, &id, data.as_deref())?,
             Command::Discard(ticket, id) => self.discard(ticket, &id)?,
@@ -325,7 +337,7 @@ impl Engine {
         if let Phase::Draining { until, .. } = self.phase {
             offer(Some(until), Timer::Ticket);
         }
-        next
+        next.map(|(at, timer)| (Instant(at.0.saturating_sub(self.slept)), timer))
     }
 
     /// What has changed for readers since this was last asked: the cache in the page is told in one call.
@@ -427,9 +439,27 @@ impl Engine {
     }
 
     fn advance(&mut self, now: Now) {
+        // While a machine sleeps its monotonic clock may stand still: the other one tells, and deadlines count that time.
         // A clock that goes back is ignored; deadlines never move.
-        self.now.mono = self.now.mono.max(now.mono);
+        let passed = now.wall.0.saturating_sub(self.now.wall.0);
+        let slept = passed.saturating_sub(now.mono.after(self.slept).since(self.now.mono));
+        if slept > SLEEP_MS {
+            self.slept += slept;
+            self.woke = true;
+        }
+        self.now.mono = self.now.mono.max(now.mono.after(self.slept));
         self.now.wall = now.wall;
+    }
+
+    /// A good moment to find out how things are.
+    fn wake(&mut self) {
+        self.connection.handle_wake(self.now.mono);
+        self.check_alive();
+    }
+
+    /// For how long a credential that ends then is good. Clocks that do not agree say nothing.
+    fn life(&self, expires_at: Option<&str>) -> Option<u64> {
+        self.now.wall.until_iso(expires_at?)
     }
 
     fn start(&mut self, ticket: Ticket) {
@@ -457,7 +487,7 @@ impl Engine {
     fn handle_timeout(&mut self) {
         let now = self.now.mono;
         self.flush_due = false;
-        self.connection.handle_timeout(now);
+        self.connection.handle_timeout(now, &mut self.rng);
         self.queue.handle_timeout(now);
         self.handle_session_timeout();
         let overdue = |until: &Instant| *until <= now;
@@ -489,11 +519,15 @@ impl Engine {
 
     fn set_network(&mut self, forced: bool, system: bool) {
         let before = self.forced_offline || self.system_offline;
-        self.forced_offline = forced;
+        let was_forced = std::mem::replace(&mut self.forced_offline, forced);
         self.system_offline = system;
         let offline = forced || system;
         if before != offline {
             self.connection.handle_network(self.now.mono, !offline);
+            // The application means it: nothing will come after it.
+            if was_forced && !offline {
+                self.connection.handle_retry(self.now.mono);
+            }
         }
     }
 
@@ -504,9 +538,8 @@ impl Engine {
             self.connection.handle_probe(self.now.mono, task, Probe::classify(&result), &mut self.rng);
             return;
         }
-        if let State::Identity(current) = self.connection.state()
-            && *current == task
-        {
+        let asked = matches!(self.connection.state(), State::Identity(current) if *current == task);
+        if asked || self.connection.minting() == Some(task) {
             let outcome = self.take_identity(result);
             self.connection.handle_identity(self.now.mono, task, outcome, &mut self.rng);
             return;
@@ -519,7 +552,7 @@ impl Engine {
     }
 
     /// Takes what `/auth/identity` or `/auth/capability` says (protocol.md 4.1, 4.2).
-    fn take_identity(&mut self, result: Result<Response, String>) -> Result<(), Error> {
+    fn take_identity(&mut self, result: Result<Response, String>) -> Result<Option<u64>, Error> {
         let exchange = self.config.source == Source::Exchange;
         let (failed, malformed, network) = if exchange {
             ("exchange_failed", "exchange_malformed_response", "exchange_network_error")
@@ -575,7 +608,7 @@ impl Engine {
         self.acked_groups.clone_from(&identity.sync_groups);
         self.identity = Some(identity);
         self.check_stored_groups(&had);
-        Ok(())
+        Ok(self.life(root.get_str("expiresAt").as_deref()))
     }
 
     /// Whether this participant loads rows at start: agents do not, unless told to.
@@ -663,6 +696,9 @@ impl Engine {
 
     /// Carries news between the machines until nothing moves, and does what became due.
     fn pump(&mut self) {
+        if std::mem::take(&mut self.woke) {
+            self.wake();
+        }
         self.perform_actions();
         self.pump_storage();
         let now = self.now.mono;

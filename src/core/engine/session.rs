@@ -53,7 +53,11 @@ impl Session {
     }
 
     pub(super) fn catch_up_at(&self, expects_echo: bool) -> Option<Instant> {
-        if self.asked_at.is_some() || !self.streaming {
+        // One that is not answered is asked for again.
+        if let Some(at) = self.asked_at {
+            return Some(at.after(CATCH_UP_MS));
+        }
+        if !self.streaming {
             return None;
         }
         Some(self.caught_up_at.after(if expects_echo { ECHO_MS } else { CATCH_UP_MS }))
@@ -106,7 +110,7 @@ impl Engine {
             let outcome = self.queue.handle_too_big();
             self.take_outcome(outcome);
         }
-        let current = self.connection.handle_closed(self.now.mono, socket, &mut self.rng);
+        let current = self.connection.handle_closed(self.now.mono, socket, code, &mut self.rng);
         // A server that cannot go back as far as asked closes instead of answering (protocol.md 9.7): the snapshot that
         // the next connection then needs is what it wants us to ask for. A mere loss of the line has code 1006.
         if current && unanswered && code != 1006 && self.loads_rows() {

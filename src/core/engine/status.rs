@@ -37,7 +37,7 @@ impl Engine {
                 connection.str("reason", &reason.code);
             }
             connection.u64("since", wall_of(self.connection.since()));
-            if let Some(at) = self.connection.deadline() {
+            if let Some(at) = self.connection.next_attempt() {
                 connection.u64("nextAttemptAt", wall_of(at));
             }
         });

@@ -64,6 +64,16 @@ impl WriteOptions {
 }
 
 impl Engine {
+    /// Publishable keys read only (protocol.md 3.1): what the server would refuse is not queued.
+    pub(super) fn check_writable(&self) -> Result<(), Error> {
+        match &self.token {
+            Some(token) if token.starts_with("pk_") => {
+                Err(Error::local("capability_scope_denied", "a publishable key (pk_) can only read"))
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
     /// A model write. It is visible when this returns.
     pub(super) fn write(&mut self, ticket: Ticket, write: Write) -> Result<(), Error> {
         let Write { model, id, change, options } = write;
