@@ -446,6 +446,7 @@ impl Engine {
         if slept > SLEEP_MS {
             self.slept += slept;
             self.woke = true;
+            self.queue.handle_woken(now.mono.after(self.slept));
         }
         self.now.mono = self.now.mono.max(now.mono.after(self.slept));
         self.now.wall = now.wall;
@@ -488,7 +489,9 @@ impl Engine {
         let now = self.now.mono;
         self.flush_due = false;
         self.connection.handle_timeout(now, &mut self.rng);
-        self.queue.handle_timeout(now);
+        if self.queue.is_overdue(now) {
+            self.connection.handle_dead(now);
+        }
         self.handle_session_timeout();
         let overdue = |until: &Instant| *until <= now;
         let late: Vec<Ticket> =
@@ -696,10 +699,11 @@ impl Engine {
 
     /// Carries news between the machines until nothing moves, and does what became due.
     fn pump(&mut self) {
+        self.perform_actions();
         if std::mem::take(&mut self.woke) {
             self.wake();
+            self.perform_actions();
         }
-        self.perform_actions();
         self.pump_storage();
         let now = self.now.mono;
         if self.identity.is_some() && !self.loaded && !self.loads_rows() {

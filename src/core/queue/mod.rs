@@ -504,10 +504,16 @@ impl Queue {
         self.retry_at = None;
     }
 
-    /// An answer has been missing for too long.
-    pub fn handle_timeout(&mut self, now: Instant) {
-        if self.in_flight.is_some_and(|sent| now >= sent.after(ANSWER_MS)) {
-            self.in_flight = None;
+    /// Whether an answer has been missing for too long. It is not sent again over the same socket: an answer to the first
+    /// would be taken for one to the second.
+    pub fn is_overdue(&self, now: Instant) -> bool {
+        self.in_flight.is_some_and(|sent| now >= sent.after(ANSWER_MS))
+    }
+
+    /// The machine slept: nobody could answer.
+    pub fn handle_woken(&mut self, now: Instant) {
+        if let Some(sent) = &mut self.in_flight {
+            *sent = now;
         }
     }
 
