@@ -129,9 +129,9 @@ const COMMANDS: &[Command] = &[
         name: "size",
         arguments: "[--functions [DEPTH]]",
         summary: "size of the package, raw, gzip and brotli, beside its budget",
-        details: "Counts what a browser downloads: the wasm and the JavaScript of pkg/, without the React entry. The\n\
-                  budget is in xtask/size-budget.json. --functions also lists the largest functions, and groups of them\n\
-                  by the first DEPTH parts of their paths (3).",
+        details: "Counts what a browser downloads: the wasm and the JavaScript of pkg/, without the entries for React and\n\
+                  Electron. The budget is in xtask/size-budget.json. --functions also lists the largest functions, and\n\
+                  groups of them by the first DEPTH parts of their paths (3).",
         run: size::run,
     },
     Command {
