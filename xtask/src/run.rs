@@ -23,8 +23,9 @@ pub(crate) fn sim(repo: &Repo, args: &[String]) -> Result {
 /// A file of tests that takes longer, in milliseconds, hangs where its own limit for a test does not reach.
 pub(crate) const FILE_LIMIT: &str = "--test-timeout=900000";
 
-/// Tests of these files need what only Playwright does: clicks, and all that happens on the network.
-const CHROMIUM_ONLY: &[&str] = &["demo", "package"];
+/// Tests of these files need what only Playwright does: clicks, and all that happens on the network; or Chromium itself,
+/// which Electron is.
+const CHROMIUM_ONLY: &[&str] = &["demo", "electron", "package"];
 
 /// `cargo xtask e2e`: words select files, options go to node.
 pub(crate) fn e2e(repo: &Repo, args: &[String]) -> Result {
