@@ -98,7 +98,9 @@ test('a client that waits tries at once, once, and is connected when the server 
     await answered;
     await route.continue();
   });
+  const asked = page.waitForRequest('**/api/**');
   await tell('resume', 'unlock-screen', 'resume');
+  await asked;
   await page.waitForFunction(() => ablo.status.connection.state === 'probing');
   assert.equal(attempts, 1, 'three wake-ups, one attempt');
 
