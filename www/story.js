@@ -2,7 +2,6 @@
 
 import { h, icon, number } from './dom.js';
 import { PEOPLE } from './people.js';
-import { place } from './session.js';
 import { describe } from './states.js';
 
 const PARTS = ['name', 'meaning', 'code', 'why', 'since', 'next', 'unsent', 'who'];
@@ -14,7 +13,7 @@ const GAP = 8;
 
 export class ConnectionStory {
   /** Called when the pretended network goes or comes. */
-  onOffline = () => {};
+  onOffline;
   #ablo;
   #isOffline = false;
   #entries = [];
@@ -50,7 +49,6 @@ export class ConnectionStory {
     );
     close.popoverTargetElement = this.element;
     close.popoverTargetAction = 'hide';
-    who.textContent = `${PEOPLE[place.user].name} in “${place.data}”`;
     this.element.addEventListener('toggle', ({ newState }) => this.#toggled(newState === 'open'));
     ablo.onStatus(() => this.#remember());
     this.#remember();
@@ -74,7 +72,7 @@ export class ConnectionStory {
     this.#isOffline = isOffline;
     this.#ablo.setOffline(isOffline);
     this.#offline.textContent = isOffline ? 'Go online' : 'Go offline';
-    this.onOffline(isOffline);
+    this.onOffline?.(isOffline);
   }
 
   #toggled(isOpen) {
@@ -98,7 +96,7 @@ export class ConnectionStory {
   }
 
   #show() {
-    const { connection, pendingWrites } = this.#ablo.status;
+    const { connection, pendingWrites, participantId, organizationId } = this.#ablo.status;
     const { tone, name, meaning, why } = describe(connection);
     const parts = this.#parts;
     this.element.dataset.tone = tone;
@@ -108,6 +106,8 @@ export class ConnectionStory {
     parts.code.textContent = connection.reason ?? '';
     parts.why.textContent = why;
     parts.unsent.textContent = pendingWrites === 0 ? 'nothing' : number(pendingWrites);
+    const person = PEOPLE[participantId]?.name ?? participantId;
+    parts.who.textContent = person === null ? 'nobody' : `${person} in “${organizationId}”`;
     this.#showTimes();
   }
 
