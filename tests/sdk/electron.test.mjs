@@ -70,6 +70,7 @@ function electron() {
     destroy() {
       this.#destroyed = true;
     }
+    setWindowOpenHandler() {}
     send(channel, ...data) {
       if (this.#destroyed) throw new TypeError('Object has been destroyed');
       this.page.ipcRenderer.emit(channel, { sender: this.page.ipcRenderer }, ...data);
@@ -95,7 +96,7 @@ function electron() {
     registered.push(filePath);
   };
   return {
-    app: { whenReady: () => Promise.resolve() },
+    app: Object.assign(new EventEmitter(), { whenReady: () => Promise.resolve() }),
     powerMonitor: new EventEmitter(),
     session: { defaultSession: { registerPreloadScript } },
     webContents: { getAllWebContents: () => [...all] },
@@ -162,15 +163,16 @@ test('the files are in the package as they are named here', async () => {
   assert.equal(exports['./electron/preload'].default, './electron-preload.cjs');
 });
 
-/** Examples: those of the guide say which file they are, those in the source are of the main process. */
+/** Examples: those of the guide say which file they are, the others are of the main process. */
 async function examples() {
-  const guide = await readFile(join(root, 'docs/electron.md'), 'utf8');
-  const source = await readFile(join(root, 'sdk/src/electron.ts'), 'utf8');
+  const read = (path) => readFile(join(root, path), 'utf8');
+  const [guide, source] = [await read('docs/electron.md'), await read('sdk/src/electron.ts')];
   const blocks = [...guide.matchAll(/```js\n\/\/ (\S+)\n(.*?)```/gs)];
   const comments = [...source.matchAll(/@example\n(.*?)\*\//gs)];
   return [
     ...blocks.map(([, file, code]) => ({ file, code })),
     ...comments.map(([, text]) => ({ file: 'main.js', code: text.replaceAll(/^ \* ?/gm, '') })),
+    { file: 'main.js', code: await read('examples/electron/main.js') },
   ];
 }
 
@@ -197,5 +199,5 @@ for (const [index, { file, code }] of (await examples()).entries()) {
 
 test('there are examples of both', async () => {
   const files = (await examples()).map(({ file }) => file);
-  assert.deepEqual(files, ['main.js', 'main.js', 'preload.js', 'preload.js', 'main.js', 'main.js']);
+  assert.deepEqual(files, ['main.js', 'main.js', 'preload.js', 'preload.js', 'main.js', 'main.js', 'main.js']);
 });
