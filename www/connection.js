@@ -4,11 +4,11 @@ import { h, icon, number } from './dom.js';
 import { describe } from './states.js';
 import { ConnectionStory } from './story.js';
 
-export function connectionBar(ablo, agent) {
+export function connectionBar(ablo, agent, { failed }) {
   const dot = h('i', { class: 'dot', 'aria-hidden': 'true' });
   const label = h('span', { class: 'state' });
   const pending = h('span', { class: 'pending', hidden: true });
-  const story = new ConnectionStory(ablo);
+  const story = new ConnectionStory(ablo, { failed });
   const pill = h('button', { class: 'pill', type: 'button', 'aria-haspopup': 'dialog', title: 'What the connection does, and why' }, dot, label, pending);
   story.opensFrom(pill);
   // What is in a button is not announced when it changes.

@@ -1,6 +1,7 @@
 // The story of the connection: what it does, why, what it did before, and buttons that make something happen to it.
 
 import { h, icon, number } from './dom.js';
+import { findFaults } from './faults.js';
 import { PEOPLE } from './people.js';
 import { describe } from './states.js';
 
@@ -22,9 +23,11 @@ export class ConnectionStory {
   #parts = Object.fromEntries(PARTS.map((name) => [name, h('span', { class: name })]));
   #reason = h('p', { class: 'reason' }, this.#parts.code, this.#parts.why);
   #offline = button('Go offline', () => this.setOffline(!this.#isOffline));
+  #faults = h('div', { hidden: true });
   #history = h('ol', { class: 'history' });
 
-  constructor(ablo) {
+  /** @param failed told what went wrong */
+  constructor(ablo, { failed }) {
     this.#ablo = ablo;
     const { name, meaning, since, next, unsent, who } = this.#parts;
     const fact = (title, value) => [h('dt', {}, title), h('dd', {}, value)];
@@ -44,6 +47,7 @@ export class ConnectionStory {
         button('Wake up', () => dispatchEvent(new Event('ablo:wake')), 'As if the computer had slept'),
         button('Try now', () => ablo.nudgeReconnect(), 'Does not wait for the next attempt'),
       ),
+      this.#faults,
       h('h3', {}, 'What happened'),
       this.#history,
     );
@@ -52,6 +56,15 @@ export class ConnectionStory {
     this.element.addEventListener('toggle', ({ newState }) => this.#toggled(newState === 'open'));
     ablo.onStatus(() => this.#remember());
     this.#remember();
+    this.#offerFaults(failed);
+  }
+
+  async #offerFaults(failed) {
+    const faults = await findFaults(this.#ablo);
+    if (faults.length === 0) return;
+    const buttons = faults.map(({ name, title, run }) => button(name, () => run().catch(failed), title));
+    this.#faults.append(h('h3', {}, 'What the server does'), h('div', { class: 'levers' }, ...buttons));
+    this.#faults.hidden = false;
   }
 
   /** Makes `opener` the button that shows and hides this. */

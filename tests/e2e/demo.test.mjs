@@ -136,6 +136,37 @@ test('the connection tells its story', async (t) => {
   assert.ok((await states()).length <= 20);
 });
 
+test('the server misbehaves at the press of a button, and all ends well', async (t) => {
+  const server = await Server.start(t, DEMO);
+  const page = await open(t, server, { expected: [...NO_SERVER, /401|403|503/] });
+  const story = page.locator('.story');
+  const press = (name) => story.getByRole('button', { name }).click();
+  await page.locator('.pill').click();
+  await story.getByRole('heading', { name: 'Connection: Live' }).waitFor();
+
+  await press('Too busy');
+  await story.locator('.name', { hasText: 'Waiting' }).waitFor();
+  await story.locator('.next', { hasText: /^in \d+\.\d s$/ }).waitFor();
+  await press('All well again');
+  await press('Try now');
+  await story.locator('.name', { hasText: 'Live' }).waitFor();
+
+  await press('Key revoked');
+  await story.locator('.name', { hasText: 'No access' }).waitFor();
+  await story.locator('.code', { hasText: 'apikey_revoked' }).waitFor();
+  await press('All well again');
+  await press('Try now');
+  await story.locator('.name', { hasText: 'Live' }).waitFor();
+
+  await press('Login ends');
+  await story.locator('.name', { hasText: 'Signed out' }).waitFor();
+  await press('All well again');
+  await page.reload();
+  await page.locator('.pill', { hasText: 'Live' }).waitFor();
+  const asked = page.requests.filter((path) => path.includes('ek_test'));
+  assert.deepEqual(asked, [], 'no key is in an address');
+});
+
 test('what the server refuses can be edited, tried again and given up', async (t) => {
   const server = await Server.start(t, DEMO);
   const page = await open(t, server);

@@ -138,7 +138,8 @@ const COMMANDS: &[Command] = &[
         name: "demo",
         arguments: "[--listen ADDR] [--db FILE]",
         summary: "start the demo application with example data; Ctrl-C stops it",
-        details: "--listen ADDR  address to listen on; without it 127.0.0.1:8787, or a free port when that is taken\n\
+        details: "The server is started with --faults: a panel of the demo makes it misbehave. Nobody else should reach it.\n\n\
+                  --listen ADDR  address to listen on; without it 127.0.0.1:8787, or a free port when that is taken\n\
                   --db FILE      keep the data in FILE instead of memory",
         run: run::demo,
     },
