@@ -53,7 +53,7 @@ function build(took) {
   const writer = new Writer(ablo, { changed: (id) => board.find(id)?.card.showSaving(), failed: showError });
   const board = new Board(ablo, writer, say);
   const agent = new BusyAgent(board, { changed: oncePerFrame(() => bar.showAgent()), failed: showError });
-  bar = connectionBar(ablo, agent);
+  bar = connectionBar(ablo, agent, { failed: showError });
   const anyTask = () => [...board.columns.values()].flatMap(({ rows }) => rows)[0];
   const outbox = new OutboxPanel(ablo, { anyTask, failed: showError });
   ablo.onMutationFailure(({ error }) => {

@@ -1,26 +1,22 @@
 // The line at the top: connection, unsent writes, and the switch that pretends that the network is gone.
 
 import { h, icon, number } from './dom.js';
+import { describe } from './states.js';
+import { ConnectionStory } from './story.js';
 
-const STATES = {
-  idle: ['wait', 'Starting'],
-  connected: ['good', 'Live'],
-  connecting: ['wait', 'Connecting'],
-  offline: ['off', 'Offline'],
-  waiting_for_network: ['off', 'Offline'],
-  session_expired: ['bad', 'Signed out'],
-  auth_blocked: ['bad', 'No access'],
-};
-const OTHER = ['wait', 'Reconnecting'];
-
-export function connectionBar(ablo, agent) {
+export function connectionBar(ablo, agent, { failed }) {
   const dot = h('i', { class: 'dot', 'aria-hidden': 'true' });
   const label = h('span', { class: 'state' });
   const pending = h('span', { class: 'pending', hidden: true });
-  const pill = h('div', { class: 'pill', role: 'status' }, dot, label, pending);
+  const story = new ConnectionStory(ablo, { failed });
+  const pill = h('button', { class: 'pill', type: 'button', 'aria-haspopup': 'dialog', title: 'What the connection does, and why' }, dot, label, pending);
+  story.opensFrom(pill);
+  // What is in a button is not announced when it changes.
+  const spoken = h('span', { class: 'hidden', role: 'status' });
 
   const offline = h('input', { type: 'checkbox', role: 'switch', id: 'offline' });
-  offline.addEventListener('change', () => ablo.setOffline(offline.checked));
+  offline.addEventListener('change', () => story.setOffline(offline.checked));
+  story.onOffline = (isOffline) => (offline.checked = isOffline);
   const offlineSwitch = h('label', { class: 'switch', title: 'Behave as if the network were gone' }, offline, h('i', {}), 'Go offline');
 
   const agentLabel = h('span', {}, 'Busy agent');
@@ -33,10 +29,9 @@ export function connectionBar(ablo, agent) {
 
   const show = () => {
     const { connection, pendingWrites } = ablo.status;
-    const [tone, text] = STATES[connection.state] ?? OTHER;
+    const { tone, name } = describe(connection);
     pill.dataset.tone = tone;
-    pill.title = connection.reason ?? '';
-    label.textContent = text;
+    if (label.textContent !== name) label.textContent = spoken.textContent = name;
     pending.hidden = pendingWrites === 0;
     pending.textContent = `${number(pendingWrites)} unsaved`;
   };
@@ -46,5 +41,5 @@ export function connectionBar(ablo, agent) {
   };
   ablo.onStatus(show);
   show();
-  return { elements: [pill, offlineSwitch, agentButton], showAgent };
+  return { elements: [pill, story.element, spoken, offlineSwitch, agentButton], showAgent };
 }

@@ -1,7 +1,7 @@
 // The demo application, used the way people do.
 
 import assert from 'node:assert/strict';
-import { DEMO, openContext, openPage, Server, test } from './harness.mjs';
+import { DEMO, NO_SERVER, openContext, openPage, Server, test } from './harness.mjs';
 
 const PHONE = { viewport: { width: 390, height: 844 }, hasTouch: true, isMobile: true };
 
@@ -86,6 +86,85 @@ test('offline work is kept on the device, outlives a reload, and is sent', async
   await ada.locator('.outbox').click();
   await ada.locator('.waiting', { hasText: 'everything is saved' }).waitFor();
   await ada.locator('.storage[data-tone="good"]', { hasText: / of \d/ }).waitFor();
+});
+
+test('the connection tells its story', async (t) => {
+  const server = await Server.start(t, DEMO);
+  const page = await open(t, server);
+  const story = page.locator('.story');
+  const states = () => story.locator('.history li').evaluateAll((lines) => lines.map(({ dataset }) => dataset.state));
+  const press = (name) => story.getByRole('button', { name }).click();
+  await page.locator('.pill[data-tone="good"]', { hasText: 'Live' }).waitFor();
+
+  // The keyboard opens it, is next in it, and closes it.
+  await page.locator('.pill').focus();
+  await page.keyboard.press('Enter');
+  await story.getByRole('heading', { name: 'Connection: Live' }).waitFor();
+  await story.locator('.who', { hasText: 'Ada Lovelace in “demo”' }).waitFor();
+  await page.keyboard.press('Tab');
+  assert.ok(await story.evaluate((element) => element.contains(document.activeElement)));
+  await page.keyboard.press('Escape');
+  await story.waitFor({ state: 'hidden' });
+  assert.ok(await page.locator('.pill').evaluate((element) => element === document.activeElement));
+
+  await page.locator('.pill').click();
+  await press('Go offline');
+  await story.locator('.name', { hasText: 'Offline' }).waitFor();
+  assert.ok(await page.locator('#offline').isChecked(), 'the switch goes along');
+  await page.evaluate(() => ablo.tasks.update({ id: ablo.tasks.getAll()[0].id, data: { title: 'Offline' } }));
+  await story.locator('.unsent', { hasText: '1' }).waitFor();
+  await press('Go online');
+  await story.locator('.name', { hasText: 'Live' }).waitFor();
+  await story.locator('.unsent', { hasText: 'nothing' }).waitFor();
+  const [now, ...before] = await states();
+  assert.equal(now, 'connected');
+  assert.ok(before.indexOf('offline') > 0, 'what came between is there too');
+  assert.equal(await story.locator('.next').textContent(), '–');
+
+  // Without a server: the reason, and when it is tried again.
+  page.expected.push(...NO_SERVER);
+  await server.stop('SIGKILL');
+  await story.locator('.name', { hasText: 'Waiting' }).waitFor();
+  await story.locator('.next', { hasText: /^in \d+\.\d s$/ }).waitFor();
+  await story.locator('.code', { hasText: 'commit_no_result' }).waitFor();
+  await story.locator('.why', { hasText: 'The server cannot be reached.' }).waitFor();
+  await server.run();
+  await press('Try now');
+  await story.locator('.name', { hasText: 'Live' }).waitFor();
+  await story.locator('.reason').waitFor({ state: 'hidden' });
+  await press('Wake up');
+  assert.ok((await states()).length <= 20);
+});
+
+test('the server misbehaves at the press of a button, and all ends well', async (t) => {
+  const server = await Server.start(t, DEMO);
+  const page = await open(t, server, { expected: [...NO_SERVER, /401|403|503/] });
+  const story = page.locator('.story');
+  const press = (name) => story.getByRole('button', { name }).click();
+  await page.locator('.pill').click();
+  await story.getByRole('heading', { name: 'Connection: Live' }).waitFor();
+
+  await press('Too busy');
+  await story.locator('.name', { hasText: 'Waiting' }).waitFor();
+  await story.locator('.next', { hasText: /^in \d+\.\d s$/ }).waitFor();
+  await press('All well again');
+  await press('Try now');
+  await story.locator('.name', { hasText: 'Live' }).waitFor();
+
+  await press('Key revoked');
+  await story.locator('.name', { hasText: 'No access' }).waitFor();
+  await story.locator('.code', { hasText: 'apikey_revoked' }).waitFor();
+  await press('All well again');
+  await press('Try now');
+  await story.locator('.name', { hasText: 'Live' }).waitFor();
+
+  await press('Login ends');
+  await story.locator('.name', { hasText: 'Signed out' }).waitFor();
+  await press('All well again');
+  await page.reload();
+  await page.locator('.pill', { hasText: 'Live' }).waitFor();
+  const asked = page.requests.filter((path) => path.includes('ek_test'));
+  assert.deepEqual(asked, [], 'no key is in an address');
 });
 
 test('what the server refuses can be edited, tried again and given up', async (t) => {
@@ -184,10 +263,14 @@ test('it fits a phone', async (t) => {
   const page = await open(t, server, { context });
   const fits = () =>
     page.evaluate(() => {
-      const parts = [document.documentElement, ...document.querySelectorAll('dialog[open], .top')];
-      return parts.every((element) => element.scrollWidth <= innerWidth);
+      const parts = [document.documentElement, ...document.querySelectorAll('dialog[open], .story, .top')];
+      return parts.every((element) => element.scrollWidth <= innerWidth && element.getBoundingClientRect().right <= innerWidth);
     });
   assert.ok(await fits(), 'nothing sticks out');
+  await page.locator('.pill').tap();
+  await page.locator('.story .history li').first().waitFor();
+  assert.ok(await fits(), 'the story of the connection fits too');
+  await page.locator('.story header button').tap();
   await page.locator('.outbox').tap();
   await page.locator('.provoke').tap();
   await page.locator('.refused li').waitFor();

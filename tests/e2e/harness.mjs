@@ -19,7 +19,10 @@ const ORGANIZATION = 'acme';
 
 /** Options for a server as `cargo xtask demo` starts it. */
 export const DEMO = {
-  args: ['--schema', join(ROOT, 'www/schema.json'), '--keys', join(ROOT, 'www/dev-keys.json'), '--static', join(ROOT, 'www')],
+  args: [
+    ...['--schema', join(ROOT, 'www/schema.json'), '--keys', join(ROOT, 'www/dev-keys.json')],
+    ...['--static', join(ROOT, 'www'), '--faults'],
+  ],
 };
 
 /** What the browser itself says when there is no server. */

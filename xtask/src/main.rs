@@ -129,16 +129,17 @@ const COMMANDS: &[Command] = &[
         name: "size",
         arguments: "[--functions [DEPTH]]",
         summary: "size of the package, raw, gzip and brotli, beside its budget",
-        details: "Counts what a browser downloads: the wasm and the JavaScript of pkg/, without the React entry. The\n\
-                  budget is in xtask/size-budget.json. --functions also lists the largest functions, and groups of them\n\
-                  by the first DEPTH parts of their paths (3).",
+        details: "Counts what a browser downloads: the wasm and the JavaScript of pkg/, without the entries for React and\n\
+                  Electron. The budget is in xtask/size-budget.json. --functions also lists the largest functions, and\n\
+                  groups of them by the first DEPTH parts of their paths (3).",
         run: size::run,
     },
     Command {
         name: "demo",
         arguments: "[--listen ADDR] [--db FILE]",
         summary: "start the demo application with example data; Ctrl-C stops it",
-        details: "--listen ADDR  address to listen on; without it 127.0.0.1:8787, or a free port when that is taken\n\
+        details: "The server is started with --faults: a panel of the demo makes it misbehave. Nobody else should reach it.\n\n\
+                  --listen ADDR  address to listen on; without it 127.0.0.1:8787, or a free port when that is taken\n\
                   --db FILE      keep the data in FILE instead of memory",
         run: run::demo,
     },

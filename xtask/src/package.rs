@@ -3,7 +3,7 @@
 //! ```text
 //! cargo build ─► wasm-bindgen ─► wasm-opt ──────────────► pkg/ablo_wasm_bg.wasm
 //!                     │ target/wasm-bindgen/ablo_wasm.js, .d.ts
-//!                     └─► esbuild, terser (sdk/src) ─────► pkg/*.js
+//!                     └─► esbuild, terser (sdk/src) ─────► pkg/*.js, pkg/*.cjs
 //!                     └─► tsc (sdk/src) ─────────────────► pkg/types/
 //! ```
 //!
@@ -59,7 +59,10 @@ const PANIC: &[&str] = &["-Zunstable-options", "-Cpanic=immediate-abort", "-Zloc
 /// Small functions become part of their callers before LLVM sees them, which at this level it does to hardly any.
 const INLINE: &[&str] = &["-Zinline-mir=yes", "-Zinline-mir-threshold=15", "-Zinline-mir-hint-threshold=15"];
 /// The entry that the others import from.
-const MAIN_ENTRY: &str = "index";
+const MAIN_ENTRY: &str = "index.js";
+/// Kinds of entry points, by their ends: modules for browsers, CommonJS for Electron, whose sandboxed preload scripts are
+/// nothing else.
+const ENTRY_ENDS: [(&str, &str); 2] = [(".js", "esm"), (".cjs", "cjs")];
 /// Language level of the shipped JavaScript.
 const JS_TARGET: &str = "es2022";
 
@@ -153,7 +156,7 @@ fn build_sdk(repo: &Repo) -> Result {
     // The SDK sees the core through these two; the wasm itself is only fetched when it runs.
     sources.extend(["ablo_wasm.js", "ablo_wasm.d.ts"].map(|file| core.join(file)));
 
-    let outputs: Vec<PathBuf> = manifest.entries.iter().map(|entry| pkg.join(format!("{entry}.js"))).collect();
+    let outputs: Vec<PathBuf> = manifest.entries.iter().map(|entry| pkg.join(entry)).collect();
     let inputs = Inputs::new(&format!("esbuild {JS_TARGET}, one by one, {:?}", manifest.external)).files(&sources);
     let ran = unless_fresh(repo, "esbuild", &inputs, &outputs, || {
         timed("esbuild and terser (SDK)", || bundle(repo, &manifest))
@@ -161,7 +164,7 @@ fn build_sdk(repo: &Repo) -> Result {
     report("esbuild", ran);
 
     let types = pkg.join("types");
-    let inputs = Inputs::new("tsc").files(&sources);
+    let inputs = Inputs::new("tsc, .d.cts beside .cjs").files(&sources);
     let ran = unless_fresh(repo, "tsc", &inputs, std::slice::from_ref(&types), || {
         timed("tsc (declarations)", || {
             // Declarations of removed files must not stay in the package.
@@ -169,7 +172,14 @@ fn build_sdk(repo: &Repo) -> Result {
             Cmd::new(repo, "tsc")
                 .args(["-p", "sdk", "--noEmit", "false", "--declaration", "--emitDeclarationOnly", "--outDir"])
                 .arg(&types)
-                .run()
+                .run()?;
+            // By its end the compiler of the user knows what `require` and `import` make of the file that it describes.
+            for entry in manifest.entries.iter().filter_map(|entry| entry.strip_suffix(".cjs")) {
+                let (from, to) = (types.join(format!("{entry}.d.ts")), types.join(format!("{entry}.d.cts")));
+                fs::rename(&from, &to)
+                    .map_err(|error| Failure::new(format!("cannot rename {}: {error}", from.display())))?;
+            }
+            Ok(())
         })
     })?;
     report("tsc", ran);
@@ -193,24 +203,32 @@ const TERSER: [&str; 5] = ["--module", "--compress=passes=2", "--mangle", "--ecm
 fn bundle(repo: &Repo, manifest: &Manifest) -> Result {
     let (pkg, core) = (repo.path("pkg"), repo.wasm_bindgen_out().join("ablo_wasm.js"));
     // Those of entries that are gone must not stay in the package.
-    for file in files_in(&pkg, ".js") {
+    for file in ENTRY_ENDS.iter().flat_map(|(end, _)| files_in(&pkg, end)) {
         fs::remove_file(&file).map_err(|error| Failure::new(format!("cannot remove {}: {error}", file.display())))?;
     }
     for entry in &manifest.entries {
-        let mut esbuild = Cmd::new(repo, esbuild_program(repo)).arg(entry_source(repo, entry)?);
+        let (name, end, format) = split_entry(entry).expect("only files with these ends are entries");
+        let mut esbuild = Cmd::new(repo, esbuild_program(repo)).arg(entry_source(repo, name, entry)?);
         if entry != MAIN_ENTRY {
             // The main entry has all that entries share: one file packs better than pieces.
-            esbuild = esbuild.arg(format!("--external:*/{MAIN_ENTRY}.js"));
+            esbuild = esbuild.arg(format!("--external:*/{MAIN_ENTRY}"));
+        }
+        if format == "cjs" {
+            // With this, a note of the names that are exported is left for those who `import` them.
+            esbuild = esbuild.arg("--platform=node");
         }
         esbuild
-            .args(["--bundle", "--format=esm", "--minify", "--log-level=warning", &format!("--target={JS_TARGET}")])
+            .args(["--bundle", "--minify", "--log-level=warning", &format!("--target={JS_TARGET}")])
+            .args([format!("--format={format}"), format!("--out-extension:.js={end}")])
             .arg(format!("--alias:ablo-core={}", core.display()))
             .args(manifest.external.iter().map(|name| format!("--external:{name}")))
             .arg(format!("--outdir={}", pkg.display()))
             .run()?;
-        // It sees more that nobody uses, and what can be said in fewer words.
-        let file = pkg.join(format!("{entry}.js"));
-        Cmd::new(repo, "terser").arg(&file).args(TERSER).arg(&file).run()?;
+        if format == "esm" {
+            // It sees more that nobody uses, and what can be said in fewer words. In the others that would be the note.
+            let file = pkg.join(entry);
+            Cmd::new(repo, "terser").arg(&file).args(TERSER).arg(&file).run()?;
+        }
     }
     Ok(())
 }
@@ -230,19 +248,24 @@ fn esbuild_program(repo: &Repo) -> PathBuf {
     if program.is_file() { program } else { PathBuf::from("esbuild") }
 }
 
-fn entry_source(repo: &Repo, entry: &str) -> Result<PathBuf> {
-    let candidates = ["ts", "tsx"].map(|extension| repo.path(&format!("sdk/src/{entry}.{extension}")));
+/// Name, end and format of an entry point.
+fn split_entry(entry: &str) -> Option<(&str, &'static str, &'static str)> {
+    ENTRY_ENDS.iter().find_map(|(end, format)| Some((entry.strip_suffix(end)?, *end, *format)))
+}
+
+fn entry_source(repo: &Repo, name: &str, entry: &str) -> Result<PathBuf> {
+    let candidates = ["ts", "tsx"].map(|extension| repo.path(&format!("sdk/src/{name}.{extension}")));
     candidates.into_iter().find(|path| path.is_file()).ok_or_else(|| {
         Failure::new(format!(
-            "pkg/package.json exports ./{entry}.js, but there is no sdk/src/{entry}.ts or .tsx to build it from: add \
-             the file or remove the export"
+            "pkg/package.json exports ./{entry}, but there is no sdk/src/{name}.ts or .tsx to build it from: add the \
+             file or remove the export"
         ))
     })
 }
 
 /// What the hand-kept manifest of the package says about the build.
 struct Manifest {
-    /// Entry points without extension: `index` for `./index.js`.
+    /// Files of the entry points: `index.js` for `./index.js`.
     entries: Vec<String>,
     /// Packages that the user brings.
     external: Vec<String>,
@@ -273,11 +296,11 @@ impl Manifest {
     }
 }
 
-/// Collects `index` from every `"./index.js"` under any condition.
+/// Collects `index.js` from every `"./index.js"` under any condition.
 fn collect_entries(exports: &Value, entries: &mut Vec<String>) {
     match exports {
         Value::String(path) => {
-            if let Some(entry) = path.strip_prefix("./").and_then(|path| path.strip_suffix(".js")) {
+            if let Some(entry) = path.strip_prefix("./").filter(|path| split_entry(path).is_some()) {
                 entries.push(entry.to_owned());
             }
         }
@@ -314,11 +337,12 @@ mod tests {
         let exports = serde_json::json!({
             ".": { "types": "./types/index.d.ts", "import": "./index.js" },
             "./react": { "types": "./types/react.d.ts", "default": "./react.js" },
+            "./electron": { "types": "./types/electron.d.cts", "default": "./electron.cjs" },
             "./ablo_wasm_bg.wasm": "./ablo_wasm_bg.wasm",
             "./package.json": "./package.json",
         });
         let mut entries = Vec::new();
         collect_entries(&exports, &mut entries);
-        assert_eq!(entries, ["index", "react"]);
+        assert_eq!(entries, ["index.js", "react.js", "electron.cjs"]);
     }
 }

@@ -18,7 +18,8 @@ use crate::stamp::{create_dir, write};
 use crate::{Failure, Result};
 
 /// What may be in the package, by the ends of names. Sources and test files do not belong there.
-const SHIPPED: &[&str] = &[".js", ".wasm", ".d.ts", "/package.json", "/README.md", "/LICENSE", "/CHANGELOG.md"];
+const SHIPPED: &[&str] =
+    &[".js", ".cjs", ".wasm", ".d.ts", ".d.cts", "/package.json", "/README.md", "/LICENSE", "/CHANGELOG.md"];
 
 /// `skipLibCheck` is off: the declarations are what is tested. `types` is empty, as in a plain web application.
 const TSCONFIG: &str = r#"{
@@ -30,11 +31,14 @@ const TSCONFIG: &str = r#"{
     "types": [],
     "noEmit": true
   },
-  "include": ["main.ts"]
+  "include": ["*.ts", "*.cts"]
 }
 "#;
 
 const PAGE: &str = "<!doctype html>\n<script type=\"module\" src=\"/main.ts\"></script>\n";
+
+/// In the place of Electron, which brings its own module: what a preload script may `require`.
+const ELECTRON: &str = "exports.ipcRenderer = { on() {} };\n";
 
 /// Packs the package that is in `pkg/` and tries it.
 pub(crate) fn check(repo: &Repo) -> Result {
@@ -49,7 +53,11 @@ pub(crate) fn check(repo: &Repo) -> Result {
     check_files(&installed)?;
     let entries = check_exports(&installed)?;
 
-    write(&app.join("main.ts"), &application(&entries))?;
+    let (shell, page): (Vec<Entry>, Vec<Entry>) = entries.into_iter().partition(|entry| entry.is_commonjs);
+    write(&app.join("main.ts"), &application(&page))?;
+    // A main process is written as either.
+    write(&app.join("shell.ts"), &application(&shell))?;
+    write(&app.join("shell.cts"), &application(&shell))?;
     write(&app.join("index.html"), PAGE)?;
     write(&app.join("tsconfig.json"), TSCONFIG)?;
     // A module type is needed for nodenext; without a name of its own the application would be part of ours.
@@ -73,9 +81,23 @@ pub(crate) fn check(repo: &Repo) -> Result {
         ));
     }
 
-    announce("importing every entry in node, as a server-side renderer does");
-    let imports: Vec<String> = entries.iter().map(|entry| format!("await import('{entry}');")).collect();
-    Cmd::new(repo, "node").args(["--input-type=module", "-e", &imports.join("\n")]).dir(&app).run()
+    announce("importing every entry in node, as a server-side renderer and Electron do");
+    let electron = app.join("node_modules/electron");
+    create_dir(&electron)?;
+    write(&electron.join("index.js"), ELECTRON)?;
+    let imports: Vec<String> =
+        page.iter().chain(&shell).map(|entry| format!("await import('{}');", entry.import)).collect();
+    Cmd::new(repo, "node").args(["--input-type=module", "-e", &imports.join("\n")]).dir(&app).run()?;
+    let requires: Vec<String> = shell.iter().map(|entry| format!("require('{}');", entry.import)).collect();
+    Cmd::new(repo, "node").args(["--input-type=commonjs", "-e", &requires.join("\n")]).dir(&app).run()
+}
+
+/// An entry point of the package.
+struct Entry {
+    /// What to import: `ablo-wasm`, `ablo-wasm/react`, …
+    import: String,
+    /// For Electron, not for pages.
+    is_commonjs: bool,
 }
 
 fn unpack(repo: &Repo, dir: &Path, installed: &Path) -> Result {
@@ -104,8 +126,8 @@ fn check_files(installed: &Path) -> Result {
     Err(Failure::new(format!("the package contains files that no user needs: {}", strays.join(", "))))
 }
 
-/// Every path under `exports` must be in the package. Returns the names to import: `ablo-wasm`, `ablo-wasm/react`, …
-fn check_exports(installed: &Path) -> Result<Vec<String>> {
+/// Every path under `exports` must be in the package.
+fn check_exports(installed: &Path) -> Result<Vec<Entry>> {
     let manifest = installed.join("package.json");
     let json: Value = fs::read_to_string(&manifest)
         .ok()
@@ -117,8 +139,10 @@ fn check_exports(installed: &Path) -> Result<Vec<String>> {
         let mut paths = Vec::new();
         paths_of(target, &mut paths);
         missing.extend(paths.iter().filter(|path| !installed.join(path).is_file()).cloned());
-        if paths.iter().any(|path| path.extension().is_some_and(|extension| extension == "js")) {
-            entries.push(format!("ablo-wasm{}", key.trim_start_matches('.')));
+        let has = |end: &str| paths.iter().any(|path| path.extension().is_some_and(|extension| extension == end));
+        if has("js") || has("cjs") {
+            let import = format!("ablo-wasm{}", key.trim_start_matches('.'));
+            entries.push(Entry { import, is_commonjs: !has("js") });
         }
     }
     if missing.is_empty() {
@@ -141,10 +165,10 @@ fn paths_of(target: &Value, paths: &mut Vec<PathBuf>) {
 }
 
 /// An application that imports everything and uses it in a way no bundler can remove.
-fn application(entries: &[String]) -> String {
+fn application(entries: &[Entry]) -> String {
     let mut text = String::new();
-    for (index, entry) in entries.iter().enumerate() {
-        let _ = writeln!(text, "import * as entry{index} from '{entry}';");
+    for (index, Entry { import, .. }) in entries.iter().enumerate() {
+        let _ = writeln!(text, "import * as entry{index} from '{import}';");
     }
     let names: Vec<String> = (0..entries.len()).map(|index| format!("entry{index}")).collect();
     let _ = writeln!(text, "Object.assign(globalThis, {{ loaded: [{}] }});", names.join(", "));

@@ -23,8 +23,9 @@ pub(crate) fn sim(repo: &Repo, args: &[String]) -> Result {
 /// A file of tests that takes longer, in milliseconds, hangs where its own limit for a test does not reach.
 pub(crate) const FILE_LIMIT: &str = "--test-timeout=900000";
 
-/// Tests of these files need what only Playwright does: clicks, and all that happens on the network.
-const CHROMIUM_ONLY: &[&str] = &["demo", "package"];
+/// Tests of these files need what only Playwright does: clicks, and all that happens on the network; or Chromium itself,
+/// which Electron is.
+const CHROMIUM_ONLY: &[&str] = &["demo", "electron", "package"];
 
 /// `cargo xtask e2e`: words select files, options go to node.
 pub(crate) fn e2e(repo: &Repo, args: &[String]) -> Result {
@@ -75,6 +76,19 @@ pub(crate) fn bench(repo: &Repo, args: &[String]) -> Result {
     browser_env(repo, Cmd::new(repo, "node"), server, Browser::Chromium)?.arg(RUNNER).args(args).run()
 }
 
+/// What the demo is served with. `--faults`: the panel of the demo has buttons that make the server misbehave.
+const DEMO_SERVER: &[&str] = &[
+    "--static",
+    "www",
+    "--static",
+    "/pkg=pkg",
+    "--schema",
+    "www/schema.json",
+    "--keys",
+    "www/dev-keys.json",
+    "--faults",
+];
+
 /// `cargo xtask demo`: builds everything, then becomes the server. The page itself fills an empty database with example
 /// rows, through the client.
 pub(crate) fn demo(repo: &Repo, args: &[String]) -> Result {
@@ -92,8 +106,7 @@ pub(crate) fn demo(repo: &Repo, args: &[String]) -> Result {
     // The server takes over this process, so that Ctrl-C and its exit code are its own.
     Err(Cmd::new(repo, server)
         .args(["--listen", &listen, "--db", &options.db])
-        .args(["--static", "www", "--static", "/pkg=pkg"])
-        .args(["--schema", "www/schema.json", "--keys", "www/dev-keys.json"])
+        .args(DEMO_SERVER)
         .replace_this_process())
 }
 
@@ -141,11 +154,16 @@ fn browser_env<'a>(repo: &Repo, cmd: Cmd<'a>, server: PathBuf, browser: Browser)
 
 #[cfg(test)]
 mod tests {
-    use super::DemoOptions;
+    use super::{DEMO_SERVER, DemoOptions};
 
     fn parse(args: &[&str]) -> Option<DemoOptions> {
         let args: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
         DemoOptions::parse(&args).ok()
+    }
+
+    #[test]
+    fn the_server_of_the_demo_misbehaves_on_request() {
+        assert!(DEMO_SERVER.contains(&"--faults"));
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! How large the package is, and whether that is within its budget.
 //!
-//! Counted is what a browser downloads: the wasm and the JavaScript, not the declarations and not the React entry,
-//! which only React apps load. The bytes are those of the built files, after every optimisation.
+//! Counted is what a browser downloads: the wasm and the JavaScript, not the declarations, not the React entry, which
+//! only React apps load, and not what is for Electron (`.cjs`), which no browser loads. The bytes are those of the built
+//! files, after every optimisation.
 
 use std::path::PathBuf;
 
