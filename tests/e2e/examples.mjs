@@ -14,7 +14,7 @@ import { ROOT } from './harness.mjs';
 
 /** Languages of blocks that are run, and of those that are not. */
 const RUNS = ['js', 'ts'];
-const NOT_CODE = ['sh', 'text', 'json'];
+const NOT_CODE = ['sh', 'text', 'json', 'mermaid'];
 /** Examples of Electron's processes need no page and no server: tests/sdk/electron.test.mjs runs them. */
 const IS_ELECTRON = /electron[\w-]*\.(md|ts)$/;
 const PRELUDE = fileURLToPath(new URL('prelude.ts', import.meta.url));
