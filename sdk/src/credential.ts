@@ -20,7 +20,7 @@ export interface Credential {
  *   const response = await fetch('/api/session', { method: 'POST' });
  *   if (response.status === 401) return null;
  *   if (!response.ok) throw new Error(`no session: ${response.status}`);
- *   return response.json();
+ *   return response.text();
  * };
  * await Ablo({ schema, baseURL: 'https://sync.example.com', apiKey }).ready();
  */

@@ -37,6 +37,7 @@ const KEYS = [
   key('rk_test_bot', 'agent', 'bot'),
   key('rk_test_reader', 'agent', 'reader', { operations: ['projects.*'] }),
   key('sk_test_backend', 'system', 'backend'),
+  key('pk_test_public', 'user', 'anybody'),
 ];
 
 function key(token, participantKind, participantId, more = {}) {
@@ -86,9 +87,9 @@ export class Server {
 
   /**
    * @param options `seed` puts rows into the empty database; with `anyModel` the server has no schema; `args` replaces
-   * schema, keys and pages
+   * schema, keys and pages; with `faults` it can be told to misbehave
    */
-  static async start(t, { seed, anyModel = false, args } = {}) {
+  static async start(t, { seed, anyModel = false, faults = false, args } = {}) {
     const server = new Server();
     server.#dir = await mkdtemp(join(tmpdir(), 'ablo-e2e-'));
     atEnd(t, async () => {
@@ -104,6 +105,7 @@ export class Server {
       ...['--keys', await file('keys.json', KEYS)],
       ...['--static', `/e2e=${join(ROOT, 'tests/e2e/pages')}`],
     ];
+    if (faults) server.#args.push('--faults');
     server.#args.push('--db', join(server.#dir, 'rows.db'), '--log', 'warn', '--static', `/pkg=${join(ROOT, 'pkg')}`);
     if (seed !== undefined) server.#args.push('--seed-file', await file('seed.json', seed), '--seed-organization', ORGANIZATION);
     await server.run();
@@ -145,6 +147,25 @@ export class Server {
     const answer = await response.text();
     if (!response.ok) throw new Error(`${path}: ${response.status} ${answer}`);
     return answer;
+  }
+
+  /** Makes the server misbehave, if told how (`ablo-server --help`), and says how often it was asked for what. */
+  async faults(change = {}) {
+    const response = await fetch(`${this.url}/faults`, { method: 'POST', body: JSON.stringify(change) });
+    const { requests, error } = await response.json();
+    assert.ok(response.ok, JSON.stringify(error));
+    const count = (what) => requests[what] ?? 0;
+    return {
+      probes: count('HEAD /api/auth/check'),
+      snapshots: count('GET /api/sync/bootstrap'),
+      sockets: count('GET /api/sync/ws'),
+      exchanges: count('POST /api/auth/capability'),
+    };
+  }
+
+  /** A new key for Ada, as the application's own backend would ask for it. */
+  async mint(ttlSeconds = 900) {
+    return JSON.parse(await this.fetch('/auth/ephemeral-keys', { body: { user: { id: 'ada' }, ttlSeconds } }));
   }
 
   /** All rows of a model, as the server has them. */

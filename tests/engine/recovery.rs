@@ -58,16 +58,17 @@ fn a_server_that_closes_instead_of_catching_up_gets_a_bootstrap_request() {
     let mut bench = Bench::started(&tasks(&[]));
     bench.close(1006);
     bench.answer_probe(204, None);
-    bench.open();
-    bench.close(4000);
-    while !bench.has_request("/auth/check") {
-        bench.wait();
+    for _ in 0..2 {
+        bench.open();
+        assert!(!bench.has_request("/sync/bootstrap"), "once may be chance");
+        bench.close(4000);
+        while !bench.has_request("/auth/check") {
+            bench.wait();
+        }
+        bench.answer_probe(204, None);
     }
-    bench.answer_probe(204, None);
     bench.open();
-    while !bench.has_request("/sync/bootstrap") {
-        bench.wait();
-    }
+    assert!(bench.has_request("/sync/bootstrap"));
 }
 
 #[test]

@@ -52,6 +52,8 @@ pub const DRAIN_MS: u64 = 2_000;
 pub const REPAIR_PAUSE_MS: u64 = 30_000;
 /// A monotonic clock that is so far behind the other has slept with the machine.
 pub const SLEEP_MS: u64 = 10_000;
+/// Clocks that part by no more than this have not been set.
+const CLOCKS_APART_MS: u64 = 50;
 
 /// How far loading rows has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,6 +136,8 @@ pub struct Engine {
     /// The server's stream has moved away from ours: the next snapshot replaces everything.
     reset: bool,
     last_repair: Option<Instant>,
+    /// Connections in a row that ended instead of a catch-up.
+    unanswered: u32,
     tasks: SmallMap<TaskId, Task>,
     next_task: u64,
     /// Journal changes under way, with the places they change.
@@ -146,6 +150,8 @@ pub struct Engine {
     forced_offline: bool,
     system_offline: bool,
     offline_since: Option<u64>,
+    /// What the wall clock says when the monotonic one says 0.
+    wall_ahead: u64,
     /// How long the monotonic clock has stood still.
     slept: u64,
     /// That has just been noticed.
@@ -180,6 +186,7 @@ impl Engine {
             load_attempt: 0,
             reset: false,
             last_repair: None,
+            unanswered: 0,
             tasks: SmallMap::default(),
             next_task: 0,
             journaling: SmallMap::default(),
@@ -190,6 +197,7 @@ impl Engine {
             forced_offline: false,
             system_offline: false,
             offline_since: None,
+            wall_ahead: now.wall.0.saturating_sub(now.mono.0),
             slept: 0,
             woke: false,
             login_ended: false,
@@ -450,6 +458,11 @@ impl Engine {
         }
         self.now.mono = self.now.mono.max(now.mono.after(self.slept));
         self.now.wall = now.wall;
+        // Both clocks are cut to milliseconds: what was told once stays the same to the last of them.
+        let ahead = now.wall.0.saturating_sub(self.now.mono.0);
+        if ahead.abs_diff(self.wall_ahead) > CLOCKS_APART_MS {
+            self.wall_ahead = ahead;
+        }
     }
 
     /// A good moment to find out how things are.

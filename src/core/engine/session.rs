@@ -104,17 +104,23 @@ impl Engine {
     }
 
     pub(super) fn handle_socket_closed(&mut self, socket: TaskId, code: u16) {
-        let unanswered =
-            self.session.as_ref().is_some_and(|session| session.socket == socket && session.asked_at.is_some());
+        let unanswered = self
+            .session
+            .as_ref()
+            .is_some_and(|session| session.socket == socket && session.asked_at.is_some() && !session.streaming);
         if code == 1009 && self.session.as_ref().is_some_and(|session| session.socket == socket) {
             let outcome = self.queue.handle_too_big();
             self.take_outcome(outcome);
         }
         let current = self.connection.handle_closed(self.now.mono, socket, code, &mut self.rng);
         // A server that cannot go back as far as asked closes instead of answering (protocol.md 9.7): the snapshot that
-        // the next connection then needs is what it wants us to ask for. A mere loss of the line has code 1006.
+        // the next connection then needs is what it wants us to ask for. A mere loss of the line has code 1006, and once
+        // may be chance.
         if current && unanswered && code != 1006 && self.loads_rows() {
-            self.repair("the server closed the connection instead of catching up");
+            self.unanswered += 1;
+            if self.unanswered > 1 {
+                self.repair("the server closed the connection instead of catching up");
+            }
         }
     }
 
@@ -270,6 +276,7 @@ impl Engine {
         let Some(session) = &mut self.session else { return };
         session.asked_at = None;
         session.caught_up_at = now;
+        self.unanswered = 0;
         if let Some(cursor) = response.cursor.take() {
             self.server_cursor = Some(cursor);
         }

@@ -10,11 +10,7 @@ impl Engine {
     pub fn status(&mut self) -> String {
         self.status_told = false;
         let pending = self.queue.pending_count() as u64;
-        let wall_of = |at: crate::core::time::Instant| {
-            let ahead = at.0.saturating_sub(self.now.mono.0);
-            let behind = self.now.mono.0.saturating_sub(at.0);
-            (self.now.wall.0 + ahead).saturating_sub(behind)
-        };
+        let wall_of = |at: crate::core::time::Instant| at.0 + self.wall_ahead;
         let (state, sync) = match self.connection.state() {
             State::Idle => ("idle", "idle"),
             State::Credential(_) | State::Identity(_) => ("authenticating", "syncing"),

@@ -5,6 +5,9 @@ import makeSchema from './schema.js';
 
 const TIMEOUT_MS = 15_000;
 
+/** Goes on whatever a test does to the clocks. */
+const now = performance.now.bind(performance);
+
 const schema = makeSchema(sdk);
 
 /** A client with the key of Ada. */
@@ -14,11 +17,11 @@ function make(options = {}) {
 
 /** Waits until `condition` is true, looking after every task of the browser. */
 async function until(condition, what = String(condition)) {
-  const end = performance.now() + TIMEOUT_MS;
+  const end = now() + TIMEOUT_MS;
   for (;;) {
     const value = await condition();
     if (value) return value;
-    if (performance.now() > end) throw new Error(`never came: ${what}`);
+    if (now() > end) throw new Error(`never came: ${what}`);
     await turn();
   }
 }
@@ -27,6 +30,59 @@ async function until(condition, what = String(condition)) {
 async function goOffline() {
   await until(() => ablo.status.connection.state === 'connected');
   ablo.setOffline(true);
+}
+
+/**
+ * Puts both clocks and the timers of the page into the hands of the test, which stay in step with the real ones until it
+ * lets time pass.
+ */
+function takeClock() {
+  const { setTimeout, clearTimeout } = globalThis;
+  const wall = Date.now.bind(Date);
+  let [passed, slept] = [0, 0];
+  let last = 0;
+  const timers = new Map();
+  const arm = (id, timer) => {
+    clearTimeout(timer.real);
+    timer.real = setTimeout(() => fire(id), Math.max(0, timer.at - performance.now()));
+  };
+  const fire = (id) => {
+    const { real, work } = timers.get(id);
+    clearTimeout(real);
+    timers.delete(id);
+    work();
+  };
+  Date.now = () => wall() + passed + slept;
+  performance.now = () => now() + passed;
+  globalThis.setTimeout = (work, ms = 0, ...args) => {
+    last += 1;
+    timers.set(last, { at: performance.now() + ms, work: () => work(...args) });
+    arm(last, timers.get(last));
+    return last;
+  };
+  globalThis.clearTimeout = (id) => {
+    clearTimeout(timers.get(id)?.real);
+    timers.delete(id);
+  };
+  const clock = {
+    /** Lets time pass: what is due goes off, in order, at its time. */
+    pass(ms) {
+      const end = performance.now() + ms;
+      for (;;) {
+        const [next] = [...timers].sort(([, a], [, b]) => a.at - b.at);
+        if (next === undefined || next[1].at > end) break;
+        passed += Math.max(0, next[1].at - performance.now());
+        fire(next[0]);
+      }
+      passed += Math.max(0, end - performance.now());
+      for (const [id, timer] of timers) arm(id, timer);
+    },
+    /** The machine sleeps: only the clock on the wall goes on. */
+    sleep(ms) {
+      slept += ms;
+    },
+  };
+  return clock;
 }
 
 /** Lets the browser do one task. */
@@ -101,4 +157,5 @@ async function store(store, key, text) {
 }
 
 const own = { eachDatabase, storedKeys, store };
-Object.assign(globalThis, { sdk, schema, make, until, turn, outcome, goOffline, deltasSince, ...own, isLoaded: true });
+const words = { make, until, turn, outcome, goOffline, takeClock, deltasSince };
+Object.assign(globalThis, { sdk, schema, ...words, ...own, isLoaded: true });
