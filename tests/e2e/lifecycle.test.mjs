@@ -6,8 +6,10 @@ import { engine, NO_SERVER, openContext, openPage, Server, test } from './harnes
 import { Proxy } from './proxy.mjs';
 
 const SEED = { Task: [{ id: 'a', title: 'seed', rank: 0 }] };
-/** Of one half of the loop to the next. What a single client would leave is many times as much, for each. */
+/** Of 500 clients: half a kilobyte each, which is less than the smallest thing that one of them could leave behind. */
 const HEAP_GROWTH_BYTES_MAX = 256 << 10;
+/** One page of WebAssembly: how much is in use at once depends on how their lives overlap. 500 clients are many pages. */
+const MODULE_GROWTH_BYTES_MAX = 64 << 10;
 /** How many clients at once: their waiting overlaps. */
 const AT_ONCE = 10;
 
@@ -171,7 +173,7 @@ async function comeAndGoOften(t) {
   const half = await measure();
   await comeAndGo(page, 500, 1_000, 'memory');
   const whole = await measure();
-  assert.equal(whole.memory, half.memory, 'bytes of the memory of the module');
+  assert.ok(whole.memory - half.memory <= MODULE_GROWTH_BYTES_MAX, `${half.memory} bytes in the module, ${whole.memory}`);
   t.diagnostic(`module: ${whole.memory} bytes; heap: ${half.heap}, then ${whole.heap} bytes`);
   const growth = whole.heap - half.heap;
   assert.ok(growth <= HEAP_GROWTH_BYTES_MAX, `the heap grew by ${growth} bytes in 500 clients`);
@@ -237,15 +239,7 @@ async function failToStart(t) {
   await expectLevel(page);
 }
 
-// The second waits for most of its time.
-test('together', { concurrency: 2 }, async (t) => {
-  await Promise.all([
-    t.test('a thousand clients come and go, and nothing grows', comeAndGoOften),
-    t.test('starts that fail leave nothing behind', failToStart),
-  ]);
-});
-
-test('a hundred clients with storage come and go, and nothing stays open', async (t) => {
+async function comeAndGoStored(t) {
   const server = await Server.start(t, { seed: SEED });
   const page = await openCounting(t, server, NO_SERVER);
   await comeAndGo(page, 0, 80, 'indexeddb');
@@ -253,7 +247,7 @@ test('a hundred clients with storage come and go, and nothing stays open', async
   const memory = await page.evaluate(() => memoryBytes());
   await comeAndGo(page, 80, 100, 'indexeddb');
   await expectLevel(page);
-  assert.equal(await page.evaluate(() => memoryBytes()), memory);
+  assert.ok((await page.evaluate(() => memoryBytes())) - memory <= MODULE_GROWTH_BYTES_MAX);
   await page.evaluate(async () => {
     const client = make({ persistence: 'indexeddb' });
     await client.ready();
@@ -263,9 +257,9 @@ test('a hundred clients with storage come and go, and nothing stays open', async
   await expectLevel(page);
   const [{ rank }] = await server.rows('Task');
   assert.ok(rank >= 100 - AT_ONCE, 'what the last ones wrote was sent');
-});
+}
 
-test('what a client has not sent yet is sent while it ends', async (t) => {
+async function sendAtTheEnd(t) {
   const server = await Server.start(t, { seed: SEED });
   const page = await openCounting(t, server, NO_SERVER);
   const waiting = await page.evaluate(async () => {
@@ -280,4 +274,14 @@ test('what a client has not sent yet is sent while it ends', async (t) => {
   assert.equal(waiting, 200, 'none was confirmed when the end began');
   assert.equal((await server.rows('Task')).length, 201);
   await expectLevel(page);
+}
+
+// The first waits for most of its time.
+test('lifecycle', { concurrency: 2 }, async (t) => {
+  await Promise.all([
+    t.test('starts that fail leave nothing behind', failToStart),
+    t.test('a thousand clients come and go, and nothing grows', comeAndGoOften),
+    t.test('a hundred clients with storage come and go, and nothing stays open', comeAndGoStored),
+    t.test('what a client has not sent yet is sent while it ends', sendAtTheEnd),
+  ]);
 });
