@@ -122,13 +122,15 @@ async function openCounting(t, server, expected = []) {
   return page;
 }
 
-/** Waits until nothing is open that was not before, which takes a socket a moment; tells what is left otherwise. */
+/** Everything is given back: at once, but for sockets and the like, which take a moment to end. */
 async function expectLevel(page) {
-  const [level, left] = await page.evaluate(async () => {
+  const [level, now, left] = await page.evaluate(async () => {
+    const now = await held();
     await until(isLevel).catch(() => undefined);
-    return [level, await held()];
+    return [level, now, await held()];
   });
-  assert.deepEqual(left, level, 'all is given back');
+  assert.deepEqual([now.timers, now.listeners], [level.timers, level.listeners], 'timers and listeners, at once');
+  assert.deepEqual(left, level);
 }
 
 /** Makes, starts, uses and ends clients: several at once, and then the next ones. */
