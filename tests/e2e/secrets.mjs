@@ -19,7 +19,6 @@ const MARKERS = {
   'the state at the end': /^\[status\] \d+ \{"connection":/m,
   'an error about a token': /^\[told\] \d+ error apikey_invalid /m,
   'the end of a login': /^\[told\] \d+ session:ended /m,
-  'a message of the browser': /^\[console\] \d+ error /m,
   'what else is stored': /^\[localStorage\] \d+ /m,
 };
 const PAGES_MIN = 60;
