@@ -17,7 +17,7 @@ export interface Credential {
  * import { Ablo, type CredentialResolver } from 'ablo-wasm';
  *
  * const apiKey: CredentialResolver = async () => {
- *   const response = await fetch('/api/session', { method: 'POST' });
+ *   const response = await fetch('/api/credential', { method: 'POST' });
  *   if (response.status === 401) return null;
  *   if (!response.ok) throw new Error(`no session: ${response.status}`);
  *   return response.text();

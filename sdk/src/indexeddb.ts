@@ -67,7 +67,8 @@ export async function deleteDatabase(name: string): Promise<void> {
 }
 
 function answered(ms: number, ask: (giveUp: () => void) => IDBOpenDBRequest): Promise<IDBDatabase> {
-  return new Promise((resolve, reject) => {
+  let timer: ReturnType<typeof setTimeout>;
+  const asked = new Promise<IDBDatabase>((resolve, reject) => {
     const giveUp = (): void => {
       reject({ kind: Kind.Blocked, message: 'another tab holds the database' } satisfies StoreFailure);
       // It may still succeed, and would then be in the way of others.
@@ -76,8 +77,9 @@ function answered(ms: number, ask: (giveUp: () => void) => IDBOpenDBRequest): Pr
     const request = ask(giveUp);
     request.onsuccess = () => resolve(request.result);
     request.onerror = () => reject(request.error);
-    setTimeout(giveUp, ms);
+    timer = setTimeout(giveUp, ms);
   });
+  return asked.finally(() => clearTimeout(timer));
 }
 
 /** Settles as the transaction does. */

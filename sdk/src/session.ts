@@ -280,7 +280,13 @@ export class Session implements Owner {
   }
 
   async credential(): Promise<Minted | null> {
-    const given: unknown = await this.#environment.credential?.();
+    let given: unknown;
+    try {
+      given = await this.#environment.credential?.();
+    } catch (error) {
+      // Browsers quote what they cannot parse: that may be a token, and what is told here ends up in messages and logs.
+      throw error instanceof SyntaxError ? new Error('the answer is not JSON') : error;
+    }
     if (given === null) return null;
     const { token, expiresAt } = (typeof given === 'string' ? { token: given } : (given ?? {})) as Partial<Credential>;
     if (typeof token === 'string' && token.trim() !== '') return { token, expiresAt: toISO(expiresAt) ?? endOf(token) };

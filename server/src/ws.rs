@@ -105,6 +105,8 @@ enum End {
     Gone,
     /// We close it.
     Close(u16, Cow<'static, str>),
+    /// We close it for what it has sent: what comes next cannot be told apart into frames.
+    Broken(u16, &'static str),
     /// It has fallen silent.
     HalfOpen,
 }
@@ -144,7 +146,8 @@ async fn serve(
     driver.disconnect(id);
     match end {
         End::Gone => {}
-        End::Close(code, reason) => finish(sink, stream, code, reason).await,
+        End::Close(code, reason) => finish(sink, stream, code, reason, false).await,
+        End::Broken(code, reason) => finish(sink, stream, code, reason.into(), true).await,
         // Held, and not looked at, until the driver lets it go.
         End::HalfOpen => while half_open.changed().await.is_ok() {},
     }
@@ -173,10 +176,10 @@ async fn read(stream: &mut SplitStream<Socket>, driver: &Driver, id: crate::engi
             // The library has answered it and ends the stream next.
             Ok(Message::Close(_)) => {}
             Err(WsError::Capacity(CapacityError::MessageTooLong { .. })) => {
-                return End::close(1009, "a frame may have at most 4 MiB");
+                return End::Broken(1009, "a frame may have at most 4 MiB");
             }
-            Err(WsError::Utf8(_)) => return End::close(1007, "text frames must be UTF-8"),
-            Err(WsError::Protocol(_)) => return End::close(1002, "malformed WebSocket frame"),
+            Err(WsError::Utf8(_)) => return End::Broken(1007, "text frames must be UTF-8"),
+            Err(WsError::Protocol(_)) => return End::Broken(1002, "malformed WebSocket frame"),
             Err(_) => return End::Gone,
         }
     }
@@ -237,19 +240,35 @@ fn message(outgoing: Outgoing, waiting: &AtomicUsize) -> Message {
     }
 }
 
-/// Sends the close frame and lets the other side finish.
+/// Sends the close frame and lets the other side finish. The connection ends as soon as its close frame is there (RFC
+/// 6455, 7.1.1): browsers tell the page no earlier.
 async fn finish(
     mut sink: SplitSink<Socket, Message>,
-    stream: SplitStream<Socket>,
+    mut stream: SplitStream<Socket>,
     code: u16,
     reason: Cow<'static, str>,
+    is_broken: bool,
 ) {
     let frame = message(Outgoing::Close(code, reason), &AtomicUsize::new(0));
     if !matches!(timeout(CLOSE_WAIT, sink.send(frame)).await, Ok(Ok(()))) {
         return;
     }
+    if !is_broken {
+        let closed = async {
+            loop {
+                match stream.next().await {
+                    None | Some(Ok(Message::Close(_))) => return true,
+                    Some(Ok(_)) => {}
+                    Some(Err(error)) => return matches!(error, WsError::ConnectionClosed | WsError::Io(_)),
+                }
+            }
+        };
+        if timeout(CLOSE_WAIT, closed).await.unwrap_or(true) {
+            return;
+        }
+    }
     let Ok(socket) = stream.reunite(sink) else { return };
     let mut rest = socket.into_inner().take(DISCARD_BYTES_MAX);
-    // The answer is the other side's close, or whatever it was in the middle of sending.
+    // Whatever it was in the middle of sending.
     let _ = timeout(CLOSE_WAIT, tokio::io::copy(&mut rest, &mut tokio::io::sink())).await;
 }

@@ -2,6 +2,8 @@
 
 mod support;
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 use support::{PATIENCE, Reply, World};
 
@@ -150,6 +152,20 @@ async fn sockets_are_closed_as_asked() {
     b.quiet().await;
     set(&world, json!({"close":{"code":1013}})).await;
     assert_eq!(b.closed().await, (1013, String::new()));
+}
+
+/// RFC 6455, 7.1.1. A browser tells its page of a close when the connection ends.
+#[tokio::test]
+async fn a_connection_ends_when_its_close_is_answered() {
+    // Half of what the server waits for an answer.
+    const SOON: Duration = Duration::from_millis(2_500);
+    let world = World::start(&["--faults"]).await;
+    let mut socket = world.socket("ek_test_a", "cursor=").await;
+    until(&world, |report| report["sockets"] == 1).await;
+    set(&world, json!({"close":{"code":1013}})).await;
+    assert_eq!(socket.closed().await.0, 1013);
+    let ended = tokio::time::timeout(SOON, socket.vanished()).await;
+    assert!(ended.expect("the server ends the connection"), "nothing comes after a close");
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after } from 'node:test';
+import { dump } from './evidence.mjs';
 import { compile, findExamples } from './examples.mjs';
 import { atEnd, openPage, Server, test } from './harness.mjs';
 
@@ -27,13 +28,17 @@ test('the examples run', async (t) => {
   const page = await openPage(t, EMPTY_PAGE, { path: '', ready: null });
   // The page is the application's backend too.
   await page.route('**/api/session', (route) => route.fulfill({ body: 'ek_test_ada' }));
+  await page.route('**/api/credential', (route) => route.fulfill({ json: { token: 'ek_test_ada' } }));
   await page.route('**/examples/**', (route) => {
     return route.fulfill({ path: join(dir, new URL(route.request().url()).pathname.slice('/examples/'.length)) });
   });
   for (const { source, line, file, code } of examples) {
     await t.test(`${source}:${line}`, { timeout: 60_000 }, async (t) => {
       const server = await Server.start(t, { anyModel: true });
-      atEnd(t, () => page.goto(EMPTY_PAGE));
+      atEnd(t, async () => {
+        await dump(page);
+        await page.goto(EMPTY_PAGE);
+      });
       await page.goto(`${server.url}/e2e/lab.html`);
       const checks = await page.evaluate(async (module) => {
         const { finish } = await import('/examples/prelude.js');

@@ -5,12 +5,13 @@
 
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { after, test as nodeTest } from 'node:test';
 import { fileURLToPath, pathToFileURL } from 'node:url';
+import { dump, isRecording, recordMinted, recordServer, recordTokens, watch } from './evidence.mjs';
 import makeSchema from './pages/schema.js';
 
 export const ROOT = fileURLToPath(new URL('../..', import.meta.url));
@@ -43,6 +44,9 @@ const KEYS = [
 function key(token, participantKind, participantId, more = {}) {
   return { token, participantKind, participantId, organizationId: ORGANIZATION, ...more };
 }
+
+const demoKeys = JSON.parse(await readFile(join(ROOT, 'www/dev-keys.json'), 'utf8'));
+recordTokens(...[...KEYS, ...demoKeys].map(({ token }) => token));
 
 /** No test needs half of it, in any browser. */
 const TEST_MS = 240_000;
@@ -106,7 +110,7 @@ export class Server {
       ...['--static', `/e2e=${join(ROOT, 'tests/e2e/pages')}`],
     ];
     if (faults) server.#args.push('--faults');
-    server.#args.push('--db', join(server.#dir, 'rows.db'), '--log', 'warn', '--static', `/pkg=${join(ROOT, 'pkg')}`);
+    server.#args.push('--db', join(server.#dir, 'rows.db'), '--log', isRecording ? 'debug' : 'warn', '--static', `/pkg=${join(ROOT, 'pkg')}`);
     if (seed !== undefined) server.#args.push('--seed-file', await file('seed.json', seed), '--seed-organization', ORGANIZATION);
     await server.run();
     return server;
@@ -116,6 +120,7 @@ export class Server {
   async run() {
     const child = spawn(SERVER, ['--listen', `127.0.0.1:${this.port}`, ...this.#args], { stdio: ['ignore', 'pipe', 'pipe'] });
     this.#process = child;
+    recordServer(child);
     this.#exited = new Promise((resolve) => child.once('exit', resolve));
     child.stderr.on('data', (chunk) => (this.#stderr += chunk));
     const lines = createInterface({ input: child.stdout });
@@ -146,6 +151,7 @@ export class Server {
     });
     const answer = await response.text();
     if (!response.ok) throw new Error(`${path}: ${response.status} ${answer}`);
+    if (path.startsWith('/auth/')) recordMinted(answer);
     return answer;
   }
 
@@ -247,12 +253,14 @@ export async function openPage(t, server, { path = '/e2e/lab.html', context, rea
   const errors = [];
   page.expected = [...expected];
   page.requests = [];
+  await watch(page);
   page.on('request', (request) => page.requests.push(new URL(request.url()).pathname));
   page.on('pageerror', (error) => errors.push(error.stack ?? String(error)));
   page.on('console', (message) => {
     if (['error', 'warning'].includes(message.type())) errors.push(`${message.type()}: ${message.text()}`);
   });
   atEnd(t, async () => {
+    await dump(page);
     await page.settle?.();
     const unexpected = errors.filter((text) => !page.expected.some((pattern) => pattern.test(text)));
     assert.deepEqual(unexpected, [], 'the page reported errors');

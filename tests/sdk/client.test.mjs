@@ -50,6 +50,11 @@ test('a credential function that answers nonsense counts as trouble, not as sign
   assert.equal(await core.host.credential(), null);
 });
 
+test('what a browser says of an answer that is not JSON is not passed on: it quotes it', async () => {
+  const { core } = await readyClient([], { authToken: undefined, apiKey: async () => JSON.parse('ek_test_ada') });
+  await assert.rejects(core.host.credential(), { message: 'the answer is not JSON' });
+});
+
 test('the end of a token comes from the answer, or from the token itself', async () => {
   const claims = (end) => `h.${Buffer.from(JSON.stringify({ exp: end, who: '\u{1f600}>?' })).toString('base64url')}.s`;
   const noon = '2026-07-01T12:00:00.000Z';

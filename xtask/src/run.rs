@@ -1,5 +1,6 @@
 //! Commands that run what was built: the simulation, the server behind the demo, end-to-end tests, benchmarks.
 
+use std::fs;
 use std::net::TcpListener;
 use std::path::PathBuf;
 
@@ -56,11 +57,25 @@ pub(crate) fn e2e_in(repo: &Repo, browser: Browser, args: &[String]) -> Result {
     package::build(repo)?;
     let server = build_server(repo)?;
     announce(&format!("end-to-end tests, {}", browser.name()));
+    let evidence = empty_evidence(repo, browser)?;
     browser_env(repo, Cmd::new(repo, "node"), server, browser)?
+        .env("ABLO_EVIDENCE", &evidence)
         .args(["--test", "--test-reporter=spec", FILE_LIMIT])
         .args(options)
         .args(files)
-        .run()
+        .run()?;
+    announce("tokens in logs, addresses, errors, events and storage");
+    let all = args.is_empty().then_some("--all");
+    Cmd::new(repo, "node").arg("tests/e2e/secrets.mjs").arg(evidence).args(all).run()
+}
+
+/// Where end-to-end tests record what servers and pages say and store (`tests/e2e/evidence.mjs`).
+fn empty_evidence(repo: &Repo, browser: Browser) -> Result<PathBuf> {
+    let dir = repo.scratch().join("evidence").join(browser.name());
+    // What is not there cannot be removed; what cannot be removed is found when it is searched.
+    let _ = fs::remove_dir_all(&dir);
+    fs::create_dir_all(&dir).map_err(|error| Failure::new(format!("cannot make {}: {error}", dir.display())))?;
+    Ok(dir)
 }
 
 /// `cargo xtask bench`: all arguments belong to the benchmark runner.

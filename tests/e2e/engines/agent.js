@@ -20,7 +20,7 @@
   const add = (kind, text) => told.errors.push([kind, text]);
   addEventListener('error', ({ error, message }) => message && add('pageerror', error ? withStack(error) : message));
   addEventListener('unhandledrejection', ({ reason }) => add('pageerror', withStack(reason)));
-  for (const [name, kind] of [['error', 'error'], ['warn', 'warning']]) {
+  for (const [name, kind] of [['error', 'error'], ['warn', 'warning'], ['debug', 'debug'], ['info', 'info'], ['log', 'log']]) {
     const { [name]: original } = console;
     console[name] = (...args) => {
       add(kind, args.join(' '));

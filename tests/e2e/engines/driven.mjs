@@ -106,6 +106,11 @@ export class Context {
     this.#pages.get(Number(tab?.[1]))?.emit('request', { url: () => `http://front${path}` });
   }
 
+  /** Which page it was of, nobody tells: all of them. */
+  sawSocket(path) {
+    for (const page of this.#pages.values()) page.emit('websocket', { url: () => `ws://front${path}` });
+  }
+
   async close() {
     for (const page of this.#pages.values()) await (this.end ? page.settle() : page.close());
     this.abandon();

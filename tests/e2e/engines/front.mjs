@@ -32,7 +32,7 @@ export class Front {
   #server;
   #sockets = new Set();
 
-  /** @param context `find(url)` is the handler of a route, `scripts` run first, `saw(path, from)` hears of requests */
+  /** @param context `find(url)` is the handler of a route, `scripts` run first, `saw(path, from)` and `sawSocket(path)` hear of requests */
   static async start(target, context) {
     const front = new Front();
     front.#target = new URL(target);
@@ -65,7 +65,7 @@ export class Front {
   async #answer(incoming, outgoing) {
     const url = new URL(incoming.url, this.#target);
     const isDocument = ['document', 'iframe'].includes(incoming.headers['sec-fetch-dest']);
-    this.#context.saw(url.pathname, isDocument ? incoming.url : incoming.headers.referer);
+    this.#context.saw(incoming.url, isDocument ? incoming.url : incoming.headers.referer);
     if (this.#context.isOffline) {
       incoming.destroy();
       return;
@@ -99,6 +99,7 @@ export class Front {
 
   #upgrade(incoming, socket, head) {
     const { hostname: host, port } = this.#target;
+    this.#context.sawSocket(incoming.url);
     if (this.#context.isOffline) {
       socket.destroy();
       return;

@@ -9,10 +9,14 @@ const TIMEOUT_MS = 15_000;
 const now = performance.now.bind(performance);
 
 const schema = makeSchema(sdk);
+// Where evidence is recorded (`evidence.mjs`).
+const { witness } = globalThis;
+witness?.sdk(sdk);
 
 /** A client with the key of Ada. */
 function make(options = {}) {
-  return sdk.Ablo({ schema, baseURL: location.origin, apiKey: 'ek_test_ada', ...options });
+  const all = { schema, baseURL: location.origin, apiKey: 'ek_test_ada', ...options };
+  return witness ? witness.client(sdk.Ablo(witness.options(all))) : sdk.Ablo(all);
 }
 
 /** Waits until `condition` is true, looking after every task of the browser. */
