@@ -413,6 +413,11 @@ impl Engine {
         self.connection.socket().is_some()
     }
 
+    /// Whether the login is over.
+    pub fn is_signed_out(&self) -> bool {
+        self.login_ended
+    }
+
     /// The open socket.
     pub fn socket(&self) -> Option<TaskId> {
         self.connection.socket()
