@@ -46,6 +46,10 @@ pub(crate) struct Line {
     sockets: Vec<TaskId>,
     /// When it probed.
     probes: Vec<u64>,
+    /// It has woken, and its engine has not been called since.
+    woken: bool,
+    /// A ping is on its way.
+    pinged: bool,
     /// When something else made it try at once: the application, a clock that jumped.
     pushed: Vec<u64>,
 }
@@ -59,6 +63,12 @@ impl Line {
     /// A clock jumped, or the application wants it now: the core has reason to try, and to give up what is under way.
     pub(crate) fn push(&mut self, now: u64) {
         self.pushed.push(now);
+    }
+
+    /// Its clock has jumped, or stood still, since it asked for a credential.
+    fn asked_before_push(&self) -> bool {
+        let last = self.pushed.last().copied();
+        last.is_some_and(|last| self.asked.iter().any(|(_, at)| *at <= last))
     }
 
     /// Why the server refuses this bearer.
@@ -75,6 +85,11 @@ impl Line {
     pub(crate) fn take(&mut self, input: &Input) {
         if let Input::Credential(task, _) | Input::Response(task, _) = input {
             self.asked.retain(|(asked, _)| asked != task);
+        }
+        if let Input::SocketMessage(socket, _) = input
+            && self.sockets.contains(socket)
+        {
+            self.pinged = false;
         }
         if let Input::SocketClosed { socket, .. } = input {
             self.sockets.retain(|open| open != socket);
@@ -111,7 +126,9 @@ impl Line {
                     return broken("probe-storm", format!("{name} probed at {:?}", self.probes));
                 }
             }
+            Output::SendFrame(_, text) if text.contains("\"type\":\"ping\"") => self.pinged = true,
             Output::OpenSocket { socket, .. } => {
+                self.pinged = false;
                 self.sockets.push(*socket);
                 if self.sockets.len() > 1 {
                     return broken("second-socket", format!("{name} has the sockets {:?}", self.sockets));
@@ -169,6 +186,10 @@ impl World {
             Trouble::Sleep(no) => self.sleep(no),
             Trouble::Portal(no) => {
                 self.clients[no].line.portal = true;
+                // People come back to the page to see why nothing moves.
+                if self.plan.on.page_bursts {
+                    self.page_burst(no);
+                }
                 let after = self.line.range(500, 60_000);
                 self.at(after, Event::Relief(trouble, author));
                 let told = self.line.percent(50);
@@ -184,7 +205,8 @@ impl World {
             Trouble::Revoked(no) => {
                 let client = &mut self.clients[no];
                 client.line.revoked = true;
-                if client.persona.source != Source::Fixed {
+                // Another fixed key, or a secret one, nobody has.
+                if client.persona.source == Source::Function {
                     client.line.dead_token = client.engine.token().map(str::to_owned);
                 }
                 let after = self.line.range(500, 90_000);
@@ -193,10 +215,7 @@ impl World {
                 Ok(())
             }
             Trouble::PageBurst(no) => {
-                for _ in 0..self.line.range(5, 20) {
-                    self.say(no, 1_000, &[Input::Visible, Input::Wake, Input::Online, Input::Offline]);
-                }
-                self.at(1_001, Event::Page(no, author, Input::Online));
+                self.page_burst(no);
                 Ok(())
             }
         }
@@ -254,7 +273,8 @@ impl World {
     /// Its machine sleeps: all of a device, or the one client.
     fn sleep(&mut self, no: usize) -> Check {
         let device = self.clients[no].persona.device;
-        let length = if self.line.percent(50) { self.line.range(NAP_MS, 600_000) } else { self.line.range(NAP_MS, NIGHT_MS) };
+        let length =
+            if self.line.percent(50) { self.line.range(NAP_MS, 600_000) } else { self.line.range(NAP_MS, NIGHT_MS) };
         let told = self.line.percent(50);
         for one in 0..self.clients.len() {
             let client = &mut self.clients[one];
@@ -280,6 +300,7 @@ impl World {
         let client = &mut self.clients[no];
         client.line.lost_ms += now - since;
         client.line.push(now);
+        client.line.woken = true;
         // Healing wakes them early: for the client it was the whole night.
         client.skew += until.saturating_sub(now) as i64;
         if self.line.percent(50) {
@@ -301,6 +322,46 @@ impl World {
         let after = self.line.below(within_ms);
         let Some(input) = menu.get(index) else { return };
         self.at(after, Event::Page(no, author, input.clone()));
+    }
+
+    /// The page has the same news many times a second, for a few seconds.
+    fn page_burst(&mut self, no: usize) {
+        let author = self.clients[no].author;
+        let seconds = self.line.range(1, 4);
+        let menu = [Input::Visible, Input::Wake, Input::Online, Input::Offline];
+        let kinds = if self.line.percent(50) { 2 } else { menu.len() };
+        for second in 0..seconds {
+            for _ in 0..self.line.range(5, 20) {
+                let after = second * 1_000 + self.line.below(1_000);
+                let input = menu.get(self.line.index(kinds)).cloned().unwrap_or(Input::Visible);
+                self.at(after, Event::Page(no, author, input));
+            }
+        }
+        self.at(seconds * 1_000, Event::Page(no, author, Input::Online));
+    }
+
+    /// Whoever has slept with an open connection asks at once whether it still stands.
+    pub(crate) fn check_woken(&mut self, no: usize) -> Check {
+        let client = &mut self.clients[no];
+        if client.frozen || !std::mem::take(&mut client.line.woken) || self.plan.on.wall_jumps {
+            return Ok(());
+        }
+        let client = &self.clients[no];
+        if client.disposed || !client.engine.is_connected() || client.line.pinged {
+            return Ok(());
+        }
+        broken("slept", format!("{} has slept and does not ask whether its connection stands", client.name()))
+    }
+
+    /// What a credential function says that was given up long ago does not matter: it may well be `null`. Where timers
+    /// are late nobody can tell whether it was given up.
+    pub(crate) fn late_answer(&self, no: usize, credential: Credential) -> Credential {
+        let client = &self.clients[no];
+        let unsure = client.background || client.frozen || client.line.asked_before_push();
+        if credential == Credential::SignedOut && unsure && !client.line.no_login {
+            return Credential::Unavailable("too late".to_owned());
+        }
+        credential
     }
 
     /// Whoever supplies credentials, or the server, or both say from now on that the login is over.
@@ -401,13 +462,27 @@ impl World {
         self.full || (self.is_current(no, author) && (line.portal || line.refusal(token).is_some()))
     }
 
+    /// The engine asks the credential function, which otherwise gets to work after so long.
+    pub(crate) fn ask_credential(&mut self, no: usize, task: TaskId, after: u64) {
+        let author = self.clients[no].author;
+        let (after, event) = match self.mute() {
+            None => (after, Event::Mint(no, author, task)),
+            Some(None) => return,
+            Some(Some(late)) if late > ANSWER_MS && self.line.percent(50) => {
+                (late, Event::Credential(no, author, task, Credential::SignedOut))
+            }
+            Some(Some(late)) => (late, Event::Mint(no, author, task)),
+        };
+        self.at(after, event);
+    }
+
     /// What the credential function does instead of asking the backend.
     pub(crate) fn odd_mint(&mut self, no: usize) -> Option<Credential> {
         self.clients[no].line.no_login.then_some(Credential::SignedOut)
     }
 
     /// When a credential function that is in trouble gets to work, in how many milliseconds; `Some(None)`: never.
-    pub(crate) fn mute(&mut self) -> Option<Option<u64>> {
+    fn mute(&mut self) -> Option<Option<u64>> {
         if !self.plan.on.mute_credentials || self.healing {
             return None;
         }

@@ -326,6 +326,7 @@ impl World {
             }
             Event::Credential(no, author, task, credential) => {
                 if self.is_current(no, author) {
+                    let credential = self.late_answer(no, credential);
                     self.input(no, Input::Credential(task, credential))?;
                 }
             }
@@ -443,7 +444,8 @@ impl World {
         let now = self.client_now(no);
         self.clients[no].line.take(&input);
         self.clients[no].engine.handle_input(now, input);
-        self.after_client(no)
+        self.after_client(no)?;
+        self.check_woken(no)
     }
 
     /// A command for a client's engine.
@@ -517,11 +519,7 @@ impl World {
             Output::AskCredential(task) => {
                 let slow = self.plan.on.key_trouble && !self.healing && self.net.percent(10);
                 let after = if slow { self.net.below(30_000) } else { self.net.below(50) };
-                match self.mute() {
-                    None => drop(self.at(after, Event::Mint(no, author, task))),
-                    Some(Some(late)) => drop(self.at(late, Event::Mint(no, author, task))),
-                    Some(None) => {}
-                }
+                self.ask_credential(no, task, after);
             }
             Output::Journal(task, ops) => {
                 self.stats.journaled += 1;
