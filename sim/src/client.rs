@@ -15,6 +15,7 @@ use ablo_wasm::core::time::Now;
 use ablo_wasm::core::wire::{OpKind, Operation};
 
 use crate::host::LinkNo;
+use crate::line::Line;
 use crate::oracle::{Author, Check, Fate, Oracle, Row, broken, fingerprint};
 use crate::shop;
 use crate::views::OpenView;
@@ -112,6 +113,7 @@ pub(crate) struct Client {
     pub(crate) born: u64,
     /// The wall clock is wrong by so much.
     pub(crate) skew: i64,
+    pub(crate) line: Line,
     pub(crate) links: BTreeMap<TaskId, LinkNo>,
     pub(crate) tickets: BTreeMap<Ticket, Use>,
     next_ticket: u32,
@@ -165,6 +167,7 @@ impl Client {
             engine: Engine::new(config, seed, now),
             born,
             skew: 0,
+            line: Line::default(),
             links: BTreeMap::new(),
             tickets: BTreeMap::new(),
             next_ticket: 0,
@@ -295,7 +298,8 @@ impl Client {
     /// Everything that must hold after every step.
     pub(crate) fn check(&mut self, universe: &[RowKey], oracle: &Oracle) -> Check {
         self.steps += 1;
-        if self.disposed {
+        // Whose login is over has nothing to show.
+        if self.disposed || self.line.signed_out {
             return Ok(());
         }
         let changes = self.take_changes();

@@ -101,6 +101,7 @@ impl World {
             Fault::WallJump => {
                 let jump = self.faults.pick(&[-3_600_000, -5_000, 5_000, 3_600_000, 86_400_000]);
                 self.clients[no].skew += jump;
+                self.clients[no].line.push(self.now);
                 Ok(())
             }
             Fault::Resnapshot => self.on_link(|world, link| {
@@ -202,7 +203,10 @@ impl World {
             0 => self.input(no, Input::Visible),
             1 => self.input(no, Input::Wake),
             2 => self.input(no, Input::Timeout),
-            3 if !self.clients[no].frozen => self.command(no, Command::Nudge).map(drop),
+            3 if !self.clients[no].frozen => {
+                self.clients[no].line.push(self.now);
+                self.command(no, Command::Nudge).map(drop)
+            }
             _ => self.input(no, Input::Online),
         }
     }
@@ -245,6 +249,7 @@ impl World {
         self.host.store_ms = self.host.store_ms.min(5);
         self.repair(Fault::Unreachable)?;
         self.repair(Fault::Crash)?;
+        self.heal_lines()?;
         for no in 0..self.clients.len() {
             self.clients[no].background = false;
             if !self.clients[no].online {

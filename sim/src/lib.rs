@@ -22,6 +22,7 @@ mod dice;
 mod fault;
 mod host;
 mod lie;
+mod line;
 mod net;
 mod oracle;
 pub mod plan;

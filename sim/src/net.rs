@@ -248,9 +248,10 @@ impl World {
         let Some(item) = link.up.pop_front() else { return Ok(()) };
         match item {
             Up::Upgrade => {
-                let (token, groups) = (link.token.clone(), link.groups.clone());
+                let (token, groups, no, author) = (link.token.clone(), link.groups.clone(), link.client, link.author);
+                let open = self.reachable && !self.is_gate_shut(no, author, token.as_deref());
                 let connection =
-                    if self.reachable { self.host.connect(now, token.as_deref(), Some(groups), number) } else { None };
+                    if open { self.host.connect(now, token.as_deref(), Some(groups), number) } else { None };
                 let Some(link) = self.links.get_mut(&number) else { return Ok(()) };
                 link.connection = connection;
                 self.push_down(number, if connection.is_some() { Down::Opened } else { Down::Closed(1006) });
@@ -334,10 +335,11 @@ impl World {
         self.stats.requests += 1;
         self.next_call += 1;
         let number = self.next_call;
-        let online = match &owner {
-            Owner::Client(no, ..) | Owner::Credential(no, ..) => self.clients[*no].online,
-            Owner::Agent(_) => true,
+        let place = match &owner {
+            Owner::Client(no, ..) | Owner::Credential(no, ..) => Some(*no),
+            Owner::Agent(_) => None,
         };
+        let online = place.is_none_or(|no| self.clients[no].online);
         if let Some(after) = timeout_ms {
             self.at(after, Event::CallDone(number, Err("timed out".to_owned())));
         }
@@ -345,6 +347,11 @@ impl World {
         let roll = if trouble { self.net.below(100) } else { 100 };
         let latency = self.latency();
         self.calls.insert(number, Pending { call, owner, at_server: false, deaf: (10..14).contains(&roll) });
+        let portal = place.filter(|_| online).and_then(|no| self.portal_answer(no));
+        if let Some(response) = portal {
+            self.at(latency * 2, Event::CallDone(number, Ok(response)));
+            return;
+        }
         if !online || !self.reachable {
             let after = self.net.below(3_000);
             self.at(after, Event::CallDone(number, Err("no connection".to_owned())));
@@ -377,6 +384,12 @@ impl World {
         }
         pending.at_server = true;
         let mut call = pending.call.clone();
+        if let (Call::Http(request), Owner::Client(no, author, _)) = (&call, pending.owner.clone())
+            && let Some(response) = self.gate_answer(no, author, request.bearer.as_deref())
+        {
+            self.reply(number, response);
+            return Ok(());
+        }
         if let Call::Http(request) = &mut call
             && self.plan.on.key_expiry
             && !self.healing
@@ -442,6 +455,10 @@ impl World {
     /// The credential function asks the application's backend.
     pub(crate) fn mint(&mut self, no: usize, task: TaskId) {
         let author = self.clients[no].author;
+        if let Some(credential) = self.odd_mint(no) {
+            self.at(1, Event::Credential(no, author, task, credential));
+            return;
+        }
         if self.plan.on.key_trouble && !self.healing && self.net.percent(20) {
             let why = Credential::Unavailable("the credential function threw".to_owned());
             self.at(1, Event::Credential(no, author, task, why));

@@ -29,11 +29,15 @@ pub struct Plan {
     pub on: Switches,
 }
 
+/// Lines are in trouble in so many seeds of a hundred: the others stay what they were.
+const ROUGH_PERCENT: u64 = 70;
+
 macro_rules! switches {
     (
         $($name:ident, $percent:literal, $doc:literal;)*
         --- $($late:ident, $late_percent:literal, $late_doc:literal;)*
         --- $($latest:ident, $latest_percent:literal, $latest_doc:literal;)*
+        --- $($line:ident, $line_percent:literal, $line_doc:literal;)*
     ) => {
         /// Faults and habits, each on or off for a whole run.
         #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -41,16 +45,24 @@ macro_rules! switches {
             $(#[doc = $doc] pub $name: bool,)*
             $(#[doc = $late_doc] pub $late: bool,)*
             $(#[doc = $latest_doc] pub $latest: bool,)*
+            $(#[doc = $line_doc] pub $line: bool,)*
         }
 
         impl Switches {
             /// Later additions have dice of their own: seeds that do without them stay what they were.
-            fn roll(dice: &mut Dice, late: &mut Dice, latest: &mut Dice) -> Self {
+            fn roll(dice: &mut Dice, late: &mut Dice, latest: &mut Dice, line: &mut Dice) -> Self {
+                let rough = line.percent(ROUGH_PERCENT);
                 Self {
                     $($name: dice.percent($percent),)*
                     $($late: late.percent($late_percent),)*
                     $($latest: latest.percent($latest_percent),)*
+                    $($line: line.percent($line_percent) && rough,)*
                 }
+            }
+
+            /// Whether lines are in any trouble.
+            pub(crate) fn any_line(&self) -> bool {
+                false $(|| self.$line)*
             }
 
             /// The names of those that are on.
@@ -59,6 +71,7 @@ macro_rules! switches {
                 $(if self.$name { out.push(stringify!($name)); })*
                 $(if self.$late { out.push(stringify!($late)); })*
                 $(if self.$latest { out.push(stringify!($latest)); })*
+                $(if self.$line { out.push(stringify!($line)); })*
                 out
             }
 
@@ -67,6 +80,7 @@ macro_rules! switches {
                 $((stringify!($name), $percent, $doc),)*
                 $((stringify!($late), $late_percent, $late_doc),)*
                 $((stringify!($latest), $latest_percent, $latest_doc),)*
+                $((stringify!($line), $line_percent * ROUGH_PERCENT / 100, $line_doc),)*
             ];
         }
     };
@@ -122,6 +136,14 @@ switches! {
     late_answers, 50, "Busy tabs hear late what their storage has done.";
     weak_disk, 40, "Where storage is in trouble, writes are aborted more often.";
     read_often, 30, "Clients that read through the server do so in most turns, rows of the stream too, and on lines that stall.";
+    ---
+    sleeps, 40, "Machines sleep for minutes or hours, and may not be told when they wake.";
+    mute_credentials, 35, "Credential functions never answer, or long after they were given up.";
+    portals, 35, "A network's login page answers everything.";
+    capacity, 30, "The server is full, and says for how long, or nonsense.";
+    logins_end, 35, "Logins end: the credential function says null, the server 401, or both.";
+    revoked, 30, "Keys are taken back, and another one works later.";
+    page_bursts, 50, "Pages say visible, woken, online and offline many times within a second.";
 }
 
 impl Plan {
@@ -129,7 +151,7 @@ impl Plan {
     pub fn roll(seed: u64, turns: Option<u64>) -> Self {
         let dice = &mut Dice::new(seed, 1);
         let late = &mut Dice::new(seed, 7);
-        let on = Switches::roll(dice, late, &mut Dice::new(seed, 9));
+        let on = Switches::roll(dice, late, &mut Dice::new(seed, 9), &mut Dice::new(seed, 10));
         let latency_min_ms = dice.range(0, 40);
         let spread = dice.pick(&[0, 5, 60, 400]);
         Self {

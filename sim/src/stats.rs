@@ -51,6 +51,10 @@ pub struct Stats {
     pub stolen: u64,
     /// Looks at what a device would show without a network.
     pub cold_looks: u64,
+    /// Machines that slept.
+    pub sleeps: u64,
+    /// Logins that ended.
+    pub logins_ended: u64,
 }
 
 impl std::ops::AddAssign for Stats {
@@ -79,6 +83,8 @@ impl std::ops::AddAssign for Stats {
         self.frozen += other.frozen;
         self.stolen += other.stolen;
         self.cold_looks += other.cold_looks;
+        self.sleeps += other.sleeps;
+        self.logins_ended += other.logins_ended;
     }
 }
 
@@ -97,6 +103,7 @@ impl std::fmt::Display for Stats {
         write!(f, ", {} clients replaced", self.reborn)?;
         write!(f, "; {} requests to devices, {} tabs crashed", self.stored, self.tab_crashes)?;
         write!(f, ", {} frozen, {} locks stolen, {} gave up storage", self.frozen, self.stolen, self.given_up)?;
-        write!(f, ", {} power losses, {} cold looks", self.power_losses, self.cold_looks)
+        write!(f, ", {} power losses, {} cold looks", self.power_losses, self.cold_looks)?;
+        write!(f, "; {} sleeps, {} logins ended", self.sleeps, self.logins_ended)
     }
 }

@@ -28,7 +28,7 @@ impl World {
         let pause = self.work.range(1, self.plan.pace_ms);
         self.at(pause, Event::Turn(no));
         let client = &self.clients[no];
-        if client.disposed || client.disposing || client.frozen {
+        if client.disposed || client.disposing || client.frozen || client.line.signed_out {
             return Ok(());
         }
         if !self.plan.on.eager && !self.clients[no].engine.is_ready() {

@@ -21,6 +21,7 @@ use crate::device::{Claim, Device};
 use crate::dice::Dice;
 use crate::fault::Fault;
 use crate::host::{self, Call, Host, LinkNo};
+use crate::line::Trouble;
 use crate::net::{Link, Owner, Pending};
 use crate::oracle::{Author, Check, Fate, Oracle, Row, broken};
 use crate::plan::Plan;
@@ -74,6 +75,12 @@ pub(crate) enum Event {
     Fault,
     /// Something that went wrong ends.
     Repair(Fault),
+    /// Something goes wrong on a line.
+    Trouble,
+    /// And ends.
+    Relief(Trouble, Author),
+    /// The page has something to say.
+    Page(usize, Author, Input),
     /// Another client takes the place of one that is gone.
     Reborn(usize),
     /// A device has done something for a tab.
@@ -112,6 +119,7 @@ pub(crate) struct World {
     pub(crate) faults: Dice,
     pub(crate) work: Dice,
     pub(crate) disk: Dice,
+    pub(crate) line: Dice,
     seeds: Dice,
     pub(crate) devices: Vec<Device>,
     /// Every row that anybody has ever written to.
@@ -123,6 +131,8 @@ pub(crate) struct World {
     pub(crate) turns: u64,
     /// The server can be reached.
     pub(crate) reachable: bool,
+    /// The server takes no more connections.
+    pub(crate) full: bool,
     timer_at: Option<u64>,
     stored_at: Option<u64>,
     this_ms: (u64, u32),
@@ -182,6 +192,7 @@ impl World {
             faults: Dice::new(seed, 4),
             work: Dice::new(seed, 5),
             disk: Dice::new(seed, 8),
+            line: Dice::new(seed, 11),
             seeds: Dice::new(seed, 6),
             devices: if plan.tabs > 0 { vec![Device::default()] } else { Vec::new() },
             universe: Vec::new(),
@@ -191,6 +202,7 @@ impl World {
             healing: false,
             turns: plan.turns,
             reachable: true,
+            full: false,
             timer_at: None,
             stored_at: None,
             this_ms: (0, 0),
@@ -214,6 +226,9 @@ impl World {
             self.at(self.plan.pace_ms, Event::Agent);
         }
         self.at(self.plan.fault_pace_ms, Event::Fault);
+        if self.plan.on.any_line() {
+            self.at(self.plan.fault_pace_ms, Event::Trouble);
+        }
         Ok(())
     }
 
@@ -279,6 +294,7 @@ impl World {
             Event::Turn(no) => self.turn(no)?,
             Event::Agent => self.agent_turn()?,
             Event::Timer(no, author) => {
+                // While the machine sleeps no timer fires: waking sets it again.
                 if self.is_current(no, author) && self.clients[no].timer_at == Some(at) {
                     self.clients[no].timer_at = None;
                     self.input(no, Input::Timeout)?;
@@ -310,6 +326,7 @@ impl World {
             }
             Event::Credential(no, author, task, credential) => {
                 if self.is_current(no, author) {
+                    let credential = self.late_answer(no, credential);
                     self.input(no, Input::Credential(task, credential))?;
                 }
             }
@@ -320,6 +337,13 @@ impl World {
             }
             Event::Fault => self.fault()?,
             Event::Repair(fault) => self.repair(fault)?,
+            Event::Trouble => self.trouble()?,
+            Event::Relief(trouble, author) => self.relieve(trouble, author)?,
+            Event::Page(no, author, input) => {
+                if self.is_current(no, author) {
+                    self.input(no, input)?;
+                }
+            }
             Event::Reborn(no) => self.reborn(no)?,
             Event::Device(index, number) => self.device_works(index, number)?,
             Event::Told(no, author, input) => {
@@ -332,7 +356,7 @@ impl World {
             }
             Event::Lock(claim, held) => self.lock_told(claim, held)?,
             Event::Thaw(no, author) => {
-                if self.is_current(no, author) && self.clients[no].frozen {
+                if self.is_current(no, author) && self.clients[no].frozen && self.clients[no].line.asleep.is_none() {
                     self.thaw(no)?;
                 }
             }
@@ -354,7 +378,7 @@ impl World {
 
     pub(crate) fn client_now(&self, no: usize) -> Now {
         let client = &self.clients[no];
-        Now::new(self.now - client.born, (WALL_START + self.now).saturating_add_signed(client.skew))
+        Now::new(client.clock(self.now), (WALL_START + self.now).saturating_add_signed(client.skew))
     }
 
     pub(crate) fn is_current(&self, no: usize, author: Author) -> bool {
@@ -418,8 +442,10 @@ impl World {
             return Ok(());
         }
         let now = self.client_now(no);
+        self.clients[no].line.take(&input);
         self.clients[no].engine.handle_input(now, input);
-        self.after_client(no)
+        self.after_client(no)?;
+        self.check_woken(no)
     }
 
     /// A command for a client's engine.
@@ -444,10 +470,17 @@ impl World {
                 return self.crash_tab(no);
             }
         }
+        self.follow_login(no)?;
         self.clients[no].check(&self.universe, &self.oracle)?;
+        self.set_timer(no);
+        Ok(())
+    }
+
+    /// Sets a client's timer to what its engine wants.
+    pub(crate) fn set_timer(&mut self, no: usize) {
         let client = &mut self.clients[no];
-        let Some((at, _)) = client.engine.poll_timeout() else { return Ok(()) };
-        let at = (at.0 + client.born).max(self.now);
+        let Some((at, _)) = client.engine.poll_timeout() else { return };
+        let at = at.0.saturating_add(client.born + client.line.lost_ms).max(self.now);
         let late = match self.net.below(20) {
             _ if !client.background => 0,
             0 => 60_000,
@@ -458,13 +491,13 @@ impl World {
             let author = client.author;
             self.at(at + late - self.now, Event::Timer(no, author));
         }
-        Ok(())
     }
 
     fn perform(&mut self, no: usize, output: Output) -> Check {
         let (now, name) = (self.now, self.clients[no].name());
         self.trace.note(no as u64, "", || format!("{now:>8}   {name} {}", crate::trace::describe(&output)));
         let author = self.clients[no].author;
+        self.clients[no].line.check(now, &name, &output)?;
         match output {
             Output::OpenSocket { socket, url, protocols } => self.open_link(no, socket, &url, &protocols),
             Output::SendFrame(socket, text) => {
@@ -486,7 +519,7 @@ impl World {
             Output::AskCredential(task) => {
                 let slow = self.plan.on.key_trouble && !self.healing && self.net.percent(10);
                 let after = if slow { self.net.below(30_000) } else { self.net.below(50) };
-                self.at(after, Event::Mint(no, author, task));
+                self.ask_credential(no, task, after);
             }
             Output::Journal(task, ops) => {
                 self.stats.journaled += 1;
@@ -560,6 +593,10 @@ impl World {
                         self.check_stored(device, number)?;
                     }
                 }
+            }
+            // Nobody can say any more what becomes of them.
+            (Use::Write { numbers, .. }, Err(_)) if self.clients[no].engine.is_signed_out() => {
+                numbers.into_iter().for_each(|number| self.oracle.abandon(number));
             }
             (Use::Write { numbers, .. }, Err(error)) => {
                 for number in numbers {

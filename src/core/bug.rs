@@ -38,6 +38,16 @@ pub enum Bug {
     JournalWritesOverlap,
     StoredBeforeRepair,
     AlteredAfterLoss,
+    FailuresCount,
+    LateAnswersCount,
+    CloseCodeSignsOut,
+    CredentialNeverGivenUp,
+    TwoMints,
+    EveryEventProbes,
+    RetryAfterBelieved,
+    RefusalSignsOut,
+    SocketForgotten,
+    SleepUnnoticed,
 }
 
 #[cfg(feature = "bugs")]

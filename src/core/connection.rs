@@ -10,6 +10,7 @@
 //! One credential is obtained at a time, whoever asks: the state that cannot go on without one, or the renewal ahead of its
 //! end, during which everything else goes on.
 
+use super::bug::{self, Bug};
 use super::error::{Error, Recovery};
 use super::id::TaskId;
 use super::input::Credential;
@@ -175,6 +176,7 @@ impl Connection {
     pub fn handle_timeout(&mut self, now: Instant, rng: &mut Rng) {
         if let Some((_, since)) = self.minting
             && since.after(ANSWER_MS) <= now
+            && !bug::on(Bug::CredentialNeverGivenUp)
         {
             self.minting = None;
             self.renew_at = Some(now.after(RENEW_MIN_MS));
@@ -244,7 +246,11 @@ impl Connection {
             Credential::SignedOut => {
                 self.sign_out(now, Error::local("auth_no_credentials", "the credential function returned null"));
             }
+            Credential::Unavailable(_) if bug::on(Bug::FailuresCount) && self.refreshes >= REFRESH_MAX => {
+                self.sign_out(now, Error::local("session_expired", ""));
+            }
             Credential::Unavailable(why) if waited_for => {
+                self.refreshes += u32::from(bug::on(Bug::FailuresCount));
                 self.wait(now, rng, Error::local("identity_network_error", concat(&["no credential: ", why])));
             }
             Credential::Unavailable(_) => self.renew_at = Some(now.after(RENEW_MIN_MS)),
@@ -290,6 +296,7 @@ impl Connection {
             Probe::Unreachable(error) => self.wait(now, rng, error),
             Probe::Stale(error) => self.refresh(now, error),
             Probe::SessionExpired(error) => self.sign_out(now, error),
+            Probe::Blocked(error) if bug::on(Bug::RefusalSignsOut) => self.sign_out(now, error),
             Probe::Blocked(error) => self.block(now, error),
         }
     }
@@ -313,6 +320,7 @@ impl Connection {
             return false;
         }
         match code {
+            1008 | 4001 if bug::on(Bug::CloseCodeSignsOut) => self.sign_out(now, Error::local("session_expired", "")),
             // RFC 6455, 7.4.1: the other side cannot make sense of what is said.
             1002 | 1003 | 1010 => {
                 self.block(now, Error::local("protocol_violation", "the server does not speak this protocol"));
@@ -378,7 +386,8 @@ impl Connection {
 
     /// A good moment to try again: a visible page, a woken machine. They come in bunches.
     pub fn handle_wake(&mut self, now: Instant) {
-        if self.woken_at.is_none_or(|at| at.after(EVENT_PAUSE_MS) <= now) && self.handle_retry(now) {
+        let due = self.woken_at.is_none_or(|at| at.after(EVENT_PAUSE_MS) <= now) || bug::on(Bug::EveryEventProbes);
+        if due && self.handle_retry(now) {
             self.woken_at = Some(now);
         }
     }
@@ -487,7 +496,9 @@ impl Connection {
 
     /// Asks for a credential, unless that is under way.
     fn mint(&mut self, now: Instant) -> TaskId {
-        if let Some((task, _)) = self.minting {
+        if let Some((task, _)) = self.minting
+            && !bug::on(Bug::TwoMints)
+        {
             return task;
         }
         let task = self.task();
@@ -498,7 +509,7 @@ impl Connection {
     }
 
     fn take_minted(&mut self, task: TaskId) -> bool {
-        let ours = self.minting() == Some(task);
+        let ours = self.minting() == Some(task) || bug::on(Bug::LateAnswersCount);
         if ours {
             self.minting = None;
         }
@@ -569,7 +580,8 @@ impl Connection {
             self.enter(now, State::Offline);
             return;
         }
-        let asked = reason.retry_after_ms.map(|ms| ms.min(RETRY_AFTER_MAX_MS));
+        let believed = bug::on(Bug::RetryAfterBelieved);
+        let asked = reason.retry_after_ms.map(|ms| if believed { ms } else { ms.min(RETRY_AFTER_MAX_MS) });
         let pause = asked.unwrap_or_else(|| backoff(self.attempt.saturating_sub(1), rng));
         self.attempt = self.attempt.saturating_add(1);
         self.reason = Some(reason);
@@ -589,6 +601,9 @@ impl Connection {
     }
 
     fn close_socket(&mut self) {
+        if bug::on(Bug::SocketForgotten) && matches!(self.state, State::Opening(_)) {
+            return;
+        }
         if let State::Connected(socket) | State::Opening(socket) = self.state {
             self.actions.push(Action::Close(socket));
         }

@@ -1,5 +1,6 @@
 //! Connections that end in every way, and what comes after.
 
+use ablo_wasm::core::connection::RETRY_AFTER_MAX_MS;
 use ablo_wasm::core::input::{Command, Credential, Input, Response};
 use ablo_wasm::core::output::Output;
 use serde_json::json;
@@ -213,4 +214,22 @@ fn a_bootstrap_that_fails_is_tried_again() {
     }
     bench.answer_bootstrap(1, &tasks(&[]));
     assert!(bench.outcome(ready).unwrap().is_ok());
+}
+
+#[test]
+fn a_server_that_is_full_does_not_put_the_first_rows_off_for_ever() {
+    let mut bench = Bench::new();
+    bench.start();
+    bench.answer_identity();
+    let (task, _) = bench.request("/sync/bootstrap");
+    let busy = Response { status: 503, retry_after_ms: Some(u64::MAX), ..Response::default() };
+    bench.input(Input::Response(task, Ok(busy)));
+    bench.open();
+    let mut waited = 0;
+    while !bench.has_request("/sync/bootstrap") && waited <= RETRY_AFTER_MAX_MS {
+        bench.elapse(5_000);
+        bench.receive(&json!({"type":"pong"}));
+        waited += 5_000;
+    }
+    assert!(bench.has_request("/sync/bootstrap"), "not asked again within {waited} ms");
 }

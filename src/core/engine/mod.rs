@@ -20,8 +20,9 @@ mod storage;
 mod tabs;
 mod writes;
 
+use super::bug::{self, Bug};
 use super::config::{Config, Identity};
-use super::connection::{Action, Connection, Source, State, backoff};
+use super::connection::{Action, Connection, RETRY_AFTER_MAX_MS, Source, State, backoff};
 use super::error::{Error, Recovery};
 use super::id::{ModelIndex, SyncId, TaskId};
 use super::input::{Command, Credential, Input, Response, Ticket};
@@ -230,7 +231,7 @@ impl Engine {
             Input::Credential(task, credential) => {
                 let mut life = None;
                 if let Credential::Token { token, expires_at } = &credential
-                    && self.connection.minting() == Some(task)
+                    && (self.connection.minting() == Some(task) || bug::on(Bug::LateAnswersCount))
                 {
                     self.token = Some(token.trim_ascii().to_owned());
                     life = self.life(expires_at.as_deref());
@@ -421,6 +422,11 @@ impl Engine {
         self.connection.socket().is_some()
     }
 
+    /// Whether the login is over.
+    pub fn is_signed_out(&self) -> bool {
+        self.login_ended
+    }
+
     /// The open socket.
     pub fn socket(&self) -> Option<TaskId> {
         self.connection.socket()
@@ -451,7 +457,7 @@ impl Engine {
         // A clock that goes back is ignored; deadlines never move.
         let passed = now.wall.0.saturating_sub(self.now.wall.0);
         let slept = passed.saturating_sub(now.mono.after(self.slept).since(self.now.mono));
-        if slept > SLEEP_MS {
+        if slept > SLEEP_MS && !bug::on(Bug::SleepUnnoticed) {
             self.slept += slept;
             self.woke = true;
             self.queue.handle_woken(now.mono.after(self.slept));
@@ -699,7 +705,8 @@ impl Engine {
     }
 
     fn load_failed(&mut self, error: &Error) {
-        let pause = error.retry_after_ms.unwrap_or_else(|| backoff(self.load_attempt, &mut self.rng));
+        let asked = error.retry_after_ms.map(|ms| ms.min(RETRY_AFTER_MAX_MS));
+        let pause = asked.unwrap_or_else(|| backoff(self.load_attempt, &mut self.rng));
         self.load_attempt = self.load_attempt.saturating_add(1);
         self.loading = Loading::Wanted { not_before: self.now.mono.after(pause) };
         self.report(error);
