@@ -20,7 +20,7 @@ export interface Credential {
  *   const response = await fetch('/api/credential', { method: 'POST' });
  *   if (response.status === 401) return null;
  *   if (!response.ok) throw new Error(`no session: ${response.status}`);
- *   return response.text();
+ *   return response.json();
  * };
  * await Ablo({ schema, baseURL: 'https://sync.example.com', apiKey }).ready();
  */

@@ -10,6 +10,7 @@
 //! One credential is obtained at a time, whoever asks: the state that cannot go on without one, or the renewal ahead of its
 //! end, during which everything else goes on.
 
+use super::backoff::backoff;
 use super::bug::{self, Bug};
 use super::error::{Error, Recovery};
 use super::id::TaskId;
@@ -19,12 +20,6 @@ use super::rng::Rng;
 use super::time::Instant;
 use crate::core::text::concat;
 
-/// First pause after a failed attempt.
-pub const BACKOFF_BASE_MS: u64 = 500;
-/// Longest pause between attempts.
-pub const BACKOFF_MAX_MS: u64 = 10_000;
-/// Pauses vary by this share either way, so that clients do not return in step.
-pub const BACKOFF_JITTER_PERCENT: u64 = 15;
 /// A refused credential is looked at again after so long.
 pub const BLOCKED_RETRY_MS: u64 = 60_000;
 /// Stale credentials in a row, each freshly obtained, after which the machine gives up (connection.md 1.9).
@@ -618,13 +613,6 @@ impl Connection {
         self.next_task += 2;
         TaskId(self.next_task)
     }
-}
-
-/// The pause before attempt number `attempt`, counted from 0.
-pub fn backoff(attempt: u32, rng: &mut Rng) -> u64 {
-    let nominal = BACKOFF_BASE_MS.saturating_mul(1 << attempt.min(16)).min(BACKOFF_MAX_MS);
-    let spread = nominal * BACKOFF_JITTER_PERCENT / 100;
-    nominal - spread + rng.below(2 * spread + 1)
 }
 
 #[cfg(test)]

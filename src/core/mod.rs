@@ -1,5 +1,6 @@
 //! The sans-IO engine.
 
+pub mod backoff;
 pub mod bug;
 pub mod config;
 pub mod connection;

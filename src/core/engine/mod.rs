@@ -20,9 +20,10 @@ mod storage;
 mod tabs;
 mod writes;
 
+use super::backoff::backoff;
 use super::bug::{self, Bug};
 use super::config::{Config, Identity};
-use super::connection::{Action, Connection, RETRY_AFTER_MAX_MS, Source, State, backoff};
+use super::connection::{Action, Connection, RETRY_AFTER_MAX_MS, Source, State};
 use super::error::{Error, Recovery};
 use super::id::{ModelIndex, SyncId, TaskId};
 use super::input::{Command, Credential, Input, Response, Ticket};

@@ -510,6 +510,9 @@ impl Engine {
                 }
                 let key = std::mem::take(key);
                 let Ok(text) = String::from_utf8(std::mem::take(value)) else {
+                    if journal_order(&key).is_some_and(|order| self.queue.mend(order)) {
+                        continue;
+                    }
                     self.set_aside(key, String::new(), Error::local("storage_record_unreadable", "it is no text"));
                     continue;
                 };
@@ -528,6 +531,7 @@ impl Engine {
                             }
                             self.take_outcome(outcome);
                         }
+                        Err(_) if self.queue.mend(order) => {}
                         Err(error) => self.set_aside(key, text, error),
                     }
                 }

@@ -150,6 +150,16 @@ impl Queue {
         }
     }
 
+    /// The record of this place is damaged: it is offered again, if what it said is still known. Says whether it is.
+    pub fn mend(&mut self, order: u64) -> bool {
+        let commit = self.commits.iter_mut().find(|commit| commit.order == order);
+        if let Some(commit) = commit {
+            commit.dirty = true;
+            return true;
+        }
+        false
+    }
+
     /// Puts what no journal has yet behind what was read from it: writes made before it was read come later.
     pub fn put_new_last(&mut self) {
         let (old, new): (Vec<_>, Vec<_>) = self.commits.drain(..).partition(|commit| commit.foreign || commit.sent);
