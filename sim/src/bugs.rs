@@ -121,7 +121,6 @@ pub const ALL: &[Mistake] = &[
     ),
     core("two-mints", Bug::TwoMints, "a credential is asked for though another is under way"),
     core("every-event-probes", Bug::EveryEventProbes, "each event of the page causes an attempt"),
-    core("retry-after-believed", Bug::RetryAfterBelieved, "a pause that the server asks for has no limit"),
     core("refusal-signs-out", Bug::RefusalSignsOut, "a key that was taken back ends the login"),
     core("socket-forgotten", Bug::SocketForgotten, "a socket that is opening is not closed when it is given up"),
     core("sleep-unnoticed", Bug::SleepUnnoticed, "nobody notices that the machine has slept"),

@@ -44,7 +44,6 @@ pub enum Bug {
     CredentialNeverGivenUp,
     TwoMints,
     EveryEventProbes,
-    RetryAfterBelieved,
     RefusalSignsOut,
     SocketForgotten,
     SleepUnnoticed,

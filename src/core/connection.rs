@@ -575,8 +575,7 @@ impl Connection {
             self.enter(now, State::Offline);
             return;
         }
-        let believed = bug::on(Bug::RetryAfterBelieved);
-        let asked = reason.retry_after_ms.map(|ms| if believed { ms } else { ms.min(RETRY_AFTER_MAX_MS) });
+        let asked = reason.retry_after_ms.map(|ms| ms.min(RETRY_AFTER_MAX_MS));
         let pause = asked.unwrap_or_else(|| backoff(self.attempt.saturating_sub(1), rng));
         self.attempt = self.attempt.saturating_add(1);
         self.reason = Some(reason);
