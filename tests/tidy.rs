@@ -389,3 +389,22 @@ fn link_targets(line: &str) -> Vec<&str> {
         .filter(|target| !target.contains(' ') && !target.starts_with("mailto:"))
         .collect()
 }
+
+/// A promise whose test was renamed or removed is a promise no more.
+#[test]
+fn promises_have_their_tests() {
+    let all = files();
+    let promises = all.iter().find(|file| file.path == "docs/promises.md").expect("docs/promises.md");
+    let tests: Vec<&File> = all.iter().filter(|file| file.below(&["tests/", "src/", "sim/"])).collect();
+    let mut bad = Vec::new();
+    for (number, line) in promises.text.lines().enumerate() {
+        let Some((_, shown)) = line.strip_prefix("| ").and_then(|row| row.split_once(" | ")) else { continue };
+        for name in shown.split('`').skip(1).step_by(2) {
+            let is_file = all.iter().any(|file| file.path == name);
+            if !is_file && !tests.iter().any(|file| file.text.contains(name)) {
+                bad.push(format!("docs/promises.md:{}: nothing is called `{name}`", number + 1));
+            }
+        }
+    }
+    assert!(bad.is_empty(), "promises without a test:\n{}", bad.join("\n"));
+}

@@ -3,6 +3,7 @@
 use ablo_wasm::core::connection::RETRY_AFTER_MAX_MS;
 use ablo_wasm::core::input::{Command, Credential, Input, Response};
 use ablo_wasm::core::output::Output;
+use ablo_wasm::core::queue::COMMIT_BYTES_MAX;
 use serde_json::json;
 
 use crate::harness::{Bench, tasks};
@@ -232,4 +233,40 @@ fn a_server_that_is_full_does_not_put_the_first_rows_off_for_ever() {
         waited += 5_000;
     }
     assert!(bench.has_request("/sync/bootstrap"), "not asked again within {waited} ms");
+}
+
+#[test]
+fn a_machine_that_slept_is_noticed_without_any_event() {
+    let mut bench = Bench::started(&tasks(&[]));
+    bench.now.wall.0 += 3_600_000;
+    bench.input(Input::Timeout);
+    assert!(bench.frames().iter().any(|frame| frame["type"] == "ping"));
+    // Nobody answers.
+    bench.elapse(10_000);
+    bench.answer_probe(204, None);
+    bench.open();
+    assert!(bench.engine.is_connected());
+    // A clock that goes back, or is put right by a little, is nothing.
+    bench.frames();
+    bench.now.wall.0 -= 1_800_000;
+    bench.input(Input::Timeout);
+    bench.now.wall.0 += 5_000;
+    bench.input(Input::Timeout);
+    assert!(bench.frames().is_empty());
+}
+
+#[test]
+fn what_waits_for_the_line_is_bounded() {
+    let mut bench = Bench::started(&tasks(&[]));
+    for at in 0..5_000 {
+        bench.create(&format!("n{at}"), json!({"title":"x".repeat(200)}));
+        if at % 50 == 0 {
+            bench.turn();
+        }
+    }
+    bench.turn();
+    let frames = bench.frames();
+    let bytes: usize = frames.iter().map(|frame| frame.to_string().len()).sum();
+    assert_eq!(frames.iter().filter(|frame| frame["type"] == "commit").count(), 1, "one at a time");
+    assert!(bytes <= COMMIT_BYTES_MAX + 1_000, "{bytes}");
 }

@@ -538,6 +538,25 @@ fn an_unreadable_record_is_set_aside() {
 }
 
 #[test]
+fn a_damaged_record_is_written_again_by_whoever_knows_what_it_said() {
+    let (device, _first, mut second) = two_tabs();
+    second.bench.update("t1", json!({"title":"one"}));
+    second.turn();
+    let before = journal(&device);
+    assert_eq!(before.len(), 1);
+    for (_, record) in
+        device.borrow_mut().databases.values_mut().flatten().filter(|((_, key), _)| key.starts_with("j/"))
+    {
+        *record = vec![255, 255];
+    }
+    second.open.clear();
+    second.bench.input(Input::StoreClosed(Database::Identity));
+    second.turn();
+    assert!(journal(&device)[0].contains("one"));
+    assert!(second.bench.event("storage:problem").is_empty());
+}
+
+#[test]
 fn a_record_of_a_newer_version_is_set_aside_as_such() {
     let device = device();
     drop(first_visit(&device));
