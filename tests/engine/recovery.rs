@@ -71,6 +71,7 @@ fn a_server_that_closes_instead_of_catching_up_gets_a_bootstrap_request() {
     }
     bench.open();
     assert!(bench.has_request("/sync/bootstrap"));
+    assert_eq!(bench.event("reconciliation:needed").len(), 1);
 }
 
 #[test]

@@ -661,7 +661,7 @@ impl Engine {
         let now = self.now.mono;
         let due = self.last_repair.map_or(now, |last| last.after(REPAIR_PAUSE_MS).max(now));
         self.last_repair = Some(due);
-        self.event("sync:repair", &|payload| payload.str("reason", why));
+        self.event("reconciliation:needed", &|payload| payload.str("reason", why));
         self.loading = Loading::Wanted { not_before: due };
     }
 
