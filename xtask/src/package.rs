@@ -48,6 +48,7 @@ const WASM_OPT_REPEAT: &[&str] = &[
     "--one-caller-inline-max-function-size=20",
     // The stack is first in memory and grows down: its last kilobyte holds nothing that an offset could reach.
     "--low-memory-unused",
+    "--dealign",
     "--skip-pass=local-cse",
     "--skip-pass=simplify-locals",
 ];
