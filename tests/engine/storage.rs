@@ -1,212 +1,16 @@
-//! Rows and writes on the device: warm start, journal, tabs, trouble. The device here does what it is told at once.
+//! Rows and writes on the device: warm start, journal, tabs, trouble.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
 use ablo_wasm::core::connection::ONLINE_MS;
 use ablo_wasm::core::input::{Change, Command, Input};
 use ablo_wasm::core::output::Output;
-use ablo_wasm::core::store::{
-    Database, ObjectStore, Record, StoreChange, StoreFailure, StoreFailureKind, StoreRequest,
-};
+use ablo_wasm::core::store::{Database, ObjectStore, StoreFailureKind, StoreRequest};
 use serde_json::json;
 
-use crate::harness::{Bench, task_delta, tasks};
-
-const STORED: &str = r#""authToken":"ek_test_1","persistence":"indexeddb""#;
-
-type Records = BTreeMap<(ObjectStore, String), Vec<u8>>;
-
-/// A browser's storage, its locks and channels, shared by tabs.
-#[derive(Default)]
-struct Device {
-    databases: BTreeMap<String, Records>,
-    /// Requests fail with this until it is taken away.
-    failure: Option<StoreFailureKind>,
-    /// Who holds the lock, and who waits for it: tabs by number.
-    lock: VecDeque<usize>,
-}
-
-/// One tab on a device.
-struct Tab {
-    bench: Bench,
-    no: usize,
-    device: Rc<RefCell<Device>>,
-    open: BTreeMap<Database, String>,
-    posts: Vec<String>,
-    channel: bool,
-}
-
-impl Tab {
-    fn new(device: &Rc<RefCell<Device>>, no: usize) -> Self {
-        let mut tab = Self {
-            bench: Bench::with(&format!(r#"{STORED},"syncGroups":[]"#)),
-            no,
-            device: device.clone(),
-            open: BTreeMap::new(),
-            posts: Vec::new(),
-            channel: false,
-        };
-        // Two tabs must not draw the same ids.
-        tab.bench.reseed(no as u128 + 1, &format!(r#"{STORED},"syncGroups":[]"#));
-        tab
-    }
-
-    fn started(device: &Rc<RefCell<Device>>, no: usize) -> Self {
-        let mut tab = Self::new(device, no);
-        tab.bench.start();
-        tab.serve();
-        tab
-    }
-
-    /// Fulfils what the engine asks of the device until it asks for nothing more.
-    fn serve(&mut self) {
-        loop {
-            let index = self.bench.outputs.iter().position(|output| {
-                !matches!(
-                    output,
-                    Output::OpenSocket { .. }
-                        | Output::SendFrame(..)
-                        | Output::CloseSocket { .. }
-                        | Output::Fetch(..)
-                        | Output::AskCredential(_)
-                )
-            });
-            let Some(index) = index else { return };
-            match self.bench.outputs.remove(index) {
-                Output::Store(task, database, request) => {
-                    let answer = self.fulfil(database, request);
-                    self.bench.input(Input::Stored(task, answer));
-                }
-                Output::CloseStores => self.open.clear(),
-                Output::RequestLock { steal, .. } => self.lock(steal),
-                Output::ReleaseLock => self.device.borrow_mut().lock.retain(|no| *no != self.no),
-                Output::OpenChannel(_) => self.channel = true,
-                Output::CloseChannel => self.channel = false,
-                Output::Post(text) => self.posts.push(text),
-                other => panic!("not the device's: {other:?}"),
-            }
-        }
-    }
-
-    fn lock(&mut self, steal: bool) {
-        let mut device = self.device.borrow_mut();
-        if steal {
-            device.lock.retain(|no| *no != self.no);
-            device.lock.push_front(self.no);
-        } else if !device.lock.contains(&self.no) {
-            device.lock.push_back(self.no);
-        }
-        let held = device.lock.front() == Some(&self.no);
-        drop(device);
-        if held {
-            self.bench.input(Input::Lock(true));
-        }
-    }
-
-    fn fulfil(&mut self, database: Database, request: StoreRequest) -> Result<Vec<Record>, StoreFailure> {
-        let mut device = self.device.borrow_mut();
-        if let Some(kind) = device.failure.filter(|_| database == Database::Identity) {
-            return Err(StoreFailure { kind, message: "as told".into() });
-        }
-        if let StoreRequest::Open { name } = &request {
-            device.databases.entry(name.clone()).or_default();
-            self.open.insert(database, name.clone());
-            return Ok(Vec::new());
-        }
-        let lost = || StoreFailure { kind: StoreFailureKind::Lost, message: "not open".into() };
-        let name = self.open.get(&database).ok_or_else(lost)?;
-        let records = device.databases.get_mut(name).ok_or_else(lost)?;
-        match request {
-            StoreRequest::Open { .. } => {}
-            StoreRequest::Read { store, from, to } => {
-                let range = records.range((store, from)..(store, to));
-                return Ok(range.map(|((_, key), value)| (key.clone(), value.clone())).collect());
-            }
-            StoreRequest::Write { changes, .. } => {
-                for change in changes {
-                    match change {
-                        StoreChange::Put { store, key, value } => drop(records.insert((store, key), value)),
-                        StoreChange::Remove { store, from, to } => {
-                            records.retain(|(at, key), _| *at != store || *key < from || *key >= to);
-                        }
-                    }
-                }
-            }
-            StoreRequest::Delete => {
-                let name = self.open.remove(&database).unwrap_or_default();
-                device.databases.remove(&name);
-            }
-        }
-        Ok(Vec::new())
-    }
-
-    /// Goes online: identity, snapshot if asked for, socket, catch-up.
-    fn connect(&mut self, head: u64, rows: &[serde_json::Value]) {
-        self.reach(head, rows);
-        self.bench.frames();
-    }
-
-    /// Connects, and leaves what the tab sends at once.
-    fn reach(&mut self, head: u64, rows: &[serde_json::Value]) {
-        self.bench.answer_identity();
-        self.serve();
-        if self.bench.has_request("/sync/bootstrap") {
-            self.bench.answer_bootstrap(head, &tasks(rows));
-        }
-        self.serve();
-        self.bench.open();
-        self.serve();
-        self.bench.answer_sync(head, &[]);
-        self.serve();
-    }
-
-    fn turn(&mut self) {
-        self.bench.turn();
-        self.serve();
-    }
-}
-
-/// Carries what a tab has posted to others.
-fn deliver(from: &mut Tab, to: &mut Tab) {
-    for text in std::mem::take(&mut from.posts) {
-        if to.channel {
-            to.bench.input(Input::Posted(text));
-            to.serve();
-        }
-    }
-}
-
-fn device() -> Rc<RefCell<Device>> {
-    Rc::default()
-}
-
-fn journal_len(device: &Rc<RefCell<Device>>) -> usize {
-    let device = device.borrow();
-    let keys = device.databases.values().flat_map(BTreeMap::keys);
-    keys.filter(|(store, key)| *store == ObjectStore::Journal && key.starts_with("j/")).count()
-}
-
-/// The next write of the journal is aborted.
-fn abort_write(tab: &mut Tab) {
-    let is_write = |output: &Output| matches!(output, Output::Store(_, Database::Identity, StoreRequest::Write { .. }));
-    let index = tab.bench.outputs.iter().position(is_write).expect("a write");
-    let Output::Store(task, ..) = tab.bench.outputs.remove(index) else { panic!("a request to the device") };
-    let failure = StoreFailure { kind: StoreFailureKind::Aborted, message: "as told".into() };
-    tab.bench.input(Input::Stored(task, Err(failure)));
-}
-
-fn lose_lock(tab: &mut Tab) {
-    tab.device.borrow_mut().lock.clear();
-    tab.bench.input(Input::Lock(false));
-}
-
-fn journal(device: &Rc<RefCell<Device>>) -> Vec<String> {
-    let device = device.borrow();
-    let records = device.databases.values().flatten().filter(|((_, key), _)| key.starts_with("j/"));
-    records.map(|(_, record)| String::from_utf8(record.clone()).expect("text")).collect()
-}
+use crate::device::*;
+use crate::harness::{task_delta, tasks};
 
 /// A write of t1's title and what joined it later, its rank, are in the journal as two, and the page shows both.
 fn assert_apart(tab: &Tab) {
@@ -667,6 +471,32 @@ fn a_refusal_that_nobody_has_told_is_found_in_the_journal() {
     drop(first);
     second.bench.input(Input::Lock(true));
     second.serve();
+    assert_eq!(second.bench.outcome(ticket).expect("settled").expect_err("refused").code, "check_violation");
+    assert_eq!((second.bench.field("t1", "title"), second.bench.engine.pending_count()), (json!("A"), 0));
+}
+
+#[test]
+fn whoever_asks_for_a_write_that_is_done_with_hears_that_it_was_refused() {
+    let (device, mut first, mut second) = two_tabs();
+    let options = Some(r#"{"wait":"confirmed"}"#);
+    let ticket = second.bench.write(crate::harness::TASKS, "t1", update(""), options).expect("accepted");
+    second.turn();
+    deliver(&mut second, &mut first);
+    deliver(&mut first, &mut second);
+    first.turn();
+    let (key, _) = first.bench.commit();
+    first.bench.refuse(&key, "check_violation");
+    first.serve();
+    // It crashes before anybody has heard of it, and the next sender finds the refusal when it starts.
+    drop(first);
+    device.borrow_mut().lock.clear();
+    let mut third = Tab::started(&device, 3);
+    third.connect(10, &[]);
+    third.posts.clear();
+    second.bench.elapse(5_000);
+    second.serve();
+    deliver(&mut second, &mut third);
+    deliver(&mut third, &mut second);
     assert_eq!(second.bench.outcome(ticket).expect("settled").expect_err("refused").code, "check_violation");
     assert_eq!((second.bench.field("t1", "title"), second.bench.engine.pending_count()), (json!("A"), 0));
 }

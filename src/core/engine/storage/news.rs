@@ -45,6 +45,10 @@ impl Engine {
                 gone.push(remove(&key));
             }
         }
+        if !gone.is_empty() {
+            // Whoever asked may not know the refused writes either, and looks there first.
+            gone.push(put(LETTERS.to_owned(), String::new()));
+        }
         let known = self.queue.settled_orders();
         let mut news = self.adopt_records(records, &[], &known);
         // Whoever journaled it may be gone before telling anybody; or somebody has not heard that it is done.
