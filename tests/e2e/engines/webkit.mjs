@@ -65,7 +65,11 @@ class Session {
     session.#group = new Group(DRIVER, [`--port=${port}`], { env: { ...PLAIN, DISPLAY: display } });
     session.#address = `http://127.0.0.1:${port}`;
     await session.#group.until(async () => session.#send('GET', '/status'));
-    const capabilities = { 'webkitgtk:browserOptions': { binary: PYTHON, args: [BROWSER, profile] } };
+    const capabilities = {
+      'webkitgtk:browserOptions': { binary: PYTHON, args: [BROWSER, profile] },
+      // The driver's limit is a timer of the page, which tests let go off at will; ours is COMMAND_MS.
+      timeouts: { script: null },
+    };
     const { sessionId } = await session.#send('POST', '/session', { capabilities: { alwaysMatch: capabilities } });
     session.#address += `/session/${sessionId}`;
     session.#first = await session.#send('GET', '/window');
