@@ -11,7 +11,9 @@
 mod browsers;
 mod check;
 mod loader;
+mod module;
 mod names;
+mod order;
 mod package;
 mod packed;
 mod process;

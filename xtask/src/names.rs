@@ -3,11 +3,9 @@
 //! wasm-bindgen names each import after what it does, with a hash of sixteen digits; the module and the JavaScript that
 //! loads it both carry these names, and random digits do not compress.
 
-use crate::{Failure, Result};
+use crate::Result;
+use crate::module::{EXPORTS, HEADER, IMPORTS, Input, broken, write_name, write_number, write_section};
 
-const IMPORTS: u8 = 2;
-const EXPORTS: u8 = 7;
-const HEADER: usize = 8;
 /// Read by tools that weigh a page.
 const KEPT: &str = "memory";
 
@@ -25,9 +23,7 @@ pub(crate) fn shorten(wasm: &[u8], js: &str) -> Result<(Vec<u8>, String)> {
             EXPORTS => rename(body, false, &mut js)?,
             _ => body.to_vec(),
         };
-        out.push(id);
-        write_number(&mut out, body.len());
-        out.extend(body);
+        write_section(&mut out, id, &body);
     }
     Ok((out, js))
 }
@@ -96,61 +92,6 @@ fn short_name(mut index: usize) -> String {
     }
 }
 
-struct Input<'a> {
-    bytes: &'a [u8],
-    at: usize,
-}
-
-impl<'a> Input<'a> {
-    fn take(&mut self, len: usize) -> Result<&'a [u8]> {
-        let part = self.bytes.get(self.at..self.at.saturating_add(len)).ok_or_else(|| broken("it ends too early"))?;
-        self.at += len;
-        Ok(part)
-    }
-
-    fn byte(&mut self) -> Result<u8> {
-        Ok(self.take(1)?[0])
-    }
-
-    /// An unsigned LEB128 number.
-    fn number(&mut self) -> Result<usize> {
-        let (mut value, mut shift) = (0_usize, 0_u32);
-        loop {
-            let byte = self.byte()?;
-            value |= usize::from(byte & 0x7f).checked_shl(shift).ok_or_else(|| broken("a number is too large"))?;
-            if byte & 0x80 == 0 {
-                return Ok(value);
-            }
-            shift += 7;
-        }
-    }
-
-    fn name(&mut self) -> Result<&'a str> {
-        let len = self.number()?;
-        std::str::from_utf8(self.take(len)?).map_err(|_| broken("a name is not UTF-8"))
-    }
-}
-
-fn write_number(out: &mut Vec<u8>, mut value: usize) {
-    loop {
-        let byte = (value & 0x7f) as u8;
-        value >>= 7;
-        out.push(if value == 0 { byte } else { byte | 0x80 });
-        if value == 0 {
-            return;
-        }
-    }
-}
-
-fn write_name(out: &mut Vec<u8>, name: &str) {
-    write_number(out, name.len());
-    out.extend(name.as_bytes());
-}
-
-fn broken(why: &str) -> Failure {
-    Failure::new(format!("cannot shorten the names of the module: {why}"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -170,9 +111,7 @@ mod tests {
         }
         let mut out = b"\0asm\x01\0\0\0".to_vec();
         for (id, body) in [(IMPORTS, imports), (EXPORTS, exports)] {
-            out.push(id);
-            write_number(&mut out, body.len());
-            out.extend(body);
+            write_section(&mut out, id, &body);
         }
         out
     }

@@ -1,7 +1,7 @@
 //! Builds the npm package: everything in `pkg/` but its package.json and README, which are kept by hand.
 //!
 //! ```text
-//! cargo build ─► wasm-bindgen ─► wasm-opt ──────────────► pkg/ablo_wasm_bg.wasm
+//! cargo build ─► wasm-bindgen ─► wasm-opt, order ───────► pkg/ablo_wasm_bg.wasm
 //!                     │ target/wasm-bindgen/ablo_wasm.js, .d.ts
 //!                     └─► esbuild, terser (sdk/src) ─────► pkg/*.js, pkg/*.cjs
 //!                     └─► tsc (sdk/src) ─────────────────► pkg/types/
@@ -16,6 +16,7 @@ use serde_json::Value;
 
 use crate::loader;
 use crate::names;
+use crate::order;
 use crate::process::{Cmd, note, timed};
 use crate::repo::{Repo, files_below};
 use crate::setup::{self, Tool, WasmCompiler};
@@ -98,11 +99,16 @@ fn build_wasm(repo: &Repo) -> Result {
     let pkg = repo.path("pkg");
     let shipped = pkg.join("ablo_wasm_bg.wasm");
     let flags = [&[WASM_OPT_LEVEL], WASM_OPT_REPEAT, WASM_OPT_FEATURES, WASM_OPT_STRIP].concat();
-    let inputs = Inputs::new(&flags.join(" ")).file(&bound).file(&repo.path("package-lock.json"));
+    let inputs = Inputs::new(&format!("{}, order", flags.join(" "))).file(&bound).file(&repo.path("package-lock.json"));
     let ran = unless_fresh(repo, "wasm-opt", &inputs, std::slice::from_ref(&shipped), || {
         timed(&format!("wasm-opt {WASM_OPT_LEVEL}"), || {
             create_dir(&pkg)?;
-            Cmd::new(repo, "wasm-opt").args(&flags).arg(&bound).arg("-o").arg(&shipped).run()
+            let sorted = out.join("sorted.wasm");
+            Cmd::new(repo, "wasm-opt").args(&flags).arg(&bound).arg("-o").arg(&sorted).run()?;
+            let named = order::name_functions(&read(&sorted)?)?;
+            write(&sorted, &named)?;
+            let flags = [WASM_OPT_FEATURES, WASM_OPT_STRIP, &["--reorder-functions-by-name"]].concat();
+            Cmd::new(repo, "wasm-opt").args(&flags).arg(&sorted).arg("-o").arg(&shipped).run()
         })
     })?;
     report("wasm-opt", ran);
