@@ -262,8 +262,10 @@ test('a backend that says signed out ends the session, a close code does not', a
   const app = await start(t);
   const { server, page } = app;
   for (const code of [1000, 1001, 1008, 1011, 1012, 1013, 4000, 4001, 4003, 4010]) {
+    const { length } = (await facts(page)).states;
     await server.faults({ close: { code, reason: 'test' } });
-    await page.evaluate(() => until(() => ablo.status.connection.state !== 'connected'));
+    // It may be back before anybody looks.
+    await page.evaluate((seen) => until(() => states.length > seen), length);
     await write(page, `code ${code}`);
     await comeBack(page);
   }
