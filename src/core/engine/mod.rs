@@ -297,7 +297,7 @@ impl Engine {
             }
             Command::SetCredentialSource(present) => {
                 let fallback = if self.token.is_some() { Source::Token } else { Source::Missing };
-                self.connection.set_source(if present { Source::Function } else { fallback });
+                self.connection.set_source(self.now.mono, if present { Source::Function } else { fallback });
             }
             Command::Nudge => {
                 self.connection.handle_retry(self.now.mono);
