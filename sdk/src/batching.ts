@@ -17,7 +17,7 @@ export interface BatchHandlers<T, R> {
 export interface BatchOptions<T> {
   /** False: every item is a batch of its own. Default: true. */
   readonly enabled?: boolean | undefined;
-  /** How long a batch waits for more after its first item, in milliseconds. Default: 0, until the end of the microtask. */
+  /** How long a batch gathers after its first item, in milliseconds. Default: 0, until the end of the microtask. */
   readonly windowMs?: number | undefined;
   /** Most items in a batch. Default: 256. */
   readonly maxBatchSize?: number | undefined;
