@@ -97,7 +97,7 @@ export function decodeFrame(data: string | ArrayBuffer | ArrayBufferView): Conne
   for (const [name, [expected, test]] of Object.entries(shape)) {
     const value = raw[name];
     if (value === undefined && expected.endsWith('?')) continue;
-    if (!test(value)) throw violation(`${name} of a ${type} frame must be ${expected.replace('?', ' or absent')}`);
+    if (!test(value)) throw violation(`${name} in a frame of type ${type} must be ${expected.replace('?', ' or absent')}`);
     frame[name] = value;
   }
   return frame as unknown as ConnectorFrame;

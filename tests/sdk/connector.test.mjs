@@ -173,7 +173,7 @@ test('aborting ends it at once, in whatever state, and takes requests along', as
   };
   const busy = connector(t, { baseURL: server.url, handler });
   await busy.until('ready');
-  // With the connection the server gives up as soon as there is another answer: none.
+  // Nobody answers it: it ends with the server.
   void server.ask(LOAD).catch(() => {});
   await first;
   await busy.stop();
