@@ -54,6 +54,8 @@ interface Batch<T, R> {
   cost: number;
   /** Takes no more items: it leaves as soon as it is its turn. */
   sealed: boolean;
+  /** The end of its window. Cleared with the window: a timer left over would keep a process from ending. */
+  timer?: ReturnType<typeof setTimeout>;
 }
 
 /**
@@ -102,6 +104,7 @@ export function createBatchScheduler<T, R>(
   function seal(batch: Batch<T, R> | undefined): void {
     if (batch === undefined || batch.sealed) return;
     batch.sealed = true;
+    clearTimeout(batch.timer);
     leave();
   }
 
@@ -147,9 +150,9 @@ export function createBatchScheduler<T, R>(
     return batch!.promise;
   }
 
-  /** Ends the window of a batch in time. Once the batch has been sealed for another reason, that changes nothing. */
+  /** Ends the window of a batch in time. */
   function later(batch: Batch<T, R>): void {
-    if (windowMs > 0) setTimeout(() => seal(batch), windowMs);
+    if (windowMs > 0) batch.timer = setTimeout(() => seal(batch), windowMs);
     else queueMicrotask(() => seal(batch));
   }
 
@@ -162,7 +165,10 @@ export function createBatchScheduler<T, R>(
     },
     dispose() {
       disposed = true;
-      for (const { settle } of waiting.splice(0)) settle.reject(gone());
+      for (const { settle, timer } of waiting.splice(0)) {
+        clearTimeout(timer);
+        settle.reject(gone());
+      }
     },
   };
 }

@@ -170,6 +170,7 @@ test('flush ends the window and waits for everything so far, failures too, but n
   await settled();
   ends[1].resolve('done');
   assert.equal(await two, 'done');
+  scheduler.dispose();
 });
 
 test('after dispose nothing hangs: what is under way ends, the rest is rejected with an Error', async () => {
@@ -187,6 +188,22 @@ test('after dispose nothing hangs: what is under way ends, the rest is rejected 
   }
   await scheduler.flush();
   assert.deepEqual(sent, [[1]]);
+});
+
+test('no timer outlives its window, so that a process can end', (t) => {
+  const timers = new Set();
+  t.mock.method(globalThis, 'setTimeout', () => {
+    timers.add(timers.size);
+    return timers.size - 1;
+  });
+  t.mock.method(globalThis, 'clearTimeout', (timer) => timers.delete(timer));
+  for (const end of ['flush', 'dispose']) {
+    const { enqueue, scheduler } = rig({ windowMs: 1e6 });
+    enqueue(1)[0].catch(() => {});
+    assert.equal(timers.size, 1);
+    void scheduler[end]();
+    assert.equal(timers.size, 0, end);
+  }
 });
 
 test('limits that make no sense are named', () => {
