@@ -117,6 +117,8 @@ export {
   type ClaimContext,
   type RequiredCapability,
 } from './errors.js';
+// Types only: the code is in the entry `ablo-wasm/source`.
+export type { ConnectorStatus, SourceConnector, SourceConnectorOptions } from './source-connector.js';
 export { assertWriteOptions } from './writes.js';
 export type { WasmSource } from './boundary.js';
 export * from './schema/index.js';

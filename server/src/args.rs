@@ -45,6 +45,10 @@ The keys file is a JSON array of objects:
   operations         what it may write: \"*\", \"tasks.*\", \"tasks.update\"          [\"*\"]
   expiresInSeconds   counted from the start of the server                      [never]
 
+Data sources: a connector (`createSourceConnector` of ablo-wasm/source) dials in at /v1/source/listen with a key of the kind
+sk_... To try it, `POST /v1/source/request` with the same key and the body of a source request: the server signs it, sends
+it to the connector, and answers what the connector answers, within 30 s. It routes no models to sources.
+
 The first line on standard output is `listening http://HOST:PORT`. Ctrl-C or SIGTERM finishes what is under way,
 closes sockets with 1012 and exits with 0. A mistake in options or files exits with 2.
 ";

@@ -18,6 +18,7 @@ use crate::engine::{BootstrapRequest, Participant};
 use crate::faults::{Cut, Faults};
 use crate::files::{self, StaticDir};
 use crate::reply::{self, Failure};
+use crate::source::Sources;
 use crate::{url, ws};
 
 /// Largest body of a request.
@@ -36,13 +37,16 @@ pub struct App {
     pub run: String,
     /// `--faults`
     pub(crate) faults: Option<Arc<Faults>>,
+    /// Data sources that dial in.
+    pub(crate) sources: Arc<Sources>,
     requests: AtomicU64,
 }
 
 impl App {
     /// An application of this driver.
     pub(crate) fn new(driver: Arc<Driver>, statics: Vec<StaticDir>, run: String, faults: Option<Arc<Faults>>) -> Self {
-        Self { driver, statics, run, faults, requests: AtomicU64::new(1) }
+        let sources = Arc::new(Sources::new(driver.clone(), run.clone()));
+        Self { driver, statics, run, faults, sources, requests: AtomicU64::new(1) }
     }
 
     /// Answers a request.
@@ -101,6 +105,16 @@ impl App {
             }
             ["api", "auth", "check"] | ["api", "api", "auth", "check"] => Err(Failure::method_not_allowed("HEAD")),
             ["api", "sync", "ws"] => Err(Failure::method_not_allowed("GET")),
+            ["v1", "source", "listen"] if method == Method::GET => {
+                let token = upgrade_token(request.headers());
+                self.sources.listen(request, token.as_deref())
+            }
+            ["v1", "source", "request"] if method == Method::POST => {
+                let participant = self.sources.authenticate(bearer(request.headers()))?;
+                self.sources.request(&participant, &read_body(request).await?).await
+            }
+            ["v1", "source", "listen"] => Err(Failure::method_not_allowed("GET")),
+            ["v1", "source", "request"] => Err(Failure::method_not_allowed("POST")),
             ["api", "health"] if get => Ok(reply::json("{\"status\":\"healthy\"}".to_owned())),
             ["api", rest @ ..] => self.route_api(rest, request).await?.map_or_else(unknown, Ok),
             _ if get => {
@@ -185,8 +199,7 @@ impl App {
     }
 
     fn socket(&self, mut request: Request<Body>) -> Result<Response<Body>, Failure> {
-        // Browsers cannot set headers on an upgrade; other clients may use the usual one.
-        let token = ws::bearer(request.headers()).or_else(|| bearer(request.headers()).map(str::to_owned));
+        let token = upgrade_token(request.headers());
         let participant = self.authenticate_token(token.as_deref())?;
         let parameters = url::parameters(request.uri().query().unwrap_or_default());
         let groups = repeated(&parameters, "syncGroups");
@@ -220,6 +233,11 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
     let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
     let (scheme, token) = value.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+/// The token of an upgrade: browsers cannot set headers on one; other clients may use the usual one.
+fn upgrade_token(headers: &HeaderMap) -> Option<String> {
+    ws::bearer(headers).or_else(|| bearer(headers).map(str::to_owned))
 }
 
 async fn set_faults(faults: &Faults, request: Request<Body>) -> Result<Response<Body>, Failure> {

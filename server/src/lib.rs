@@ -3,6 +3,7 @@
 //! - [`engine`]: every decision; also what the simulation runs.
 //! - [`driver`]: owns the engine, orders what is stored before what is told.
 //! - [`store`]: the SQLite file. [`http`] and `ws`: requests and sockets. [`files`]: `--static`.
+//! - `source`: data sources that dial in.
 //! - `faults`: what `--faults` lets tests do to all of it.
 //! - [`args`], [`keys`], [`server`]: from the command line to a bound address.
 
@@ -15,6 +16,7 @@ pub mod http;
 pub mod keys;
 mod reply;
 pub mod server;
+mod source;
 pub mod store;
 mod url;
 mod ws;

@@ -19,6 +19,7 @@ use crate::engine::{Config, Engine};
 use crate::faults::{Cut, Cuttable, Faults};
 use crate::http::App;
 use crate::keys;
+use crate::source::Sources;
 use crate::store::Store;
 
 /// How long requests and sockets are given to end.
@@ -30,6 +31,7 @@ pub struct Server {
     stop: watch::Sender<bool>,
     driver: Arc<Driver>,
     faults: Option<Arc<Faults>>,
+    sources: Arc<Sources>,
     serving: JoinHandle<std::io::Result<()>>,
     timer: JoinHandle<()>,
     store: std::thread::JoinHandle<()>,
@@ -62,6 +64,7 @@ impl Server {
             tracing::warn!("--faults: whoever reaches this server can make it misbehave; for tests only");
         }
         let app = Arc::new(App::new(driver.clone(), args.statics, random_text()?, faults.clone()));
+        let sources = app.sources.clone();
         let router = Router::new().fallback(move |request| {
             let app = app.clone();
             async move { app.handle(request).await }
@@ -83,7 +86,7 @@ impl Server {
                 axum::serve(listener, router).with_graceful_shutdown(quiet).await
             }
         });
-        Ok(Self { address, stop, driver, faults, serving, timer, store })
+        Ok(Self { address, stop, driver, faults, sources, serving, timer, store })
     }
 
     /// Where it listens.
@@ -103,6 +106,7 @@ impl Server {
             // What is held back could not end.
             faults.reset();
         }
+        self.sources.close();
         self.driver.close_all();
         if tokio::time::timeout(DRAIN_MAX, &mut self.serving).await.is_err() {
             tracing::warn!("requests were still running after {} s", DRAIN_MAX.as_secs());

@@ -32,23 +32,23 @@ use crate::engine::Participant;
 /// Largest frame a client may send.
 const FRAME_BYTES_MAX: usize = 4 << 20;
 /// How often a socket is pinged.
-const PING_EVERY: Duration = Duration::from_secs(30);
+pub(crate) const PING_EVERY: Duration = Duration::from_secs(30);
 /// A socket silent for this long is dropped.
-const SILENCE_MAX: Duration = Duration::from_secs(90);
+pub(crate) const SILENCE_MAX: Duration = Duration::from_secs(90);
 /// How long an ending socket is given to take its close frame and send its own.
 const CLOSE_WAIT: Duration = Duration::from_secs(5);
 /// How much of what an ending socket still sends is read and thrown away. Closing with unread input would reset the
 /// connection, and the close frame with it.
 const DISCARD_BYTES_MAX: u64 = 256 << 20;
 
-type Socket = WebSocketStream<TokioIo<Upgraded>>;
+pub(crate) type Socket = WebSocketStream<TokioIo<Upgraded>>;
 
 /// The token in a list of subprotocols.
 pub(crate) fn bearer(headers: &HeaderMap) -> Option<String> {
     protocols(headers).find_map(|entry| entry.strip_prefix(BEARER_PREFIX).map(str::to_owned))
 }
 
-fn protocols(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+pub(crate) fn protocols(headers: &HeaderMap) -> impl Iterator<Item = &str> {
     let lists = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter();
     lists.filter_map(|list| list.to_str().ok()).flat_map(|list| list.split(',')).map(str::trim)
 }
@@ -64,6 +64,24 @@ pub(crate) fn upgrade(
     participant: Arc<Participant>,
     groups: Option<Vec<String>>,
 ) -> Result<Response<Body>, Error> {
+    let (response, on_upgrade) = accept(request, SUBPROTOCOL)?;
+    tokio::spawn(async move {
+        match on_upgrade.await {
+            Ok(upgraded) => serve(TokioIo::new(upgraded), &driver, seat, &participant, groups).await,
+            Err(error) => tracing::debug!("an upgrade did not complete: {error}"),
+        }
+    });
+    Ok(response)
+}
+
+/// The answer to an upgrade, with this subprotocol if it is offered, and what becomes the connection once it is sent.
+///
+/// # Errors
+/// `invalid_request` when it is no WebSocket upgrade.
+pub(crate) fn accept(
+    request: &mut Request<Body>,
+    subprotocol: &'static str,
+) -> Result<(Response<Body>, OnUpgrade), Error> {
     let headers = request.headers();
     let is = |name, value: &str| {
         headers
@@ -73,7 +91,7 @@ pub(crate) fn upgrade(
     };
     let key = headers.get(header::SEC_WEBSOCKET_KEY).map(|key| derive_accept_key(key.as_bytes()));
     let wants = is(header::UPGRADE, "websocket") && is(header::SEC_WEBSOCKET_VERSION, "13");
-    let offered = protocols(headers).any(|entry| entry == SUBPROTOCOL);
+    let offered = protocols(headers).any(|entry| entry == subprotocol);
     let on_upgrade = request.extensions_mut().remove::<OnUpgrade>();
     let (Some(key), Some(on_upgrade), true) = (key, on_upgrade, wants) else {
         return Err(Error::wire("invalid_request", "this address takes WebSocket upgrades only (version 13)"));
@@ -88,15 +106,9 @@ pub(crate) fn upgrade(
     }
     if offered {
         // Exactly this one: a browser fails the connection when the bearer entry comes back.
-        answer.insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
+        answer.insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(subprotocol));
     }
-    tokio::spawn(async move {
-        match on_upgrade.await {
-            Ok(upgraded) => serve(TokioIo::new(upgraded), &driver, seat, &participant, groups).await,
-            Err(error) => tracing::debug!("an upgrade did not complete: {error}"),
-        }
-    });
-    Ok(response)
+    Ok((response, on_upgrade))
 }
 
 /// Why a socket ends.
@@ -242,7 +254,7 @@ fn message(outgoing: Outgoing, waiting: &AtomicUsize) -> Message {
 
 /// Sends the close frame and lets the other side finish. The connection ends as soon as its close frame is there (RFC
 /// 6455, 7.1.1): browsers tell the page no earlier.
-async fn finish(
+pub(crate) async fn finish(
     mut sink: SplitSink<Socket, Message>,
     mut stream: SplitStream<Socket>,
     code: u16,

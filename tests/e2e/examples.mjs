@@ -15,14 +15,14 @@ import { ROOT } from './harness.mjs';
 /** Languages of blocks that are run, and of those that are not. */
 const RUNS = ['js', 'ts'];
 const NOT_CODE = ['sh', 'text', 'json', 'mermaid'];
-/** Examples of Electron's processes need no page and no server: tests/sdk/electron.test.mjs runs them. */
-const IS_ELECTRON = /electron[\w-]*\.(md|ts)$/;
+/** Examples for Electron's processes and for servers run in node, as tests/sdk. */
+const IS_FOR_NODE = /\/(electron|source|batching)[\w-]*\.(md|ts)$/;
 const PRELUDE = fileURLToPath(new URL('prelude.ts', import.meta.url));
 
 /** Every example: `source` is where it was found, `line` its first line there, `file` what to compile it as. */
 export async function findExamples() {
   const documents = ['README.md', 'pkg/README.md', ...(await filesIn('docs', '.md'))];
-  const sources = [...documents, ...(await filesIn('sdk/src', '.ts'))].filter((source) => !IS_ELECTRON.test(source));
+  const sources = [...documents, ...(await filesIn('sdk/src', '.ts'))].filter((source) => !IS_FOR_NODE.test(source));
   const examples = sources.map(async (source) => {
     const text = await readFile(join(ROOT, source), 'utf8');
     const blocks = source.endsWith('.md') ? blocksOfDocument(text, source) : blocksOfComments(text);

@@ -221,14 +221,22 @@ fn sdk_types(repo: &Repo) -> Result {
     Cmd::new(repo, "tsc").args(["--noEmit", "-p", "sdk"]).run()
 }
 
-/// The SDK over a stand-in for its core, in node.
+/// The SDK over a stand-in for its core, in node; its source connector with a server.
 fn sdk_tests(repo: &Repo) -> Result {
+    // Not that of the end-to-end tests: this one is there once the native tests have run.
+    Cmd::new(repo, "cargo").args(["build", "--quiet", "--package", "ablo-server"]).run()?;
     announce("node --test, SDK");
     let files = files_in(&repo.path("tests/sdk"), ".test.mjs");
     if files.is_empty() {
         return Err(Failure::new("there is no tests/sdk/*.test.mjs"));
     }
-    Cmd::new(repo, "node").args(["--test", "--test-reporter=dot", run::FILE_LIMIT]).args(files).run()
+    Cmd::new(repo, "node")
+        .env("ABLO_SERVER", repo.cargo_target().join("debug/ablo-server"))
+        // In Node 22 and later there is one anyway.
+        .arg("--experimental-websocket")
+        .args(["--test", "--test-reporter=dot", run::FILE_LIMIT])
+        .args(files)
+        .run()
 }
 
 fn type_tests(repo: &Repo) -> Result {

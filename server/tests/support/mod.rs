@@ -179,16 +179,20 @@ impl World {
 
     /// Opens a socket; the status when the upgrade is refused.
     pub(crate) async fn try_socket(&self, token: &str, query: &str) -> Result<Socket, (u16, String)> {
-        let url = format!("ws://{}/api/sync/ws?{query}", self.address());
+        self.open(&format!("/api/sync/ws?{query}"), "ablo.sync.v1", token).await
+    }
+
+    /// Opens a socket at this address with this subprotocol.
+    pub(crate) async fn open(&self, path: &str, protocol: &str, token: &str) -> Result<Socket, (u16, String)> {
+        let url = format!("ws://{}{path}", self.address());
         let mut request = url.into_client_request().expect("a good request");
-        let offered =
-            if token.is_empty() { "ablo.sync.v1".to_owned() } else { format!("ablo.bearer.{token}, ablo.sync.v1") };
+        let offered = if token.is_empty() { protocol.to_owned() } else { format!("ablo.bearer.{token}, {protocol}") };
         request.headers_mut().insert("sec-websocket-protocol", offered.parse().expect("a good header"));
         let stream = TcpStream::connect(self.address()).await.expect("it listens");
         let config = WebSocketConfig::default().max_message_size(None).max_frame_size(None);
         match tokio_tungstenite::client_async_with_config(request, stream, Some(config)).await {
             Ok((socket, response)) => {
-                assert_eq!(response.headers()["sec-websocket-protocol"], "ablo.sync.v1");
+                assert_eq!(response.headers()["sec-websocket-protocol"], protocol);
                 Ok(Socket { socket, keys: 0 })
             }
             Err(tokio_tungstenite::tungstenite::Error::Http(response)) => {
