@@ -26,6 +26,8 @@ struct Rig {
     disk: Stored,
     now: u64,
     mail: BTreeMap<ConnectionId, Vec<Value>>,
+    /// The frames of presence, which come whenever anybody does.
+    presence: BTreeMap<ConnectionId, Vec<Value>>,
     closed: Vec<(ConnectionId, u16)>,
     keys: u64,
 }
@@ -41,6 +43,7 @@ impl Rig {
             disk: Stored::default(),
             now: 0,
             mail: BTreeMap::new(),
+            presence: BTreeMap::new(),
             closed: Vec::new(),
             keys: 0,
         }
@@ -62,7 +65,10 @@ impl Rig {
             match output {
                 Output::Store(change) => self.disk.apply(change),
                 Output::Send { connection, text } => {
-                    self.mail.entry(connection).or_default().push(serde_json::from_str(&text).unwrap());
+                    let frame: Value = serde_json::from_str(&text).unwrap();
+                    let told = frame["type"] == "presence_update";
+                    let into = if told { &mut self.presence } else { &mut self.mail };
+                    into.entry(connection).or_default().push(frame);
                 }
                 Output::Close { connection, code, .. } => self.closed.push((connection, code)),
             }
@@ -748,7 +754,7 @@ fn garbage_frames_are_survived_and_waiters_are_answered() {
     rig.frame(conn, &json!({"type":"claim","payload":{"claimId":"c2","syncGroups":[]}}));
     rig.frame(conn, &json!({"type":"ping"}));
     let kinds: Vec<String> = rig.take(conn).iter().map(|frame| frame["type"].as_str().unwrap().to_owned()).collect();
-    assert_eq!(kinds, ["claim_rejected", "claim_ack", "pong"]);
+    assert_eq!(kinds, ["claim_acquired", "claim_ack", "pong"]);
 }
 
 #[test]
