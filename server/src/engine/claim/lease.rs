@@ -35,6 +35,16 @@ impl From<Error> for Refusal {
     }
 }
 
+/// How long a claim lives from now on, if nothing more is heard of it. A place in line is kept at least as long as that of
+/// a connection which is silent.
+fn life_of(is_held: bool, connection: Option<ConnectionId>, ttl: u64) -> u64 {
+    match (is_held, connection) {
+        (true, _) => ttl,
+        (false, Some(_)) => CLAIM_RENEWAL_MS,
+        (false, None) => ttl.max(CLAIM_RENEWAL_MS),
+    }
+}
+
 impl Engine {
     /// The row that is meant.
     pub(in crate::engine) fn place(&self, organization: &Text, model: &str, row: &str) -> Place {
@@ -89,7 +99,7 @@ impl Engine {
             if let Some(connection) = connection {
                 self.claims.bind(no, connection);
             }
-            let life = if is_held || connection.is_none() { ask.ttl.unwrap_or(known_ttl) } else { CLAIM_RENEWAL_MS };
+            let life = life_of(is_held, connection, ask.ttl.unwrap_or(known_ttl));
             self.claims.extend(no, now.mono.after(life));
             return Ok(no);
         }
@@ -116,7 +126,7 @@ impl Engine {
         };
         let no = self.claims.next_no();
         let grant = head.map(|head| Grant { fence: self.next_fence(), head });
-        let life = if grant.is_some() || connection.is_none() { ttl } else { CLAIM_RENEWAL_MS };
+        let life = life_of(grant.is_some(), connection, ttl);
         self.claims.add(Claim {
             no,
             id: ask.id.as_str().into(),
@@ -174,23 +184,38 @@ impl Engine {
     /// A claim ends, and whatever follows from that, in the order of protocol.md 11.5.
     pub(super) fn end_claim(&mut self, now: Now, no: ClaimNo, end: End) {
         let Some(claim) = self.claims.remove(no) else { return };
-        let reason = match end {
-            End::Canceled => None,
-            End::Expired => Some("expired"),
-            End::Replaced => Some("preempted"),
-        };
-        if let (Some(reason), Some(connection)) = (reason, claim.connection) {
-            self.send(connection, wire::answer("claim_lost", &claim, |payload| payload.str("reason", reason)));
+        match end {
+            End::Canceled => {}
+            End::Expired => self.send_lost(&claim, "expired"),
+            End::Replaced => self.send_lost(&claim, "preempted"),
         }
-        if claim.grant.is_none() {
+        if claim.grant.is_some() {
+            let told = (end == End::Expired).then_some((&claim, "expired"));
+            self.tell_presence(now, &claim.who, told);
+        }
+        if self.promote_next(now, &claim.place) || claim.grant.is_none() {
             self.tell_queue(now, &claim.place);
-            return;
         }
-        let told = (end == End::Expired).then_some((&claim, "expired"));
-        self.tell_presence(now, &claim.who, told);
-        let Some(next) = self.claims.next_holder(&claim.place) else { return };
-        self.promote(now, next);
-        self.tell_queue(now, &claim.place);
+    }
+
+    fn send_lost(&mut self, claim: &Claim, reason: &str) {
+        if let Some(connection) = claim.connection {
+            self.send(connection, wire::answer("claim_lost", claim, |payload| payload.str("reason", reason)));
+        }
+    }
+
+    /// A row that nobody holds goes to the first in line whose time is not up as well. True: the line has moved.
+    fn promote_next(&mut self, now: Now, place: &Place) -> bool {
+        let mut moved = false;
+        while let Some(next) = self.claims.next_holder(place) {
+            moved = true;
+            if self.claims.get(next).is_some_and(|next| self.claim_ends(next) > now.mono) {
+                self.promote(now, next);
+            } else if let Some(late) = self.claims.remove(next) {
+                self.send_lost(&late, "expired");
+            }
+        }
+        moved
     }
 
     /// The head of a line gets the lease.

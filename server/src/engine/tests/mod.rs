@@ -9,6 +9,11 @@ use serde_json::{Value, json};
 
 use super::*;
 
+mod claims;
+mod contention;
+mod presence;
+mod stale;
+
 const SCHEMA: &str = r#"{"v":3,"models":{
     "decks":{"typename":"SlideDeck","scope":"deck","fields":{"name":{"type":"string"}},
         "relations":{"slides":{"type":"hasMany","target":"slides","foreignKey":"deckId"}}},
@@ -20,6 +25,9 @@ const SCHEMA: &str = r#"{"v":3,"models":{
     "tasks":{"typename":"Task","fields":{"title":{"type":"string","isOptional":true},"rank":{"type":"number","isOptional":true},
         "status":{"type":"enum","isOptional":true,"enumValues":["todo","done"]},"ownerName":{"type":"string","isOptional":true}}}}}"#;
 
+/// How frames begin of which there are many.
+const CHATTER: [&str; 2] = [r#"{"type":"presence_update""#, r#"{"type":"claim_queue""#];
+
 /// An engine with a disk and the mail of its connections.
 struct Rig {
     engine: Engine,
@@ -28,6 +36,8 @@ struct Rig {
     mail: BTreeMap<ConnectionId, Vec<Value>>,
     /// The frames of presence, which come whenever anybody does.
     presence: BTreeMap<ConnectionId, Vec<Value>>,
+    /// Nobody wants those, nor the lines of rows.
+    deaf: bool,
     closed: Vec<(ConnectionId, u16)>,
     keys: u64,
 }
@@ -44,6 +54,7 @@ impl Rig {
             now: 0,
             mail: BTreeMap::new(),
             presence: BTreeMap::new(),
+            deaf: false,
             closed: Vec::new(),
             keys: 0,
         }
@@ -64,6 +75,7 @@ impl Rig {
         while let Some(output) = self.engine.poll_output() {
             match output {
                 Output::Store(change) => self.disk.apply(change),
+                Output::Send { text, .. } if self.deaf && CHATTER.iter().any(|kind| text.starts_with(kind)) => {}
                 Output::Send { connection, text } => {
                     let frame: Value = serde_json::from_str(&text).unwrap();
                     let told = frame["type"] == "presence_update";
@@ -112,6 +124,29 @@ impl Rig {
         let result = self.commit(id, json!([{"type":kind,"model":model,"id":row,"input":input}]));
         assert_eq!(result["success"], true, "{result}");
         result["lastSyncId"].as_u64().unwrap()
+    }
+
+    /// Time passes, and the engine is called whenever it wants to be.
+    fn pass(&mut self, ms: u64) {
+        let end = self.now + ms;
+        while let Some(due) = self.engine.poll_timeout().filter(|due| due.0 <= end) {
+            assert!(self.engine.soonest_timeout().is_none_or(|soonest| soonest >= due));
+            self.now = self.now.max(due.0);
+            self.engine.handle_timeout(self.time());
+            self.pump();
+        }
+        self.now = end;
+    }
+
+    fn disconnect(&mut self, id: ConnectionId) {
+        self.engine.disconnect(self.time(), id);
+        self.pump();
+    }
+
+    /// The frames of presence that came.
+    fn told(&mut self, id: ConnectionId) -> Vec<Value> {
+        let frames = self.presence.remove(&id).unwrap_or_default();
+        frames.into_iter().map(|mut frame| frame["payload"].take()).collect()
     }
 
     fn take(&mut self, id: ConnectionId) -> Vec<Value> {
