@@ -32,8 +32,9 @@ pub const CLAIM_TTL_MIN_MS: u64 = 1000;
 pub const CLAIM_TTL_MAX_MS: u64 = 600_000;
 /// A claim lives at least this long after the last frame of its connection; so does a place in a line.
 pub const CLAIM_RENEWAL_MS: u64 = 90_000;
-/// Most claims of one participant, waiting ones included.
-pub const CLAIMS_PER_PARTICIPANT_MAX: usize = 1000;
+/// Most claims of one participant, waiting ones included. Everybody who sees them is told all of them each time that one
+/// changes (protocol.md 12.3).
+pub const CLAIMS_PER_PARTICIPANT_MAX: usize = 256;
 /// Most claims that wait for one row.
 pub const CLAIM_LINE_MAX: usize = 1000;
 /// Fences are reserved in the store in steps of this many.

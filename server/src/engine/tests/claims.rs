@@ -435,6 +435,7 @@ fn claims_over_http() {
 fn claims_have_limits_and_every_refusal_is_answered() {
     let mut room = Room::new(&["a", "b"]);
     room.send(1, &begin("other", "t1", json!({})));
+    room.rig.deaf = true;
     for n in 0..CLAIMS_PER_PARTICIPANT_MAX {
         room.send(0, &begin(&format!("c{n}"), &format!("r{n}"), json!({})));
     }
