@@ -17,7 +17,8 @@ async fn open(world: &World, token: &str) -> Socket {
 
 /// What a waiting line says: ids of its claims.
 fn line(payload: &Value) -> Vec<&str> {
-    payload["queue"].as_array().unwrap().iter().map(|claim| claim["id"].as_str().unwrap()).collect()
+    let queue = payload["queue"].as_array().expect("a list");
+    queue.iter().map(|claim| claim["id"].as_str().expect("an id")).collect()
 }
 
 /// Transcript C.3.

@@ -7,7 +7,7 @@ use ablo_wasm::core::time::Now;
 use ablo_wasm::core::wire::{Commit, OnStale};
 
 use super::Engine;
-use super::claim::{Fence, Who};
+use super::claim::{Fence, Place, Who};
 use super::commit::Step;
 use super::group::View;
 use super::participant::{Participant, ParticipantKind};
@@ -127,8 +127,12 @@ impl Engine {
         terms: &Terms,
         fresh: &[(usize, &Step<'_>)],
     ) -> Result<(), Error> {
+        if self.claims.is_empty() {
+            return Ok(());
+        }
         for (index, step) in fresh {
-            let place = self.place(&author.organization, &step.operation.model, &step.id);
+            let model = self.catalog.entry(step.slot).stored.clone();
+            let place = Place { organization: author.organization.clone(), model, row: step.id.clone() };
             let Some(holder) = self.claims.held(&place).find(|claim| claim.who != *who) else { continue };
             let overrides = terms.bypass.contains(index) && author.kind != ParticipantKind::Agent;
             // Who cannot see the row is refused for that, and learns nothing about its holder.

@@ -149,7 +149,7 @@ impl Engine {
         self.regroup(now, id, &before);
     }
 
-    /// Hands an event to the connections that share a group with its sender (7.12). Says whether it is one.
+    /// Hands an event to the connections that share a group with its sender (7.12). Anything else is ignored.
     pub(super) fn relay(&mut self, id: ConnectionId, kind: &str, payload: Value<'_>) {
         if !EVENTS.contains(&kind) || payload.raw.len() > EVENT_BYTES_MAX {
             return;

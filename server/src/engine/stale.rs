@@ -13,7 +13,7 @@ use ablo_wasm::core::wire::{OnStale, OpKind};
 
 use super::Engine;
 use super::catalog::Slot;
-use super::claim::Who;
+use super::claim::{Place, Who};
 use super::commit::Step;
 use super::group::{GROUP_LEN_MAX, View};
 use super::history::Change;
@@ -287,7 +287,8 @@ impl Engine {
         if *change.actor != *author.who.1 {
             return false;
         }
-        let place = self.place(&author.who.0, &self.catalog.entry(change.slot).stored, &change.row);
+        let model = self.catalog.entry(change.slot).stored.clone();
+        let place = Place { organization: author.who.0.clone(), model, row: change.row.clone() };
         let mut held = self.claims.held(&place).filter(|claim| claim.who == *author.who);
         held.any(|claim| claim.grant.is_some_and(|grant| change.id > grant.head))
     }

@@ -171,6 +171,10 @@ impl Claims {
         ClaimNo(self.last)
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
     pub(super) fn get(&self, no: ClaimNo) -> Option<&Claim> {
         self.all.get(&no)
     }

@@ -93,12 +93,13 @@ impl Crowd {
             for frame in self.rig.take(conn) {
                 let payload = &frame["payload"];
                 let named = payload["claimId"].as_str();
-                let (claim, row) = match &self.clients[at].state {
-                    State::Waiting { claim, row } | State::Held { claim, row, .. } if named == Some(claim) => {
-                        (claim.clone(), *row)
-                    }
-                    _ => continue,
+                let (State::Waiting { claim, row } | State::Held { claim, row, .. }) = self.clients[at].state.clone()
+                else {
+                    continue;
                 };
+                if named != Some(&*claim) {
+                    continue;
+                }
                 self.clients[at].state = match frame["type"].as_str() {
                     Some("claim_acquired" | "claim_granted") => {
                         let fence = payload["fencingToken"].as_u64().unwrap();
