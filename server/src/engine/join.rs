@@ -17,8 +17,26 @@ pub const JOINS_MAX: usize = 100;
 pub const JOIN_TTL_MAX_S: u64 = 86_400;
 /// Longest id of a participant claim.
 const ID_MAX: usize = 512;
-/// The events that are relayed. No others: a frame of any type would let a client speak as the server.
+/// The events that are always relayed. Others are named in [`Config::events`](super::Config::events): to relay whatever
+/// comes would let a client speak as the server.
 const EVENTS: [&str; 3] = ["sheet_selection", "slide_selection", "slide_cursor"];
+/// Types of the protocol, which no event may have, now or later: those that begin so.
+const RESERVED: [&str; 14] = [
+    "ack",
+    "batch",
+    "bootstrap",
+    "claim",
+    "commit",
+    "delta",
+    "error",
+    "mutation",
+    "ping",
+    "pong",
+    "presence",
+    "release",
+    "subscription",
+    "sync",
+];
 /// Largest payload of an event.
 const EVENT_BYTES_MAX: usize = 64 << 10;
 
@@ -27,6 +45,15 @@ const EVENT_BYTES_MAX: usize = 64 << 10;
 pub(super) struct Joined {
     pub groups: Vec<String>,
     pub until: Option<Instant>,
+}
+
+/// The wire type of an event of the application's, whose name may have colons: `None` if it cannot be one.
+pub fn event_type(name: &str) -> Option<String> {
+    let kind = name.replace(':', "_");
+    let plain = kind.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_');
+    let first = kind.split('_').next().unwrap_or_default();
+    let taken = kind == "update_subscription" || RESERVED.contains(&first);
+    (plain && !taken && !first.is_empty() && kind.len() <= ID_MAX).then_some(kind)
 }
 
 impl Engine {
@@ -151,7 +178,8 @@ impl Engine {
 
     /// Hands an event to the connections that share a group with its sender (7.12). Anything else is ignored.
     pub(super) fn relay(&mut self, id: ConnectionId, kind: &str, payload: Value<'_>) {
-        if !EVENTS.contains(&kind) || payload.raw.len() > EVENT_BYTES_MAX {
+        let known = EVENTS.contains(&kind) || self.events.contains(kind);
+        if !known || payload.raw.len() > EVENT_BYTES_MAX {
             return;
         }
         let Some(sender) = self.connections.get(&id) else { return };
@@ -174,6 +202,29 @@ impl Engine {
         let to: Vec<ConnectionId> = others.map(|(other, _)| *other).collect();
         for connection in to {
             self.outputs.push_back(Output::Send { connection, text: text.clone() });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_are_not_called_like_frames_of_the_protocol() {
+        for (name, kind) in [
+            ("board:cursor", Some("board_cursor")),
+            ("chat_typing", Some("chat_typing")),
+            ("wave", Some("wave")),
+            ("claim:lost", None),
+            ("sync_response", None),
+            ("update:subscription", None),
+            ("error", None),
+            ("_x", None),
+            ("Board", None),
+            ("", None),
+        ] {
+            assert_eq!(event_type(name).as_deref(), kind, "{name}");
         }
     }
 }

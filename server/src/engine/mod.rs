@@ -34,7 +34,7 @@ mod tenant;
 mod tests;
 mod token;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use ablo_wasm::core::error::Error;
@@ -52,7 +52,7 @@ pub use commit::OPERATIONS_MAX;
 pub use ended::KeyEnd;
 pub use history::HISTORY_MAX;
 pub use idempotency::IDEMPOTENCY_WINDOW_MS;
-pub use join::{JOIN_TTL_MAX_S, JOINS_MAX};
+pub use join::{JOIN_TTL_MAX_S, JOINS_MAX, event_type};
 pub use participant::{KeyKind, Participant, ParticipantKind, Text};
 pub use presence::ROSTER_MAX;
 pub use query::QUERIES_MAX;
@@ -81,11 +81,20 @@ pub struct Config {
     pub idempotency_window_ms: u64,
     /// Life of an issued key when the request does not say, in milliseconds.
     pub key_ttl_ms: u64,
+    /// The application's collaboration events, beside those of protocol.md 7.12: wire types, as [`event_type`] makes
+    /// them.
+    pub events: Vec<String>,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { schema: None, keys: Vec::new(), idempotency_window_ms: IDEMPOTENCY_WINDOW_MS, key_ttl_ms: KEY_TTL_MS }
+        Self {
+            schema: None,
+            keys: Vec::new(),
+            idempotency_window_ms: IDEMPOTENCY_WINDOW_MS,
+            key_ttl_ms: KEY_TTL_MS,
+            events: Vec::new(),
+        }
     }
 }
 
@@ -169,6 +178,8 @@ pub struct Engine {
     bootstraps: Bootstraps,
     claims: Claims,
     roster: Roster,
+    /// Further events that are relayed.
+    events: BTreeSet<String>,
     /// The moment of the latest fact, for what follows from one that brings no time.
     clock: Now,
     soonest: Option<Instant>,
@@ -195,6 +206,7 @@ impl Engine {
             bootstraps: Bootstraps::default(),
             claims: Claims::default(),
             roster: Roster::default(),
+            events: config.events.into_iter().collect(),
             clock: Now::default(),
             soonest: None,
             unsaved_models: Vec::new(),

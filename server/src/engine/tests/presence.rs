@@ -249,7 +249,8 @@ fn groups_are_joined_for_a_while() {
 
 #[test]
 fn events_reach_those_who_share_a_group() {
-    let mut rig = Rig::new(Some(SCHEMA));
+    let schema = Some(Schema::parse_all(SCHEMA).unwrap());
+    let mut rig = Rig::with(Config { schema, events: vec!["board_cursor".to_owned()], ..Config::default() });
     let ada = Participant::user("ada", "acme");
     let (a, a2) = (rig.live(&ada), rig.live(&ada));
     let b = rig.live(&Participant::user("bob", "acme"));
@@ -258,6 +259,9 @@ fn events_reach_those_who_share_a_group() {
     let event = json!({"type":"slide_cursor","payload":{"deckId":"d1","slideId":"s1","x":1.5,"y":2,"timestamp":7,"userId":"ada"}});
     assert_eq!((rig.take(b), rig.take(a2)), (vec![event.clone()], vec![event]));
     assert!(rig.take(a).is_empty() && rig.take(apart).is_empty() && rig.take(eve).is_empty());
+    rig.frame(a, &json!({"type":"board_cursor","payload":{"x":1}}));
+    assert_eq!(rig.take(b), [json!({"type":"board_cursor","payload":{"x":1,"userId":"ada"}})]);
+    rig.take(a2);
     // Nobody speaks as the server.
     for kind in ["delta", "claim_lost", "claim_granted", "sync_response", "mutation_result", "presence", "ping "] {
         rig.frame(a, &json!({"type":kind,"payload":{"claimId":"c","reason":"expired"}}));
