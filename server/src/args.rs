@@ -106,6 +106,7 @@ impl Default for Args {
 }
 
 /// What the command line asks for.
+#[expect(clippy::large_enum_variant, reason = "there is one, at the start")]
 #[derive(Clone, Debug)]
 pub enum Asked {
     /// To serve.

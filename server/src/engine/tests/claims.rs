@@ -469,3 +469,66 @@ fn claims_have_limits_and_every_refusal_is_answered() {
     room.send(0, &json!({"type":"claim_begin","payload":{"entityType":"task","entityId":"t1"}}));
     assert!(room.rig.take(room.people[0].1).is_empty(), "there is nobody to answer");
 }
+
+#[test]
+fn odd_values_in_frames_of_coordination_are_survived() {
+    let mut room = Room::new(&["a", "b"]);
+    room.rig.deaf = true;
+    let frames = [
+        (
+            "claim_begin",
+            json!({"claimId":"c","entityType":"task","entityId":"t1","path":"p","range":{"startLine":1,"endLine":2},
+            "field":"f","action":"x","meta":{"description":"d"},"estimatedMs":5,"queue":true}),
+        ),
+        ("claim_abandon", json!({"claimId":"c","entityType":"task","entityId":"t1"})),
+        ("claim_reorder", json!({"entityType":"task","entityId":"t1","order":[{"heldBy":"a","claimId":"c"}]})),
+        ("claim", json!({"claimId":"p","syncGroups":["org:acme"],"capabilityToken":"x","ttlSeconds":1})),
+        ("release", json!({"claimId":"p"})),
+        (
+            "presence_update",
+            json!({"status":"online","timezone":"x","customStatus":"y","activity":{"entityType":"Task","entityId":"t1","action":"x"}}),
+        ),
+        ("slide_cursor", json!({"deckId":"d","timestamp":1})),
+        ("update_subscription", json!({"syncGroups":["org:acme"]})),
+    ];
+    let odd = [
+        json!(null),
+        json!(true),
+        json!(0),
+        json!(-1),
+        json!(1e300),
+        json!(u64::MAX),
+        json!(""),
+        json!("\u{0}"),
+        json!(":"),
+        json!("x".repeat(100_000)),
+        json!([]),
+        json!([[[]]]),
+        json!({}),
+        json!({"description":7,"order":null}),
+        json!([{"claimId":1}]),
+    ];
+    for (kind, base) in &frames {
+        let base = base.as_object().unwrap();
+        for member in base.keys() {
+            for value in &odd {
+                let mut payload = base.clone();
+                payload.insert(member.clone(), value.clone());
+                room.send(0, &json!({"type":kind,"payload":payload}));
+            }
+            let mut payload = base.clone();
+            payload.remove(member);
+            room.send(0, &json!({"type":kind,"payload":payload}));
+        }
+        for value in &odd {
+            room.send(0, &json!({"type":kind,"payload":value}));
+        }
+        room.rig.pass(1000);
+    }
+    room.quiet();
+    // Nothing of it has stayed in the way.
+    room.rig.disconnect(room.people[0].1);
+    room.rig.pass(2 * CLAIM_TTL_MAX_MS);
+    assert_eq!(room.write(1, "t1"), "written");
+    assert_eq!(room.rig.engine.soonest_timeout(), None);
+}
