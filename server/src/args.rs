@@ -9,7 +9,8 @@ pub const HELP: &str = "\
 ablo-server: the reference sync server
 
 Keeps shared rows in step between browsers, servers and agents: snapshots, live deltas and atomic commits over
-HTTP and WebSocket, rows in one SQLite file. All rows are held in memory while it runs.
+HTTP and WebSocket, rows in one SQLite file. All rows are held in memory while it runs. So are claims and presence,
+which a restart forgets: clients announce theirs again, and what was written under a claim from before is refused.
 
 Usage: ablo-server [OPTIONS]
 
@@ -27,6 +28,9 @@ Usage: ablo-server [OPTIONS]
                           `idempotency_window_expired`: nobody could tell whether it is new   [7d]
   --key-ttl DURATION      how long a minted key lives when the request gives no `ttlSeconds`, 30d at most; agents' keys
                           live 3m at least. Its sockets are closed with 4010 when it ends   [15m]
+  --event NAME            a collaboration event of the application's, such as board:cursor, that is relayed to connections
+                          which share a group with its sender; may be given several times
+                          [always: sheet:selection, slide:selection, slide:cursor]
   --max-connections N     how many sockets there may be; more, and the probe of whoever wants one, are answered 503
                           `instance_at_capacity` with `Retry-After`   [1000000]
   --faults                for tests only: `POST /faults` makes the server misbehave (refuse, stall, cut, close sockets,
@@ -42,7 +46,8 @@ The keys file is a JSON array of objects:
   participantId      who it is
   organizationId     the tenant; nothing is shared between tenants
   syncGroups         what it may read       [org:<organization>, and user:<id> for a user]
-  operations         what it may write: \"*\", \"tasks.*\", \"tasks.update\"          [\"*\"]
+  operations         what it may write: \"*\", \"tasks.*\", \"tasks.update\"; \"claim.reorder\" lets it put the
+                     lines of waiting claims in another order                          [\"*\"]
   expiresInSeconds   counted from the start of the server                      [never]
 
 Data sources: a connector (`createSourceConnector` of ablo-wasm/source) dials in at /v1/source/listen with a key of the kind
@@ -74,6 +79,8 @@ pub struct Args {
     pub idempotency_window_ms: u64,
     /// `--key-ttl`, in milliseconds
     pub key_ttl_ms: u64,
+    /// `--event`: wire types.
+    pub events: Vec<String>,
     /// `--max-connections`
     pub max_connections: usize,
     /// `--faults`
@@ -94,6 +101,7 @@ impl Default for Args {
             seed_organization: None,
             idempotency_window_ms: crate::engine::IDEMPOTENCY_WINDOW_MS,
             key_ttl_ms: crate::engine::KEY_TTL_MS,
+            events: Vec::new(),
             max_connections: crate::driver::CONNECTIONS_MAX,
             faults: false,
             log: tracing::metadata::LevelFilter::INFO,
@@ -102,6 +110,7 @@ impl Default for Args {
 }
 
 /// What the command line asks for.
+#[expect(clippy::large_enum_variant, reason = "there is one, at the start")]
 #[derive(Clone, Debug)]
 pub enum Asked {
     /// To serve.
@@ -137,6 +146,15 @@ impl Args {
                 "seed-file" => args.seed_file = Some(text()?.into()),
                 "seed-organization" => args.seed_organization = Some(text()?),
                 "idempotency-window" => args.idempotency_window_ms = duration(&name, &text()?, "7d")?,
+                "event" => {
+                    let asked = text()?;
+                    let why = || {
+                        format!(
+                            "--event {asked}: lower-case words with : or _ between them, none of the protocol's own"
+                        )
+                    };
+                    args.events.push(crate::engine::event_type(&asked).ok_or_else(why)?);
+                }
                 "key-ttl" => {
                     let asked = text()?;
                     args.key_ttl_ms = duration(&name, &asked, "15m")?;
@@ -228,6 +246,9 @@ mod tests {
         }
         let Ok(Asked::Serve(args)) = parse(&["--key-ttl", "30d"]) else { panic!("refused") };
         assert_eq!(args.key_ttl_ms, 30 * 86_400_000);
+        let Ok(Asked::Serve(args)) = Args::parse(["--event", "board:cursor"].map(Into::into)) else { panic!() };
+        assert_eq!(args.events, ["board_cursor"]);
+        assert!(Args::parse(["--event", "claim:lost"].map(Into::into)).is_err());
         assert!(matches!(parse(&["--help"]), Ok(Asked::Print(text)) if text.contains("--seed-organization")));
     }
 }

@@ -118,6 +118,8 @@ struct Inner {
     pending: usize,
     /// To the store; `None` once it is closed.
     store: Option<sync_mpsc::Sender<Batch>>,
+    /// What the timer is set for.
+    timer_at: Option<Instant>,
 }
 
 /// See the module.
@@ -143,6 +145,7 @@ impl Driver {
             half_open: Vec::new(),
             pending: 0,
             store: Some(store),
+            timer_at: None,
         };
         let driver = Self {
             inner: Mutex::new(inner),
@@ -247,6 +250,9 @@ impl Driver {
             Some(token) => inner.engine.connections_of(token),
             None => inner.sockets.keys().copied().collect(),
         };
+        if token.is_none() {
+            inner.engine.disconnect_all(now);
+        }
         for id in ids {
             if let Some(socket) = inner.sockets.remove(&id) {
                 // A full queue means a socket that is about to be dropped anyway.
@@ -260,11 +266,10 @@ impl Driver {
     /// Lets every open socket fall silent: nothing is read from it or written to it any more, and it is not closed.
     pub fn silence_all(&self) {
         let mut inner = self.lock();
-        let now = self.now();
-        for (id, socket) in std::mem::take(&mut inner.sockets) {
+        inner.engine.disconnect_all(self.now());
+        for (_, socket) in std::mem::take(&mut inner.sockets) {
             socket.half_open.send_replace(true);
             inner.half_open.push(socket);
-            inner.engine.disconnect(now, id);
         }
         self.settle(&mut inner, None);
     }
@@ -298,7 +303,11 @@ impl Driver {
     /// Calls the engine when its deadlines come. Runs until it is dropped.
     pub async fn run_timer(&self) {
         loop {
-            let deadline = self.lock().engine.poll_timeout();
+            let deadline = {
+                let mut inner = self.lock();
+                inner.timer_at = inner.engine.poll_timeout();
+                inner.timer_at
+            };
             let sleep = deadline.map(|Instant(ms)| {
                 tokio::time::sleep_until((self.started + Duration::from_millis(ms) + Duration::from_millis(1)).into())
             });
@@ -336,15 +345,22 @@ impl Driver {
                 let _ = done.send(());
             }
         }
+        self.settle(&mut inner, None);
     }
 
     /// Takes the engine's outputs where they have to go. True when `done` will be signalled later.
     fn settle(&self, inner: &mut Inner, done: Option<oneshot::Sender<()>>) -> bool {
-        let outputs: Vec<Output> = std::iter::from_fn(|| inner.engine.poll_output()).collect();
-        let writes = outputs.iter().any(|output| matches!(output, Output::Store(_)));
-        if inner.pending == 0 && !writes {
+        let mut outputs: Vec<Output> = std::iter::from_fn(|| inner.engine.poll_output()).collect();
+        if inner.engine.soonest_timeout().is_some_and(|at| inner.timer_at.is_none_or(|set| at < set)) {
+            self.timer.notify_one();
+        }
+        // Delivering may let go of a slow socket, which is news in turn.
+        while inner.pending == 0 && !outputs.iter().any(|output| matches!(output, Output::Store(_))) {
+            if outputs.is_empty() {
+                return false;
+            }
             inner.deliver(outputs, self.now());
-            return false;
+            outputs = std::iter::from_fn(|| inner.engine.poll_output()).collect();
         }
         if outputs.is_empty() && done.is_none() {
             return false;

@@ -1,4 +1,4 @@
-//! Addresses and what is behind them (protocol.md sections 2, 4 and 5.1, 5.2).
+//! Addresses and what is behind them (protocol.md sections 2, 4 and 5.1 to 5.4).
 //!
 //! One function decides by method and path segments: paths with `/api` twice are tolerated where clients make them
 //! (2.1), unknown ones get an envelope, and files are served where no address fits.
@@ -14,7 +14,7 @@ use ablo_wasm::core::error::Error;
 use ablo_wasm::core::wire::OpKind;
 
 use crate::driver::Driver;
-use crate::engine::{BootstrapRequest, Participant};
+use crate::engine::{BootstrapRequest, ClaimAnswer, Participant};
 use crate::faults::{Cut, Faults};
 use crate::files::{self, StaticDir};
 use crate::reply::{self, Failure};
@@ -133,6 +133,10 @@ impl App {
             ["auth", "capability" | "ephemeral-keys"] | ["sync", "query"] | ["v1", "commits"] => ("POST", true),
             ["v1", "models", _] => ("GET, POST", true),
             ["v1", "models", _, _] => ("GET, PATCH, DELETE", true),
+            ["v1", "models", _, _, "claim"] => ("POST, DELETE", true),
+            ["v1", "models", _, _, "claim", "reorder"] => ("POST", true),
+            ["v1", "claims"] => ("GET, POST", true),
+            ["v1", "claims", _] => ("DELETE", true),
             _ => ("", false),
         };
         if !known {
@@ -172,8 +176,26 @@ impl App {
                 driver.request(|engine, _| engine.list_models(who, model, &parameters)).await?
             }
             ("GET", ["v1", "models", model, id]) => {
-                driver.request(|engine, _| engine.read_model(who, model, id)).await?
+                driver.request(|engine, now| engine.read_model(now, who, model, id)).await?
             }
+            ("POST", ["v1", "models", model, id, "claim"]) => {
+                let claimed = driver.request(|engine, now| engine.claim_row(now, who, model, id, &body)).await?;
+                return Ok(Some(claim_answer(claimed?)));
+            }
+            ("DELETE", ["v1", "models", model, id, "claim"]) => {
+                driver.request(|engine, now| engine.release_row(now, who, model, id)).await?
+            }
+            (_, ["v1", "models", model, id, "claim", "reorder"]) => {
+                driver.request(|engine, now| engine.reorder_row(now, who, model, id, &body)).await?
+            }
+            ("GET", ["v1", "claims"]) => {
+                driver.request(|engine, now| engine.list_claims(now, who, &parameters)).await?
+            }
+            (_, ["v1", "claims"]) => {
+                let claimed = driver.request(|engine, now| engine.create_claim(now, who, &body)).await?;
+                return Ok(Some(claim_answer(claimed?)));
+            }
+            (_, ["v1", "claims", id]) => driver.request(|engine, now| Ok(engine.release_claim(now, who, id))).await?,
             (verb, ["v1", "models", model, id @ ..]) => {
                 let kind = match verb {
                     "POST" => OpKind::Create,
@@ -206,6 +228,12 @@ impl App {
         let seat = self.driver.admit()?;
         Ok(ws::upgrade(&mut request, self.driver.clone(), seat, participant, groups)?)
     }
+}
+
+fn claim_answer(answer: ClaimAnswer) -> Response<Body> {
+    let mut response = reply::json(answer.body);
+    *response.status_mut() = if answer.queued { StatusCode::ACCEPTED } else { StatusCode::CREATED };
+    response
 }
 
 fn repeated(parameters: &[(String, String)], name: &str) -> Option<Vec<String>> {

@@ -142,8 +142,13 @@ fn build_engine(args: &Args, now: Now, store: &mut Store) -> Result<Engine, Stri
     let first = keys.first().map(|key| key.participant.organization.to_string());
     let mut seed = [0; 32];
     getrandom::fill(&mut seed).map_err(|error| format!("the operating system gives no randomness: {error}"))?;
-    let config =
-        Config { schema, keys, idempotency_window_ms: args.idempotency_window_ms, key_ttl_ms: args.key_ttl_ms };
+    let config = Config {
+        schema,
+        keys,
+        idempotency_window_ms: args.idempotency_window_ms,
+        key_ttl_ms: args.key_ttl_ms,
+        events: args.events.clone(),
+    };
     let mut engine = Engine::new(config, seed);
     let stored = store.load().map_err(|error| format!("--db {}: {error}", args.db))?;
     engine.load(stored).map_err(|error| format!("--db {}: {}", args.db, error.message))?;

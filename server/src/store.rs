@@ -13,7 +13,7 @@ use rusqlite::{Connection, Transaction, params};
 
 use crate::driver::{Batch, Driver};
 use crate::engine::{
-    StoreChange, Stored, StoredCommit, StoredDelta, StoredKey, StoredRow, StoredTransaction, Text, Verb,
+    Fence, StoreChange, Stored, StoredCommit, StoredDelta, StoredKey, StoredRow, StoredTransaction, Text, Verb,
 };
 
 /// Version of the tables. A database of a later version is refused.
@@ -105,6 +105,7 @@ impl Store {
             let (key, value) = entry?;
             match key.as_str() {
                 "head" => stored.head = SyncId(number(value)),
+                "fence" => stored.fence = Fence(number(value)),
                 "history_floor" => stored.history_floor = SyncId(number(value)),
                 "forgotten" => stored.forgotten = WallTime(number(value)),
                 _ => {}
@@ -231,6 +232,9 @@ fn write_change(db: &Transaction<'_>, change: &StoreChange) -> Result<(), rusqli
         ON CONFLICT (key) DO UPDATE SET value = max(value, excluded.value)";
     if let Some(head) = change.head {
         db.prepare_cached(meta)?.execute(params!["head", signed(head.0)])?;
+    }
+    if let Some(fence) = change.fence {
+        db.prepare_cached(meta)?.execute(params!["fence", signed(fence.0)])?;
     }
     for (name, spelling) in &change.models {
         let mut statement = db.prepare_cached("INSERT OR REPLACE INTO models (name, spelling) VALUES (?1, ?2)")?;
@@ -379,6 +383,7 @@ mod tests {
                 at: WallTime(5),
             }],
             keys: vec![StoredKey { hash: text("ab"), record: text("{}"), expires_at: WallTime(6) }],
+            fence: Some(Fence(1001)),
             ..StoreChange::default()
         };
         let mut expected = Stored::default();

@@ -5,7 +5,7 @@ mod support;
 use serde_json::{Value, json};
 use support::World;
 
-/// Transcript C.1, without presence, which this server does not keep yet.
+/// Transcript C.1.
 #[tokio::test]
 async fn c1_start_with_an_ephemeral_key() {
     let world = World::start(&[]).await;
@@ -19,6 +19,9 @@ async fn c1_start_with_an_ephemeral_key() {
         json!({"participantKind":"user","participantId":"a","accountScope":"acme","syncGroups":["org:acme","user:a"],"userMeta":{}})
     );
     let mut socket = world.socket("ek_test_a", "cursor=&syncGroups=org%3Aacme&syncGroups=user%3Aa").await;
+    let told = socket.presence().await;
+    assert_eq!((&told["kind"], &told["userId"], &told["isAgent"]), (&json!("enter"), &json!("b"), &json!(false)));
+    assert_eq!((&told["syncGroups"], &told["activeClaims"]), (&json!(["org:acme"]), &json!([])));
     socket.send(&json!({"type":"update_subscription","payload":{"syncGroups":["org:acme","user:a"]}})).await;
     socket.send(&json!({"type":"presence_update","payload":{"status":"online","timezone":"Europe/Stockholm"}})).await;
     let ack = socket.expect("subscription_ack").await;
@@ -32,6 +35,8 @@ async fn c1_start_with_an_ephemeral_key() {
     assert!(snapshot["models"].get("Slide").is_none());
     socket.send(&json!({"type":"ack","payload":{"lastSyncId":10}})).await;
     socket.quiet().await;
+    // Once more, for a client that hears presence only after its snapshot.
+    assert_eq!(socket.presence().await["kind"], "enter");
 }
 
 /// Transcript C.2.

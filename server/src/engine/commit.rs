@@ -15,10 +15,11 @@ use ablo_wasm::core::wire::{Commit, MutationResult, OpKind, Operation};
 
 use super::catalog::{Catalog, Slot};
 use super::group::{self, Extra, Routing, View};
+use super::guard::Terms;
 use super::history::Change;
 use super::idempotency::{commit_digest, operation_digest, skipped};
 use super::participant::{Participant, Text, scope_denied};
-use super::session::Fresh;
+use super::session::{ConnectionId, Fresh};
 use super::storage::{StoreChange, StoredCommit, StoredRow, StoredTransaction, Verb};
 use super::tenant::{Row, Stage, Tenant};
 use super::{Engine, Output, row};
@@ -33,7 +34,13 @@ impl Engine {
     ///
     /// # Errors
     /// Any code of protocol.md 13.6 that concerns writes. Nothing has happened then.
-    pub(super) fn commit(&mut self, now: Now, author: &Participant, commit: &Commit) -> Result<MutationResult, Error> {
+    pub(super) fn commit(
+        &mut self,
+        now: Now,
+        author: &Participant,
+        commit: &Commit,
+        terms: &Terms,
+    ) -> Result<MutationResult, Error> {
         let digest = commit_digest(&commit.operations, commit.reads.as_deref(), &self.catalog);
         if let Some(known) = self.remembered.commit(now.wall, &author.organization, &commit.client_tx_id) {
             if known.digest != digest {
@@ -55,9 +62,14 @@ impl Engine {
         for step in &planned {
             author.check_operation(&self.catalog.entry(step.slot).key, step.operation.kind)?;
         }
-        let verdict = self.check_guards(author, commit)?;
         let names: Vec<Option<Named>> =
             planned.iter().map(|step| self.name_of(now.wall, author, step.operation)).collect();
+        let is_fresh = |name: &Option<Named>| name.as_ref().is_none_or(|name| name.done.is_none());
+        let fresh: Vec<(usize, &Step<'_>)> =
+            planned.iter().enumerate().filter(|(index, _)| names.get(*index).is_some_and(is_fresh)).collect();
+        // A claim whose time has come holds nobody up, even if the timer is late.
+        self.expire_claims(now);
+        let verdict = self.check_guards(now, author, commit, terms, &fresh)?;
 
         let empty = Tenant::default();
         let tenant = self.tenants.get(&author.organization).unwrap_or(&empty);
@@ -70,6 +82,7 @@ impl Engine {
             at: now.wall,
             iso: now.wall.to_iso(),
             actor: author.name().into(),
+            connection: terms.connection,
             fresh: Vec::new(),
         };
         let mut last = SyncId(0);
@@ -217,10 +230,10 @@ impl Engine {
 }
 
 /// One operation with what the names in it mean.
-struct Step<'c> {
-    slot: Slot,
-    id: Text,
-    operation: &'c Operation,
+pub(super) struct Step<'c> {
+    pub slot: Slot,
+    pub id: Text,
+    pub operation: &'c Operation,
 }
 
 /// An operation's name, for not doing it twice.
@@ -252,6 +265,7 @@ struct Draft<'a> {
     at: WallTime,
     iso: String,
     actor: Text,
+    connection: Option<ConnectionId>,
     fresh: Vec<Fresh>,
 }
 
@@ -415,6 +429,7 @@ impl Draft<'_> {
             fields,
             emptied,
             actor: self.actor.clone(),
+            connection: self.connection,
             at: self.at,
         };
         self.fresh.push(Fresh { change, text, archived });

@@ -94,6 +94,12 @@ impl View {
             || (entry.scope.is_some() && self.groups.contains(&format!("{}:{id}", entry.key)));
         by_group && self.limit.as_ref().is_none_or(|limit| limit.shows(entry, id, extra))
     }
+
+    /// Whether it shows what somebody calls by a name that is no model's.
+    pub(super) fn shows_name(&self, name: &str, id: &str) -> bool {
+        (self.all || self.groups.contains(&format!("{name}:{id}")))
+            && self.limit.as_ref().is_none_or(|limit| limit.shows_name(name, id))
+    }
 }
 
 /// Whether a participant may read a group: one of its credential, or that of a row it may see. A group whose row does not

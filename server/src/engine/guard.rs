@@ -1,18 +1,56 @@
-//! The place of claims and stale checks in a commit (protocol.md 10.3, 10.4, 11.6, 17.3).
-//!
-//! Both belong between the scope check and the first change, in this order: rows held by others, then write targets that
-//! moved past `readAt`, then read dependencies. Neither is enforced yet: every write counts as unguarded. The history
-//! already keeps what the checks will need (the fields of each change and who made it). What a claim frame is answered
-//! with meanwhile is also here, so that no client waits for ever.
-
-use std::borrow::Cow;
+//! What stands between a commit and its rows: claims of others, claims that have lapsed, and staleness (protocol.md 10.3,
+//! 10.4, 11.6). They are checked in the order of 17.3, after the scope and before the first change.
 
 use ablo_wasm::core::error::Error;
 use ablo_wasm::core::json::{ObjectWriter, Value, write_array};
+use ablo_wasm::core::time::Now;
 use ablo_wasm::core::wire::{Commit, OnStale};
 
 use super::Engine;
-use super::participant::Participant;
+use super::claim::{Fence, Place, Who};
+use super::commit::Step;
+use super::group::View;
+use super::participant::{Participant, ParticipantKind};
+use super::session::ConnectionId;
+use super::stale::{self, Author, Conflict, Premise};
+
+/// What a commit says beside its operations.
+#[derive(Debug, Default)]
+pub(super) struct Terms {
+    /// The connection it came on.
+    pub connection: Option<ConnectionId>,
+    /// The claim under which it is made, by its id.
+    claim: Option<String>,
+    /// The grant of that claim that the sender knows of.
+    fence: Option<Fence>,
+    /// Indices of operations that want to override claims.
+    bypass: Vec<usize>,
+}
+
+impl Terms {
+    /// Reads what the payload of a commit, or the body of a write, says.
+    ///
+    /// # Errors
+    /// `invalid_body`, naming the member.
+    pub(super) fn parse(connection: Option<ConnectionId>, payload: Value<'_>) -> Result<Self, Error> {
+        let given = |name: &str| payload.get(name).filter(|value| !value.is_null());
+        let wrong = |why: &str, name: &'static str| Err(Error::wire("invalid_body", why).param(name));
+        let claim = match given("claim").map(Value::as_str) {
+            None => None,
+            Some(Some(id)) if !id.is_empty() => Some(id.into_owned()),
+            Some(_) => return wrong("claim must be the id of a claim", "claim"),
+        };
+        let fence = match given("fencingToken").map(Value::as_u64) {
+            None => None,
+            Some(Some(fence)) if claim.is_some() => Some(Fence(fence)),
+            Some(Some(_)) => return wrong("a fencingToken needs the claim that it is of", "claim"),
+            Some(None) => return wrong("fencingToken must be the number that came with the claim", "fencingToken"),
+        };
+        let operations = payload.get("operations").into_iter().flat_map(Value::elements);
+        let bypass = operations.enumerate().filter(|(_, operation)| operation.get_bool("bypass") == Some(true));
+        Ok(Self { connection, claim, fence, bypass: bypass.map(|(index, _)| index).collect() })
+    }
+}
 
 /// What the guards decide about a commit that they let through.
 #[derive(Debug, Default)]
@@ -24,59 +62,123 @@ pub(super) struct Verdict {
 }
 
 impl Engine {
-    /// Checks claims held by others, then staleness.
+    /// Checks claims, then staleness. `fresh` are the steps that have not been done before, with their indices: what has
+    /// been done is done, and guards no more.
     ///
     /// # Errors
-    /// Will be `entity_claimed` and `stale_context`; for now only `invalid_body` for read dependencies that are no list.
-    #[expect(clippy::unused_self, reason = "the checks to come read claims and history")]
-    pub(super) fn check_guards(&self, _participant: &Participant, commit: &Commit) -> Result<Verdict, Error> {
-        let reads = commit.reads.as_deref().and_then(|reads| Value::parse(reads).ok());
-        for read in reads.into_iter().flat_map(Value::elements) {
-            let mode = read.get_str("onStale");
-            if mode.is_some_and(|mode| OnStale::parse(&mode).is_none()) {
-                let why = "onStale of a read dependency must be reject, overwrite or notify";
-                return Err(Error::wire("invalid_body", why).param("reads"));
+    /// `entity_claimed`, `claim_lost`, `claim_queued`, `stale_context`; `invalid_body` or `capability_scope_denied` for
+    /// read dependencies that are none, or are none of the sender's business.
+    pub(super) fn check_guards(
+        &self,
+        now: Now,
+        author: &Participant,
+        commit: &Commit,
+        terms: &Terms,
+        fresh: &[(usize, &Step<'_>)],
+    ) -> Result<Verdict, Error> {
+        let who: Who = (author.organization.clone(), author.name().into());
+        let view = View::of(author, &self.catalog);
+        self.check_claims(now, author, &who, &view, terms, fresh)?;
+        self.check_lease(&who, terms)?;
+
+        let author = Author { who: &who, participant: author, view: &view, connection: terms.connection };
+        let mut premises: Vec<Premise> = Vec::new();
+        for (index, step) in fresh {
+            premises.extend(stale::of_operation(*index, step));
+        }
+        let reads = commit.reads.as_deref().map(Value::parse).transpose()?;
+        if let Some(reads) = reads {
+            // A repeat of what has been done depends on nothing any more.
+            let dependencies = self.read_dependencies(&author, reads)?;
+            premises.extend(dependencies.into_iter().filter(|_| !fresh.is_empty()));
+        }
+        let conflicts = self.conflicts(&author, &premises);
+        let rejecting: Vec<&(usize, Conflict)> =
+            conflicts.iter().filter(|(at, _)| premises[*at].mode == OnStale::Reject).collect();
+        if let Some((at, _)) = rejecting.first() {
+            return Err(self.stale_error(&author, &premises[*at], &rejecting, &premises));
+        }
+        self.check_reads_seen(&author, &premises)?;
+        let told: Vec<&(usize, Conflict)> =
+            conflicts.iter().filter(|(at, _)| premises[*at].mode == OnStale::Notify).collect();
+        if told.is_empty() {
+            return Ok(Verdict::default());
+        }
+        let holds_all = told.iter().any(|(at, _)| premises[*at].operation.is_none());
+        let held = if holds_all {
+            (0..commit.operations.len()).collect()
+        } else {
+            told.iter().filter_map(|(at, _)| premises[*at].operation).collect()
+        };
+        let mut notifications = String::new();
+        write_array(&mut notifications, told, |out, (at, conflict)| {
+            self.write_notification(&author, &premises[*at], conflict, out);
+        });
+        Ok(Verdict { held, notifications: Some(notifications) })
+    }
+
+    /// Rows held by others are not written (11.6). Who decides is the participant, not the connection or the claim.
+    fn check_claims(
+        &self,
+        now: Now,
+        author: &Participant,
+        who: &Who,
+        view: &View,
+        terms: &Terms,
+        fresh: &[(usize, &Step<'_>)],
+    ) -> Result<(), Error> {
+        if self.claims.is_empty() {
+            return Ok(());
+        }
+        for (index, step) in fresh {
+            let model = self.catalog.entry(step.slot).stored.clone();
+            let place = Place { organization: author.organization.clone(), model, row: step.id.clone() };
+            let Some(holder) = self.claims.held(&place).find(|claim| claim.who != *who) else { continue };
+            let overrides = terms.bypass.contains(index) && author.kind != ParticipantKind::Agent;
+            // Who cannot see the row is refused for that, and learns nothing about its holder.
+            if !overrides && self.shows_place(view, &place) {
+                return Err(self.held_error(now, holder).param(format!("operations[{index}]")));
             }
         }
-        Ok(Verdict::default())
+        Ok(())
     }
-}
 
-/// The answer to a claim frame, if it needs one: claims are not kept yet.
-pub(super) fn claim_answer(kind: &str, payload: Value<'_>) -> Option<String> {
-    let id = payload.get_str("claimId").unwrap_or(Cow::Borrowed(""));
-    let mut out = String::new();
-    match kind {
-        "claim_begin" => {
-            let mut frame = ObjectWriter::new(&mut out);
-            frame.str("type", "claim_rejected");
-            frame.object("payload", |answer| {
-                answer.str("claimId", &id);
-                answer.str("reason", "unsupported");
-                if let (Some(model), Some(row)) = (payload.get_str("entityType"), payload.get_str("entityId")) {
-                    answer.object("target", |target| {
-                        target.str("entityType", &model);
-                        target.str("entityId", &row);
-                    });
-                }
-            });
-            frame.end();
+    /// A write that names a claim is made under that claim or not at all: whoever has lost it may not know yet.
+    fn check_lease(&self, who: &Who, terms: &Terms) -> Result<(), Error> {
+        let Some(id) = &terms.claim else { return Ok(()) };
+        let lost = |why: String| Err(Error::wire("claim_lost", why).param("claim"));
+        let Some(claim) = self.claims.named(who, id) else {
+            return lost(format!("the claim {id:.80} has ended; claim the row again and read it before writing"));
+        };
+        let Some(grant) = claim.grant else {
+            let why = format!("the claim {id:.80} still waits in line; write when it is granted");
+            return Err(Error::wire("claim_queued", why).param("claim"));
+        };
+        if terms.fence.is_some_and(|fence| fence != grant.fence) {
+            return lost(format!(
+                "the claim {id:.80} has been granted anew since (fencing token {}); read the row again",
+                grant.fence.0
+            ));
         }
-        "claim" => {
-            let mut frame = ObjectWriter::new(&mut out);
-            frame.str("type", "claim_ack");
-            frame.object("payload", |answer| {
-                answer.str("claimId", &id);
-                answer.bool("success", false);
-                write_array(answer.key("syncGroups"), std::iter::empty::<&str>(), |_, _| {});
-                answer.object("error", |error| {
-                    error.str("code", "claim_rejected");
-                    error.str("message", "this server does not keep participant claims; use update_subscription");
-                });
-            });
-            frame.end();
-        }
-        _ => return None,
+        Ok(())
     }
-    Some(out)
+
+    fn stale_error(
+        &self,
+        author: &Author<'_>,
+        first: &Premise,
+        conflicts: &[&(usize, Conflict)],
+        premises: &[Premise],
+    ) -> Error {
+        let mut details = String::new();
+        let mut object = ObjectWriter::new(&mut details);
+        object.u64("readAt", first.read_at.0);
+        write_array(object.key("conflicts"), conflicts, |out, (at, conflict)| {
+            self.write_notification(author, &premises[*at], conflict, out);
+        });
+        object.end();
+        let mut error = Error::wire("stale_context", format!("{} changed after {}", first.said, first.read_at.0));
+        error.details = Some(details);
+        error.param(if first.operation.is_some() { "readAt" } else { "reads" })
+    }
 }

@@ -12,6 +12,7 @@ use ablo_wasm::core::wire::{Action, Delta};
 use super::catalog::{Catalog, Slot};
 use super::group::{Extra, View, anchor};
 use super::participant::Text;
+use super::session::ConnectionId;
 use super::storage::{StoredDelta, Verb};
 use super::tenant::{Row, Tenant};
 
@@ -37,6 +38,8 @@ pub(super) struct Change {
     /// Fields that became `[]` or `{}`.
     pub emptied: Vec<Text>,
     pub actor: Text,
+    /// On which connection, if it is still open: its own changes do not make a write stale (protocol.md 10.3).
+    pub connection: Option<ConnectionId>,
     pub at: WallTime,
 }
 
@@ -57,7 +60,8 @@ impl Change {
         }
     }
 
-    fn shown(&self, view: &View, catalog: &Catalog) -> (bool, bool) {
+    /// Whether a view shows its row before and after.
+    pub(super) fn shown(&self, view: &View, catalog: &Catalog) -> (bool, bool) {
         let entry = catalog.entry(self.slot);
         let shows = |extra: &Option<Extra>| extra.as_ref().is_some_and(|extra| view.shows(entry, &self.row, extra));
         (shows(&self.before), shows(&self.after))
@@ -174,7 +178,8 @@ impl History {
         self.floor
     }
 
-    fn after(&self, id: SyncId) -> impl Iterator<Item = &Change> {
+    /// The changes behind this id, in order.
+    pub(super) fn after(&self, id: SyncId) -> impl Iterator<Item = &Change> {
         self.changes.range(SyncId(id.0.saturating_add(1))..).map(|(_, change)| change)
     }
 

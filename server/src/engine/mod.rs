@@ -6,31 +6,35 @@
 //!
 //! Reading order: [`Engine`] for the contract, `session` for frames and fan-out, `commit` for writes, `read`, `query` and
 //! `model_api` for HTTP reads, `history` for deltas, `group` for who sees what, `auth` for keys, `ended` for those
-//! that end early, `guard` for the place of
-//! claims and stale checks.
+//! that end early, `claim` for leases, `guard` and `stale` for what keeps a commit from its rows, `presence` for who is
+//! there, `join` for groups joined for a while.
 
 mod auth;
 mod catalog;
+mod claim;
 mod commit;
 mod ended;
 mod group;
 mod guard;
 mod history;
 mod idempotency;
+mod join;
 mod model_api;
 mod participant;
+mod presence;
 mod query;
 mod read;
 mod row;
 mod seed;
 mod session;
+mod stale;
 mod storage;
 mod tenant;
 #[cfg(test)]
 mod tests;
 mod token;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use ablo_wasm::core::error::Error;
@@ -40,20 +44,29 @@ use ablo_wasm::core::schema::Schema;
 use ablo_wasm::core::time::{Instant, Now};
 
 pub use auth::{KEY_TTL_MAX_MS, KEY_TTL_MS, StaticKey};
+pub use claim::{
+    CLAIM_LINE_MAX, CLAIM_RENEWAL_MS, CLAIM_TTL_MAX_MS, CLAIM_TTL_MIN_MS, CLAIM_TTL_MS, CLAIMS_PER_PARTICIPANT_MAX,
+    ClaimAnswer, Fence,
+};
 pub use commit::OPERATIONS_MAX;
 pub use ended::KeyEnd;
 pub use history::HISTORY_MAX;
 pub use idempotency::IDEMPOTENCY_WINDOW_MS;
+pub use join::{JOIN_TTL_MAX_S, JOINS_MAX, event_type};
 pub use participant::{KeyKind, Participant, ParticipantKind, Text};
+pub use presence::ROSTER_MAX;
 pub use query::QUERIES_MAX;
 pub use read::BootstrapRequest;
 pub use session::{ConnectionId, HOLD_BACK_MS};
+pub use stale::{GROUP_READS_MAX, READS_MAX};
 pub use storage::{StoreChange, Stored, StoredCommit, StoredDelta, StoredKey, StoredRow, StoredTransaction, Verb};
 
 use catalog::{Catalog, Slot};
+use claim::Claims;
 use group::Routing;
 use history::{Change, History};
 use idempotency::Remembered;
+use presence::Roster;
 use session::{Bootstraps, Connection};
 use tenant::{Row, Tenant};
 
@@ -68,11 +81,20 @@ pub struct Config {
     pub idempotency_window_ms: u64,
     /// Life of an issued key when the request does not say, in milliseconds.
     pub key_ttl_ms: u64,
+    /// The application's collaboration events, beside those of protocol.md 7.12: wire types, as [`event_type`] makes
+    /// them.
+    pub events: Vec<String>,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { schema: None, keys: Vec::new(), idempotency_window_ms: IDEMPOTENCY_WINDOW_MS, key_ttl_ms: KEY_TTL_MS }
+        Self {
+            schema: None,
+            keys: Vec::new(),
+            idempotency_window_ms: IDEMPOTENCY_WINDOW_MS,
+            key_ttl_ms: KEY_TTL_MS,
+            events: Vec::new(),
+        }
     }
 }
 
@@ -154,6 +176,13 @@ pub struct Engine {
     connections: BTreeMap<ConnectionId, Connection>,
     next_connection: u64,
     bootstraps: Bootstraps,
+    claims: Claims,
+    roster: Roster,
+    /// Further events that are relayed.
+    events: BTreeSet<String>,
+    /// The moment of the latest fact, for what follows from one that brings no time.
+    clock: Now,
+    soonest: Option<Instant>,
     /// Models learned since the last change went to the store.
     unsaved_models: Vec<Slot>,
     outputs: VecDeque<Output>,
@@ -175,6 +204,11 @@ impl Engine {
             connections: BTreeMap::new(),
             next_connection: 1,
             bootstraps: Bootstraps::default(),
+            claims: Claims::default(),
+            roster: Roster::default(),
+            events: config.events.into_iter().collect(),
+            clock: Now::default(),
+            soonest: None,
             unsaved_models: Vec::new(),
             outputs: VecDeque::new(),
         }
@@ -196,6 +230,7 @@ impl Engine {
             Err(Error::wire("internal_error", format!("the stored {what} {id:.80} cannot be read; restore a backup")))
         };
         self.head = stored.head;
+        self.claims.restore(stored.fence);
         if self.head > SyncId(0) {
             self.bootstraps.restart();
         }
@@ -229,6 +264,7 @@ impl Engine {
                 fields: delta.fields,
                 emptied: delta.emptied,
                 actor: delta.actor,
+                connection: None,
                 at: delta.at,
             });
         }
@@ -260,7 +296,20 @@ impl Engine {
 
     /// When [`handle_timeout`](Self::handle_timeout) wants to be called.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.connections.values().filter_map(Connection::deadline).chain(self.sweep_at).min()
+        let connections = self.connections.values().filter_map(Connection::deadline);
+        connections.chain(self.sweep_at).chain(self.claims.deadline()).min()
+    }
+
+    /// The soonest moment among claims, and among what has come up since the last
+    /// [`handle_timeout`](Self::handle_timeout). [`poll_timeout`](Self::poll_timeout) is never later than this, and far
+    /// more expensive: ask it only when this is sooner than what it said.
+    pub fn soonest_timeout(&self) -> Option<Instant> {
+        self.claims.deadline().into_iter().chain(self.soonest).min()
+    }
+
+    /// A new moment at which something is to happen.
+    fn wake_by(&mut self, at: Instant) {
+        self.soonest = Some(self.soonest.map_or(at, |soonest| soonest.min(at)));
     }
 
     /// The highest sync id given out.

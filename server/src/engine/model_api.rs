@@ -9,6 +9,7 @@ use ablo_wasm::core::wire::{Commit, MutationResult, OpKind, Operation};
 use super::Engine;
 use super::auth::read_object;
 use super::group::View;
+use super::guard::Terms;
 use super::participant::Participant;
 use super::query::{Sight, sort_rows};
 use super::tenant::Tenant;
@@ -41,7 +42,8 @@ impl Engine {
             object.end();
             Commit::parse(Value::parse(&ablo_wasm::core::json::merge(body.raw, &extra))?)?
         };
-        let receipt = self.commit(now, participant, &commit)?;
+        let terms = Terms::parse(None, body)?;
+        let receipt = self.commit(now, participant, &commit, &terms)?;
         Ok(write_receipt(&receipt))
     }
 
@@ -92,7 +94,8 @@ impl Engine {
         operations.push(']');
         object.end();
         let commit = Commit::parse(Value::parse(&batch)?)?;
-        let receipt = self.commit(now, participant, &commit)?;
+        let terms = Terms::parse(None, body)?;
+        let receipt = self.commit(now, participant, &commit, &terms)?;
         Ok(write_receipt(&receipt))
     }
 
@@ -177,7 +180,7 @@ impl Engine {
     ///
     /// # Errors
     /// `unknown_model`, `entity_not_found`.
-    pub fn read_model(&self, participant: &Participant, model: &str, id: &str) -> Result<String, Error> {
+    pub fn read_model(&self, now: Now, participant: &Participant, model: &str, id: &str) -> Result<String, Error> {
         let row = self.entity(participant, model, id)?;
         let mut out = String::new();
         let mut object = ObjectWriter::new(&mut out);
@@ -186,7 +189,7 @@ impl Engine {
         write_str(object.key("id"), id);
         object.raw("data", &row);
         object.u64("stamp", self.head.0);
-        object.raw("claims", "[]");
+        self.write_row_claims(now, participant, model, id, object.key("claims"));
         object.end();
         Ok(out)
     }

@@ -30,6 +30,7 @@ impl Engine {
         let view = View::new(groups.into_iter().collect(), &participant.organization, &self.catalog);
         let wanted = self.wanted_models(request.models);
         self.bootstraps.add(now, participant, self.head);
+        self.repeat_presence(now, participant);
 
         let mut out = String::new();
         let mut object = ObjectWriter::new(&mut out);

@@ -1,24 +1,28 @@
 //! Sockets: frames in, frames out, and who is told of what (protocol.md sections 6 to 9).
 //!
 //! A connection is *held* until its first `sync_request` is answered, or for [`HOLD_BACK_MS`]: a live delta before that
-//! answer would make a client drop everything older in it (protocol.md 9.4). Presence and claims are not handled yet;
-//! their frames are accepted.
+//! answer would make a client drop everything older in it (protocol.md 9.4). What is in frames of claims and presence is
+//! `claim`'s, `join`'s and `presence`'s business.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use ablo_wasm::core::error::Error;
 use ablo_wasm::core::id::SyncId;
-use ablo_wasm::core::json::Value;
+use ablo_wasm::core::json::{ObjectWriter, Value};
 use ablo_wasm::core::time::{Instant, Now};
-use ablo_wasm::core::wire::{Action, ClientFrame, Commit, MutationResult, ServerFrame, SubscriptionAck};
+use ablo_wasm::core::wire::{Action, ClientFrame, Commit, ServerFrame, SubscriptionAck};
 
+use super::claim::Who;
 use super::ended::KeyEnd;
 use super::group::{View, is_allowed, read_groups};
+use super::guard::Terms;
 use super::history::Change;
+use super::join::Joined;
 use super::participant::{Participant, Text};
+use super::presence::Said;
 use super::tenant::Tenant;
-use super::{Engine, Output, guard};
+use super::{Engine, Output};
 
 /// How long a connection that asks for nothing is kept waiting for live deltas.
 pub const HOLD_BACK_MS: u64 = 1000;
@@ -38,9 +42,21 @@ pub struct ConnectionId(pub u64);
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) participant: Arc<Participant>,
-    /// The groups in effect, as the client spelled and ordered them.
+    /// Its participant's kind and id.
+    pub(super) name: Text,
+    /// The groups subscribed to, as the client spelled and ordered them.
     groups: Vec<String>,
-    view: View,
+    /// The groups joined beside those, by participant claim.
+    pub(super) joined: BTreeMap<Text, Joined>,
+    /// What both show.
+    pub(super) view: View,
+    /// When its last frame came.
+    pub(super) heard: Instant,
+    pub(super) said: Said,
+    /// The names of the participants that it has been told of.
+    pub(super) seen: BTreeSet<Text>,
+    /// When it is to be told of all of them again.
+    pub(super) repeat_at: Option<Instant>,
     /// Set while live deltas are held back: until when, at the latest.
     held_until: Option<Instant>,
     /// The head at the upgrade.
@@ -53,7 +69,17 @@ pub(super) struct Connection {
 
 impl Connection {
     pub(super) fn deadline(&self) -> Option<Instant> {
-        [self.held_until, self.expires].into_iter().flatten().min()
+        let joined = self.joined.values().filter_map(|joined| joined.until);
+        [self.held_until, self.expires, self.repeat_at].into_iter().flatten().chain(joined).min()
+    }
+
+    /// The groups in effect. One may come twice.
+    pub(super) fn group_names(&self) -> impl Iterator<Item = &str> {
+        self.groups.iter().chain(self.joined.values().flat_map(|joined| &joined.groups)).map(String::as_str)
+    }
+
+    pub(super) fn who(&self) -> Who {
+        (self.participant.organization.clone(), self.name.clone())
     }
 }
 
@@ -137,46 +163,65 @@ impl Engine {
         let expires = self.expiry(now, participant);
         let connection = Connection {
             participant: Arc::new(participant.clone()),
+            name: participant.name().into(),
             groups,
+            joined: BTreeMap::new(),
             view,
+            heard: now.mono,
+            said: Said::default(),
+            seen: BTreeSet::new(),
+            repeat_at: None,
             held_until: Some(now.mono.after(HOLD_BACK_MS)),
             opened_at: self.head,
             floor,
             expires,
         };
         self.connections.insert(id, connection);
-        if let Some(end) = self.early_end(participant) {
+        self.clock = now;
+        match self.early_end(participant) {
             // The key ended while the upgrade was on its way.
-            self.close_ended(id, end);
+            Some(end) => self.close_ended(id, end),
+            None => self.arrive(now, id),
         }
         id
     }
 
     /// A socket has gone, whoever closed it.
-    pub fn disconnect(&mut self, _now: Now, connection: ConnectionId) {
-        self.connections.remove(&connection);
+    pub fn disconnect(&mut self, now: Now, connection: ConnectionId) {
+        self.clock = now;
+        if let Some(gone) = self.connections.remove(&connection) {
+            self.depart(now, connection, &gone);
+        }
+    }
+
+    /// All sockets have gone at once, so there is nobody to tell about any of it.
+    pub fn disconnect_all(&mut self, now: Now) {
+        self.clock = now;
+        self.depart_all(now);
     }
 
     /// A text frame has come in. Frames of connections that are gone, and those that are no frames, are dropped: there is
     /// no error frame on this socket (protocol.md 8.1).
     pub fn handle_frame(&mut self, now: Now, connection: ConnectionId, text: &str) {
-        let Some(known) = self.connections.get(&connection) else { return };
+        let Some(known) = self.connections.get_mut(&connection) else { return };
+        known.heard = now.mono;
+        self.clock = now;
         let participant = known.participant.clone();
         match ClientFrame::parse(text) {
             Ok(ClientFrame::Ping) => self.send(connection, ServerFrame::pong()),
-            Ok(ClientFrame::UpdateSubscription { .. }) => self.update_subscription(connection, &participant, text),
+            Ok(ClientFrame::UpdateSubscription { .. }) => self.update_subscription(now, connection, &participant, text),
             Ok(ClientFrame::SyncRequest { last_sync_id, .. }) => self.sync_request(connection, last_sync_id),
-            Ok(ClientFrame::Commit(commit)) => self.socket_commit(now, connection, &participant, &commit),
+            Ok(ClientFrame::Commit(commit)) => self.socket_commit(now, connection, &participant, &commit, text),
             Ok(ClientFrame::MalformedCommit { client_tx_id, error }) => {
                 self.refuse(connection, &client_tx_id, 0, error)
             }
             Ok(ClientFrame::Other { kind, payload }) => {
-                let payload = Value::parse(payload).ok();
-                if let Some(answer) = payload.and_then(|payload| guard::claim_answer(&kind, payload)) {
-                    self.send(connection, answer);
+                if let Ok(payload) = Value::parse(payload) {
+                    self.handle_other(now, connection, &participant, &kind, payload);
                 }
             }
-            Ok(ClientFrame::Ack { .. } | ClientFrame::PresenceUpdate(_)) => {}
+            Ok(ClientFrame::PresenceUpdate(said)) => self.presence_update(now, connection, &said),
+            Ok(ClientFrame::Ack { .. }) => {}
             // What cannot be read at all is dropped, except that a commit, which is waited for, is answered.
             Err(error) => {
                 if let Some(key) = key_in_garbage(text) {
@@ -186,8 +231,21 @@ impl Engine {
         }
     }
 
+    fn handle_other(&mut self, now: Now, id: ConnectionId, participant: &Participant, kind: &str, payload: Value<'_>) {
+        match kind {
+            "claim_begin" => self.claim_begin(now, id, payload),
+            "claim_abandon" => self.claim_abandon(now, participant, payload),
+            "claim_reorder" => self.claim_reorder(now, participant, payload),
+            "claim" => self.join(now, id, payload),
+            "release" => self.leave(now, id, payload),
+            event => self.relay(id, event, payload),
+        }
+    }
+
     /// Time has passed.
     pub fn handle_timeout(&mut self, now: Now) {
+        self.clock = now;
+        self.soonest = None;
         if self.sweep_at.is_some_and(|at| at <= now.mono) {
             self.sweep(now);
         }
@@ -197,7 +255,10 @@ impl Engine {
             let Some(connection) = self.connections.get_mut(&id) else { continue };
             if connection.expires.is_some_and(|end| end <= now.mono) {
                 self.close_ended(id, KeyEnd::Expired);
-            } else {
+                continue;
+            }
+            let repeats = connection.repeat_at.is_some_and(|at| at <= now.mono);
+            if connection.held_until.is_some_and(|until| until <= now.mono) {
                 let since = connection.opened_at;
                 connection.held_until = None;
                 let missed = self.missed(id, since);
@@ -206,7 +267,12 @@ impl Engine {
                     self.send(id, ServerFrame::deltas(&texts));
                 }
             }
+            if repeats {
+                self.send_presence_again(now, id);
+            }
+            self.expire_joined(now, id);
         }
+        self.expire_claims(now);
     }
 
     /// The requested groups that this participant may read; all of its own when it names none.
@@ -220,14 +286,14 @@ impl Engine {
             .collect()
     }
 
-    fn may_read(&self, participant: &Participant, view: &View, group: &str) -> bool {
+    pub(super) fn may_read(&self, participant: &Participant, view: &View, group: &str) -> bool {
         let tenant = self.tenants.get(&participant.organization);
         let row = |slot, id: &str| tenant.and_then(|tenant| tenant.get(slot, id)).map(|row| row.extra.clone());
         let owner = |id: &str| tenant.and_then(|tenant| tenant.owner(id));
         is_allowed(participant, view, &self.catalog, group, row, owner)
     }
 
-    fn update_subscription(&mut self, id: ConnectionId, participant: &Participant, text: &str) {
+    fn update_subscription(&mut self, now: Now, id: ConnectionId, participant: &Participant, text: &str) {
         let payload = Value::parse(text).ok().and_then(|frame| frame.get("payload"));
         let wanted = read_groups(payload.and_then(|payload| payload.get("syncGroups")));
         let outcome = match wanted {
@@ -246,10 +312,11 @@ impl Engine {
             }
         };
         let Some(connection) = self.connections.get_mut(&id) else { return };
+        let mut changed = false;
         let error = match outcome {
             Ok(groups) => {
-                let set = groups.iter().cloned().collect();
-                connection.view = View::within(set, participant, &self.catalog);
+                let set = |groups: &[String]| groups.iter().cloned().collect::<BTreeSet<String>>();
+                changed = set(&groups) != set(&connection.groups);
                 connection.groups = groups;
                 None
             }
@@ -257,6 +324,9 @@ impl Engine {
         };
         let ack = SubscriptionAck { success: error.is_none(), sync_groups: connection.groups.clone(), error };
         self.send(id, ServerFrame::subscription_ack(&ack));
+        if changed {
+            self.renew_view(now, id);
+        }
     }
 
     fn sync_request(&mut self, id: ConnectionId, last: SyncId) {
@@ -295,24 +365,17 @@ impl Engine {
         self.history.repeat_at(self.head, last, &connection.view, tenant, &self.catalog)
     }
 
-    fn socket_commit(&mut self, now: Now, id: ConnectionId, participant: &Participant, commit: &Commit) {
-        match self.commit(now, participant, commit) {
+    fn socket_commit(&mut self, now: Now, id: ConnectionId, participant: &Participant, commit: &Commit, text: &str) {
+        let payload = Value::parse(text).map(|frame| frame.get("payload").unwrap_or(frame));
+        let terms = payload.map_err(Error::from).and_then(|payload| Terms::parse(Some(id), payload));
+        match terms.and_then(|terms| self.commit(now, participant, commit, &terms)) {
             Ok(receipt) => self.send(id, ServerFrame::mutation_result(&receipt)),
             Err(error) => self.refuse(id, &commit.client_tx_id, commit.operations.len() as u64, error),
         }
     }
 
     fn refuse(&mut self, id: ConnectionId, client_tx_id: &str, ops: u64, error: Error) {
-        let result = MutationResult {
-            client_tx_id: client_tx_id.to_owned(),
-            server_tx_id: String::new(),
-            success: false,
-            last_sync_id: self.head,
-            ops,
-            notifications: None,
-            error: Some(error),
-        };
-        self.send(id, ServerFrame::mutation_result(&result));
+        self.send(id, refusal(client_tx_id, ops, self.head, &error));
     }
 
     /// Tells every connection that may see them about changes, those of the author included. What one commit did comes in
@@ -349,19 +412,49 @@ impl Engine {
         }
     }
 
-    fn send(&mut self, connection: ConnectionId, text: String) {
+    pub(super) fn send(&mut self, connection: ConnectionId, text: String) {
         self.outputs.push_back(Output::Send { connection, text: text.into() });
     }
 
     pub(super) fn close(&mut self, connection: ConnectionId, code: u16, reason: &'static str) {
-        self.connections.remove(&connection);
         self.outputs.push_back(Output::Close { connection, code, reason });
+        if let Some(gone) = self.connections.remove(&connection) {
+            self.depart(self.clock, connection, &gone);
+        }
     }
 
     /// The rows of an organization, for reads of one that may have none.
     pub(super) fn tenant(&self, organization: &str) -> Option<&Tenant> {
         self.tenants.get(organization)
     }
+}
+
+/// The refusal of a commit. Beside what 0.15 clients read, it carries everything that the error's envelope would over HTTP
+/// (protocol.md 13.1): who holds the row, what has changed.
+fn refusal(client_tx_id: &str, ops: u64, head: SyncId, error: &Error) -> String {
+    let mut out = String::new();
+    let mut frame = ObjectWriter::new(&mut out);
+    frame.str("type", "mutation_result");
+    frame.object("payload", |payload| {
+        payload.str("object", "commit_receipt");
+        payload.str("clientTxId", client_tx_id);
+        payload.str("serverTxId", "");
+        payload.bool("success", false);
+        payload.str("status", "rejected");
+        payload.u64("lastSyncId", head.0);
+        payload.u64("ops", ops);
+        payload.object("error", |object| {
+            object.str("code", &error.code);
+            object.str("message", &error.message);
+            object.opt_str("field", error.param.as_deref());
+            let details = error.details.as_deref().and_then(|details| Value::parse(details).ok());
+            for (key, value) in details.into_iter().flat_map(Value::members) {
+                object.raw(&key.decode(), value.raw);
+            }
+        });
+    });
+    frame.end();
+    out
 }
 
 /// The idempotency key in a commit frame that is not JSON as a whole.

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use ablo_wasm::core::id::SyncId;
 use ablo_wasm::core::time::WallTime;
 
+use super::claim::Fence;
 use super::participant::Text;
 
 /// One row.
@@ -153,6 +154,8 @@ pub struct StoreChange {
     pub transactions: Vec<StoredTransaction>,
     /// Keys issued.
     pub keys: Vec<StoredKey>,
+    /// Claims are granted under fences up to this one; a later run begins behind it.
+    pub fence: Option<Fence>,
     /// History up to and including this id is forgotten.
     pub history_floor: Option<SyncId>,
     /// Idempotency records from before this moment are forgotten.
@@ -175,6 +178,8 @@ pub struct Stored {
     pub head: SyncId,
     /// History up to and including this id is gone.
     pub history_floor: SyncId,
+    /// Claims may have been granted under fences up to this one.
+    pub fence: Fence,
     /// Idempotency records from before this moment are gone.
     pub forgotten: WallTime,
     /// Model names: lower case to spelling.
@@ -195,6 +200,7 @@ impl Stored {
     /// Makes a change.
     pub fn apply(&mut self, change: StoreChange) {
         self.head = self.head.max(change.head.unwrap_or_default());
+        self.fence = self.fence.max(change.fence.unwrap_or_default());
         self.models.extend(change.models);
         for row in change.rows {
             self.rows.insert((row.organization.clone(), row.model.clone(), row.id.clone()), row);

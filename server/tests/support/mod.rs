@@ -272,8 +272,24 @@ impl Socket {
         self.socket.send(message).await.is_ok()
     }
 
-    /// The next text frame.
+    /// The next text frame that is not of presence: those come whenever anybody does.
     pub(crate) async fn next(&mut self) -> Value {
+        loop {
+            let frame = self.next_of_any().await;
+            if frame["type"] != "presence_update" {
+                return frame;
+            }
+        }
+    }
+
+    /// The next frame of presence: its payload.
+    pub(crate) async fn presence(&mut self) -> Value {
+        let mut frame = self.next_of_any().await;
+        assert_eq!(frame["type"], "presence_update", "{frame}");
+        frame["payload"].take()
+    }
+
+    async fn next_of_any(&mut self) -> Value {
         loop {
             let next = tokio::time::timeout(PATIENCE, self.socket.next()).await.expect("a frame comes");
             match next.expect("the socket is open").expect("the socket works") {

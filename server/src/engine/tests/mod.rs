@@ -9,6 +9,11 @@ use serde_json::{Value, json};
 
 use super::*;
 
+mod claims;
+mod contention;
+mod presence;
+mod stale;
+
 const SCHEMA: &str = r#"{"v":3,"models":{
     "decks":{"typename":"SlideDeck","scope":"deck","fields":{"name":{"type":"string"}},
         "relations":{"slides":{"type":"hasMany","target":"slides","foreignKey":"deckId"}}},
@@ -20,12 +25,19 @@ const SCHEMA: &str = r#"{"v":3,"models":{
     "tasks":{"typename":"Task","fields":{"title":{"type":"string","isOptional":true},"rank":{"type":"number","isOptional":true},
         "status":{"type":"enum","isOptional":true,"enumValues":["todo","done"]},"ownerName":{"type":"string","isOptional":true}}}}}"#;
 
+/// How frames begin of which there are many.
+const CHATTER: [&str; 2] = [r#"{"type":"presence_update""#, r#"{"type":"claim_queue""#];
+
 /// An engine with a disk and the mail of its connections.
 struct Rig {
     engine: Engine,
     disk: Stored,
     now: u64,
     mail: BTreeMap<ConnectionId, Vec<Value>>,
+    /// The frames of presence, which come whenever anybody does.
+    presence: BTreeMap<ConnectionId, Vec<Value>>,
+    /// Nobody wants those, nor the lines of rows.
+    deaf: bool,
     closed: Vec<(ConnectionId, u16)>,
     keys: u64,
 }
@@ -41,6 +53,8 @@ impl Rig {
             disk: Stored::default(),
             now: 0,
             mail: BTreeMap::new(),
+            presence: BTreeMap::new(),
+            deaf: false,
             closed: Vec::new(),
             keys: 0,
         }
@@ -61,8 +75,12 @@ impl Rig {
         while let Some(output) = self.engine.poll_output() {
             match output {
                 Output::Store(change) => self.disk.apply(change),
+                Output::Send { text, .. } if self.deaf && CHATTER.iter().any(|kind| text.starts_with(kind)) => {}
                 Output::Send { connection, text } => {
-                    self.mail.entry(connection).or_default().push(serde_json::from_str(&text).unwrap());
+                    let frame: Value = serde_json::from_str(&text).unwrap();
+                    let told = frame["type"] == "presence_update";
+                    let into = if told { &mut self.presence } else { &mut self.mail };
+                    into.entry(connection).or_default().push(frame);
                 }
                 Output::Close { connection, code, .. } => self.closed.push((connection, code)),
             }
@@ -106,6 +124,29 @@ impl Rig {
         let result = self.commit(id, json!([{"type":kind,"model":model,"id":row,"input":input}]));
         assert_eq!(result["success"], true, "{result}");
         result["lastSyncId"].as_u64().unwrap()
+    }
+
+    /// Time passes, and the engine is called whenever it wants to be.
+    fn pass(&mut self, ms: u64) {
+        let end = self.now + ms;
+        while let Some(due) = self.engine.poll_timeout().filter(|due| due.0 <= end) {
+            assert!(self.engine.soonest_timeout().is_none_or(|soonest| soonest >= due));
+            self.now = self.now.max(due.0);
+            self.engine.handle_timeout(self.time());
+            self.pump();
+        }
+        self.now = end;
+    }
+
+    fn disconnect(&mut self, id: ConnectionId) {
+        self.engine.disconnect(self.time(), id);
+        self.pump();
+    }
+
+    /// The frames of presence that came.
+    fn told(&mut self, id: ConnectionId) -> Vec<Value> {
+        let frames = self.presence.remove(&id).unwrap_or_default();
+        frames.into_iter().map(|mut frame| frame["payload"].take()).collect()
     }
 
     fn take(&mut self, id: ConnectionId) -> Vec<Value> {
@@ -748,7 +789,7 @@ fn garbage_frames_are_survived_and_waiters_are_answered() {
     rig.frame(conn, &json!({"type":"claim","payload":{"claimId":"c2","syncGroups":[]}}));
     rig.frame(conn, &json!({"type":"ping"}));
     let kinds: Vec<String> = rig.take(conn).iter().map(|frame| frame["type"].as_str().unwrap().to_owned()).collect();
-    assert_eq!(kinds, ["claim_rejected", "claim_ack", "pong"]);
+    assert_eq!(kinds, ["claim_acquired", "claim_ack", "pong"]);
 }
 
 #[test]
