@@ -93,6 +93,7 @@ export interface MutationOptions extends WriteOptions {
   /** Act under an existing claim. */
   readonly claimRef?: string | { readonly id: string } | null | undefined;
   readonly causedByTaskId?: string | null | undefined;
+  /** What the write was based on, checked together with it. It is a commit of its own then. */
   readonly reads?: readonly ReadDependency[] | null | undefined;
 }
 

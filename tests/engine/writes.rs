@@ -450,6 +450,31 @@ fn held_writes_are_rolled_back_and_told() {
 }
 
 #[test]
+fn read_dependencies_travel_with_their_write_alone_and_hold_it() {
+    let mut bench = one_task();
+    let change = |title: &str| Change::Update(json!({"title":title}).to_string());
+    let reads = json!([{"model":"tasks","id":"t9","readAt":9,"onStale":"notify"}]);
+    let options = json!({"wait":"confirmed","reads":reads}).to_string();
+    bench.write(TASKS, "t1", change("A1"), None).unwrap();
+    let ticket = bench.write(TASKS, "t1", change("B"), Some(&options)).unwrap();
+    bench.write(TASKS, "t1", Change::Update(json!({"rank":7}).to_string()), None).unwrap();
+    bench.turn();
+    let (first, _) = bench.commit();
+    bench.accept(&first, 11);
+    bench.delta(11, "U", "t1", &json!({"title":"A1"}));
+    let frames = bench.frames();
+    let payload = &frames.iter().find(|frame| frame["type"] == "commit").expect("a commit")["payload"];
+    assert_eq!((&payload["reads"], payload["operations"].as_array().map(Vec::len)), (&reads, Some(1)));
+    // The notification names what was read, not what was to be written.
+    bench.receive(&json!({"type":"mutation_result","payload":{"clientTxId":payload["clientTxId"],"success":true,
+        "lastSyncId":11,"notifications":[{"model":"tasks","id":"t9","readAt":9,"observedSyncId":10,
+        "conflictingFields":["title"],"currentValues":{"title":"C"},"writtenBy":{"kind":"user","id":"a"}}]}}));
+    assert_eq!((bench.field("t1", "title"), bench.field("t1", "rank")), (json!("A1"), json!(7)));
+    assert_eq!(bench.outcome(ticket).unwrap().unwrap_err().code, "stale_context");
+    assert_eq!(bench.commit().1[0]["input"], json!({"rank":7}), "what came after it is sent");
+}
+
+#[test]
 fn bad_calls_fail_at_once_and_change_nothing() {
     let mut bench = one_task();
     for (id, change, options, code) in [

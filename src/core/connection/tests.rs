@@ -1,3 +1,5 @@
+//! The machine of the connection, step by step.
+
 use super::*;
 use crate::core::input::Response;
 

@@ -24,6 +24,7 @@ struct WriteOptions {
     read_at: Option<SyncId>,
     on_stale: Option<OnStale>,
     key: Option<String>,
+    reads: Option<String>,
 }
 
 impl WriteOptions {
@@ -53,6 +54,7 @@ impl WriteOptions {
                     }
                     _ => return wrong("idempotencyKey", "a string of 1 to 255 bytes"),
                 },
+                "reads" => options.reads = Some(member.raw.to_owned()),
                 "label" if member.as_str().is_none_or(|text| text.chars().count() > LABEL_MAX) => {
                     return wrong("label", "a string of at most 255 characters");
                 }
@@ -132,7 +134,7 @@ impl Engine {
             on_stale: options.on_stale,
             transaction_id: None,
         };
-        let how = Enqueue { ticket, wait: options.wait.unwrap_or_default(), key: options.key };
+        let how = Enqueue { ticket, wait: options.wait.unwrap_or_default(), key: options.key, reads: options.reads };
         let outcome = self.queue.enqueue(op, how, self.now.wall, &mut self.rng)?;
         self.flush_due = true;
         self.take_outcome(outcome);
@@ -177,9 +179,9 @@ impl Engine {
             op.on_stale = op.on_stale.or(write.on_stale);
             ops.push(op);
         }
-        let reads = given("reads").map(|reads| reads.raw.to_owned());
-        let how = Enqueue { ticket, wait: write.wait.unwrap_or(Wait::Confirmed), key: write.key };
-        let outcome = self.queue.enqueue_direct(ops, reads, how, self.now.wall, &mut self.rng)?;
+        let wait = write.wait.unwrap_or(Wait::Confirmed);
+        let how = Enqueue { ticket, wait, key: write.key, reads: write.reads };
+        let outcome = self.queue.enqueue_direct(ops, how, self.now.wall, &mut self.rng)?;
         self.flush_due = true;
         self.take_outcome(outcome);
         self.announce_status();

@@ -128,8 +128,11 @@ impl Queue {
     /// Takes out operations that the server held back because their row moved (protocol.md 10.6).
     pub(super) fn hold(&mut self, commit: &mut Commit, notifications: &str, outcome: &mut Outcome) {
         let Ok(list) = Value::parse(notifications) else { return };
+        let reads = commit.reads.is_some();
         let is_held = |op: &Op| {
-            op.optimistic && list.elements().any(|item| item.get_str("id").is_some_and(|id| id == op.row.1.as_str()))
+            let is_named = |item: Value<'_>| item.get_str("id").is_some_and(|id| id == op.row.1.as_str());
+            // A read dependency holds the whole commit, and is named instead of what was to be written (10.4).
+            op.optimistic && (reads || list.elements().any(is_named))
         };
         let mut gone = Vec::new();
         for seq in std::mem::take(&mut commit.ops) {

@@ -22,7 +22,7 @@ impl Queue {
         }
         let row = new.row.clone();
         outcome.rows.push(row.clone());
-        if new.kind == OpKind::Delete && how.key.is_none() && self.cancel_unsent(&row, &how, &mut outcome) {
+        if new.kind == OpKind::Delete && how.is_shared() && self.cancel_unsent(&row, &how, &mut outcome) {
             return Ok(outcome);
         }
         // Without a journal a write is as safe as it gets as soon as it is here.
@@ -33,7 +33,7 @@ impl Queue {
             Some((how.ticket, how.wait))
         };
         if new.kind == OpKind::Update
-            && how.key.is_none()
+            && how.is_shared()
             && let Some(seq) = self.mergeable(&new)
         {
             let (early, waiting) = if bug::on(Bug::MergedSettlesEarly) { (waiting, None) } else { (None, waiting) };
@@ -51,7 +51,7 @@ impl Queue {
                 op.replaced = replaced;
             }
             self.rows.push(row, seq);
-            self.place(seq, how.key, wall, rng);
+            self.place(seq, how, wall, rng);
         }
         Ok(outcome)
     }
@@ -63,7 +63,6 @@ impl Queue {
     pub fn enqueue_direct(
         &mut self,
         ops: Vec<NewOp>,
-        reads: Option<String>,
         how: Enqueue,
         wall: WallTime,
         rng: &mut Rng,
@@ -97,7 +96,7 @@ impl Queue {
             Wait::Confirmed => (None, Some(how.ticket)),
         };
         let mut commit = self.new_commit(key, seqs, Lane::Direct { queued, confirmed }, wall);
-        commit.reads = reads;
+        commit.reads = how.reads;
         self.commits.push(commit);
         Ok(outcome)
     }
@@ -262,11 +261,13 @@ impl Queue {
     }
 
     /// Puts an operation into the commit it belongs to.
-    pub(super) fn place(&mut self, seq: OpSeq, key: Option<String>, wall: WallTime, rng: &mut Rng) {
+    pub(super) fn place(&mut self, seq: OpSeq, how: Enqueue, wall: WallTime, rng: &mut Rng) {
         let Some(op) = self.ops.get(seq.0) else { return };
         let (bytes, row) = (op.bytes(), op.row.clone());
-        if let Some(key) = key {
-            let commit = self.new_commit(CommitKey(Rc::from(key)), vec![seq], Lane::Model, wall);
+        if !how.is_shared() {
+            let key = how.key.unwrap_or_else(|| rng.uuid());
+            let mut commit = self.new_commit(CommitKey(Rc::from(key)), vec![seq], Lane::Model, wall);
+            commit.reads = how.reads;
             self.commits.push(commit);
             return;
         }

@@ -104,6 +104,15 @@ pub struct Enqueue {
     pub wait: Wait,
     /// The caller's idempotency key: the commit is the caller's own then.
     pub key: Option<String>,
+    /// The text of the array of read dependencies: they are of this commit alone.
+    pub reads: Option<String>,
+}
+
+impl Enqueue {
+    /// Whether it may share a commit with other writes.
+    fn is_shared(&self) -> bool {
+        self.key.is_none() && self.reads.is_none()
+    }
 }
 
 #[derive(Debug)]
