@@ -97,6 +97,7 @@ pub const ALL: &[Mistake] = &[
     core("restored-new-key", Bug::RestoredNewKey, "a commit from the journal gets another idempotency key"),
     core("log-to-old-generation", Bug::LogToOldGeneration, "after a snapshot deltas are logged to the old rows"),
     core("restore-reversed", Bug::RestoreReversed, "commits from the journal are put in the wrong order"),
+    core("guard-forgotten", Bug::GuardForgotten, "a commit from the journal has forgotten what it was based on"),
     core("letters-lost", Bug::LettersLost, "refused writes are kept in memory only"),
     core("parts-behind", Bug::PartsBehind, "parts of a refused commit go behind what other tabs wrote on top of it"),
     core("journal-not-read-again", Bug::JournalNotReadAgain, "a tab that joins misses what was said before"),

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ablo_server::engine::StoreChange;
+use ablo_server::engine::{StoreChange, StoredDelta};
 use ablo_wasm::core::id::{ModelIndex, SyncId};
 use ablo_wasm::core::json::Value;
 use ablo_wasm::core::wire::{Commit, OpKind, Operation};
@@ -48,6 +48,24 @@ pub(crate) enum Fate {
     Abandoned,
 }
 
+/// What a write was based on: a row as of some id. The server refuses the write when others have changed it since.
+#[derive(Clone, Debug)]
+pub(crate) struct Guard {
+    pub(crate) row: Row,
+    pub(crate) read_at: SyncId,
+    /// It counts as a whole; otherwise only the fields that are written do.
+    pub(crate) whole: bool,
+}
+
+/// A change of a row that is durable.
+#[derive(Clone, Debug)]
+struct Made {
+    id: SyncId,
+    by: Author,
+    /// `None`: all of them.
+    fields: Option<BTreeSet<String>>,
+}
+
 /// A write that was issued.
 #[derive(Clone, Debug)]
 pub(crate) struct Op {
@@ -70,6 +88,7 @@ pub(crate) struct Op {
     pub(crate) head: SyncId,
     /// For a delete in a tab: the client's name for it, as its outbox says.
     pub(crate) name: Option<String>,
+    pub(crate) guard: Option<Guard>,
     /// It shows at once; `commits.create` does not.
     pub(crate) optimistic: bool,
     /// The key that it was last sent under.
@@ -134,6 +153,7 @@ pub(crate) struct Oracle {
     rows: BTreeMap<Row, RefRow>,
     owners: BTreeMap<String, ModelIndex>,
     history: BTreeMap<Row, Vec<Version>>,
+    made: BTreeMap<Row, Vec<Made>>,
     applied_names: BTreeSet<(String, String)>,
     durable_keys: BTreeSet<String>,
     last_applied: BTreeMap<(Author, Row), u32>,
@@ -408,7 +428,9 @@ impl Oracle {
             {
                 continue;
             }
+            let fields = fields_of(operation);
             for number in numbers {
+                self.check_guard(*number, fields.as_ref())?;
                 if let Some(by) = self.overtaken.get(number) {
                     return broken("order", format!("write {number} was applied after {by}, whose author had seen it"));
                 }
@@ -434,6 +456,27 @@ impl Oracle {
                 }
             }
             self.apply(operation)?;
+            let Some(model) = shop::model_of(&operation.model) else { continue };
+            let row = (model, operation.id.clone().unwrap_or_default());
+            let is_it = |delta: &&StoredDelta| shop::model_of(&delta.model) == Some(model) && *delta.row == *row.1;
+            // What was so before is no change: a row archived once more.
+            let Some(id) = change.deltas.iter().rev().find(is_it).map(|delta| delta.id) else { continue };
+            let by = numbers.first().and_then(|number| self.op(*number)).map_or(AGENT, |op| self.family(op.author));
+            self.made.entry(row).or_default().push(Made { id, by, fields });
+        }
+        Ok(())
+    }
+
+    /// A write may be applied only while what it was based on is as its author saw it, but for the author's own changes.
+    fn check_guard(&self, number: u32, fields: Option<&BTreeSet<String>>) -> Check {
+        let Some((op, guard)) = self.op(number).and_then(|op| Some((op, op.guard.as_ref()?))) else { return Ok(()) };
+        let touches = |made: &Made| match (fields, &made.fields) {
+            (Some(fields), Some(made)) if !guard.whole => !fields.is_disjoint(made),
+            (_, _) => true,
+        };
+        let mut later = self.made.get(&guard.row).into_iter().flatten().filter(|made| made.id > guard.read_at);
+        if let Some(made) = later.find(|made| made.by != self.family(op.author) && touches(made)) {
+            return broken("guard", format!("write {number} is applied over {made:?}, which it had not seen: {op:?}"));
         }
         Ok(())
     }
@@ -664,6 +707,15 @@ impl Oracle {
     /// The rows that should be, with whether they are archived.
     pub(crate) fn rows(&self) -> impl Iterator<Item = (&Row, bool)> {
         self.rows.iter().map(|(row, known)| (row, known.archived))
+    }
+}
+
+/// The fields that an operation writes; `None`: all of them.
+fn fields_of(operation: &Operation) -> Option<BTreeSet<String>> {
+    match operation.kind {
+        OpKind::Update => Some(RefRow::read(operation.input.as_deref().unwrap_or("{}")).members.into_keys().collect()),
+        OpKind::Archive | OpKind::Unarchive => Some(BTreeSet::from(["archivedAt".to_owned()])),
+        OpKind::Create | OpKind::Delete => None,
     }
 }
 

@@ -38,6 +38,7 @@ macro_rules! switches {
         --- $($late:ident, $late_percent:literal, $late_doc:literal;)*
         --- $($latest:ident, $latest_percent:literal, $latest_doc:literal;)*
         --- $($line:ident, $line_percent:literal, $line_doc:literal;)*
+        --- $($guard:ident, $guard_percent:literal, $guard_doc:literal;)*
     ) => {
         /// Faults and habits, each on or off for a whole run.
         #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -46,17 +47,20 @@ macro_rules! switches {
             $(#[doc = $late_doc] pub $late: bool,)*
             $(#[doc = $latest_doc] pub $latest: bool,)*
             $(#[doc = $line_doc] pub $line: bool,)*
+            $(#[doc = $guard_doc] pub $guard: bool,)*
         }
 
         impl Switches {
             /// Later additions have dice of their own: seeds that do without them stay what they were.
-            fn roll(dice: &mut Dice, late: &mut Dice, latest: &mut Dice, line: &mut Dice) -> Self {
+            fn roll(seed: u64, dice: &mut Dice, late: &mut Dice) -> Self {
+                let [mut latest, mut line, mut guard] = [9, 10, 12].map(|stream| Dice::new(seed, stream));
                 let rough = line.percent(ROUGH_PERCENT);
                 Self {
                     $($name: dice.percent($percent),)*
                     $($late: late.percent($late_percent),)*
                     $($latest: latest.percent($latest_percent),)*
                     $($line: line.percent($line_percent) && rough,)*
+                    $($guard: guard.percent($guard_percent),)*
                 }
             }
 
@@ -72,6 +76,7 @@ macro_rules! switches {
                 $(if self.$late { out.push(stringify!($late)); })*
                 $(if self.$latest { out.push(stringify!($latest)); })*
                 $(if self.$line { out.push(stringify!($line)); })*
+                $(if self.$guard { out.push(stringify!($guard)); })*
                 out
             }
 
@@ -81,6 +86,7 @@ macro_rules! switches {
                 $((stringify!($late), $late_percent, $late_doc),)*
                 $((stringify!($latest), $latest_percent, $latest_doc),)*
                 $((stringify!($line), $line_percent * ROUGH_PERCENT / 100, $line_doc),)*
+                $((stringify!($guard), $guard_percent, $guard_doc),)*
             ];
         }
     };
@@ -144,6 +150,8 @@ switches! {
     logins_end, 35, "Logins end: the credential function says null, the server 401, or both.";
     revoked, 30, "Keys are taken back, and another one works later.";
     page_bursts, 50, "Pages say visible, woken, online and offline many times within a second.";
+    ---
+    guards, 40, "Writes say what they were based on, and are refused when that has changed.";
 }
 
 impl Plan {
@@ -151,7 +159,7 @@ impl Plan {
     pub fn roll(seed: u64, turns: Option<u64>) -> Self {
         let dice = &mut Dice::new(seed, 1);
         let late = &mut Dice::new(seed, 7);
-        let on = Switches::roll(dice, late, &mut Dice::new(seed, 9), &mut Dice::new(seed, 10));
+        let on = Switches::roll(seed, dice, late);
         let latency_min_ms = dice.range(0, 40);
         let spread = dice.pick(&[0, 5, 60, 400]);
         Self {

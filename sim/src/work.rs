@@ -10,7 +10,7 @@ use crate::client::{Client, Use};
 use crate::dice::Dice;
 use crate::host::Call;
 use crate::net::Owner;
-use crate::oracle::{AGENT, Author, Check, Fate, Op, Row, broken};
+use crate::oracle::{AGENT, Author, Check, Fate, Guard, Op, Row, broken};
 use crate::shop::{self, FILES, NOTES, TASKS, Taste};
 use crate::views::{OpenView, random_query};
 use crate::world::{Event, World};
@@ -115,10 +115,11 @@ impl World {
         let device = self.clients[no].persona.device;
         let saw = device.map(|_| self.oracle.unapplied(device, shown.as_deref().unwrap_or_default()));
         let head = self.oracle.head();
-        let op = Op { device, head, saw: saw.unwrap_or_default(), ..new_op(author, kind, &row, birth, title, true) };
-        self.oracle.issue(op);
+        let guard = if kind == OpKind::Create { None } else { self.guard(no, &row) };
         let confirmed = self.work.percent(50);
-        let options = self.options(confirmed, number);
+        let options = self.options(confirmed, number, guard.as_ref());
+        let saw = saw.unwrap_or_default();
+        self.oracle.issue(Op { device, head, saw, guard, ..new_op(author, kind, &row, birth, title, true) });
         let client = &mut self.clients[no];
         client.watch(&row, number);
         let ticket = client.ticket(Use::Write { numbers: vec![number], confirmed });
@@ -138,9 +139,26 @@ impl World {
         self.after_client(no)
     }
 
-    fn options(&mut self, confirmed: bool, number: u32) -> Option<String> {
+    /// What a write is based on: its row, or another one, as far as the client has seen it.
+    fn guard(&mut self, no: usize, row: &Row) -> Option<Guard> {
+        let read_at = self.clients[no].engine.cursor();
+        if !self.plan.on.guards || read_at == SyncId(0) || !self.guard.percent(30) {
+            return None;
+        }
+        let whole = self.guard.percent(40);
+        let mut row = row.clone();
+        if whole {
+            let (model, client) = (row.0, &self.clients[no]);
+            let rows = self.oracle.rows().map(|(known, _)| known);
+            let seen: Vec<&Row> = rows.filter(|known| known.0 == model && client.row(known).is_some()).collect();
+            row = seen.get(self.guard.index(seen.len().max(1))).map_or(row, |seen| (*seen).clone());
+        }
+        Some(Guard { row, read_at, whole })
+    }
+
+    fn options(&mut self, confirmed: bool, number: u32, guard: Option<&Guard>) -> Option<String> {
         let own_key = self.plan.on.own_keys && self.work.percent(10);
-        if !own_key && !confirmed && self.work.percent(50) {
+        if !own_key && !confirmed && self.work.percent(50) && guard.is_none() {
             return None;
         }
         let mut out = String::new();
@@ -148,6 +166,17 @@ impl World {
         object.str("wait", if confirmed { "confirmed" } else { "queued" });
         if own_key {
             object.str("idempotencyKey", &format!("own-{number}"));
+        }
+        match guard {
+            Some(Guard { row, read_at, whole: true }) => write_array(object.key("reads"), [row], |out, row| {
+                let mut read = ObjectWriter::new(out);
+                read.str("model", shop::key(row.0));
+                read.str("id", &row.1);
+                read.u64("readAt", read_at.0);
+                read.end();
+            }),
+            Some(Guard { read_at, .. }) => object.u64("readAt", read_at.0),
+            None => {}
         }
         object.end();
         Some(out)
@@ -331,6 +360,7 @@ fn new_op(author: Author, kind: OpKind, row: &Row, birth: Option<u32>, title: Op
         row,
         birth,
         title,
+        guard: None,
         optimistic,
         key: None,
         cancelled: false,

@@ -120,6 +120,7 @@ pub(crate) struct World {
     pub(crate) work: Dice,
     pub(crate) disk: Dice,
     pub(crate) line: Dice,
+    pub(crate) guard: Dice,
     seeds: Dice,
     pub(crate) devices: Vec<Device>,
     /// Every row that anybody has ever written to.
@@ -193,6 +194,7 @@ impl World {
             work: Dice::new(seed, 5),
             disk: Dice::new(seed, 8),
             line: Dice::new(seed, 11),
+            guard: Dice::new(seed, 13),
             seeds: Dice::new(seed, 6),
             devices: if plan.tabs > 0 { vec![Device::default()] } else { Vec::new() },
             universe: Vec::new(),

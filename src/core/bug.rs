@@ -32,6 +32,7 @@ pub enum Bug {
     RestoredNewKey,
     LogToOldGeneration,
     RestoreReversed,
+    GuardForgotten,
     LettersLost,
     PartsBehind,
     JournalNotReadAgain,

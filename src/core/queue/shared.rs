@@ -282,7 +282,7 @@ impl Queue {
                 input: operation.input,
                 defaults: defaults.map(|defaults| defaults.raw.to_owned()),
                 refers_to: Vec::new(),
-                read_at: operation.read_at,
+                read_at: operation.read_at.filter(|_| !bug::on(Bug::GuardForgotten)),
                 on_stale: operation.on_stale,
                 transaction_id: operation.transaction_id,
             };
