@@ -28,7 +28,7 @@ test('the examples run', async (t) => {
   const page = await openPage(t, EMPTY_PAGE, { path: '', ready: null });
   // The page is the application's backend too.
   await page.route('**/api/session', (route) => route.fulfill({ body: 'ek_test_ada' }));
-  await page.route('**/api/credential', (route) => route.fulfill({ json: { token: 'ek_test_ada' } }));
+  await page.route('**/api/credential', (route) => route.fulfill({ body: JSON.stringify({ token: 'ek_test_ada' }) }));
   await page.route('**/examples/**', (route) => {
     return route.fulfill({ path: join(dir, new URL(route.request().url()).pathname.slice('/examples/'.length)) });
   });
