@@ -15,7 +15,31 @@ import type { ModelDef } from './schema/model.js';
 import type { Call, Kit } from './stateless.js';
 import type { CommitReceipt } from './types.js';
 
-export type * from './http-types.js';
+export type {
+  AbloHttpClient,
+  AbloHttpMembers,
+  AbloHttpOptions,
+  AbloSession,
+  Claim,
+  ClaimHandle,
+  ClaimOptions,
+  ClaimParams,
+  Duration,
+  HttpClaims,
+  HttpCommitOptions,
+  HttpListOptions,
+  HttpModel,
+  HttpModelClaims,
+  HttpMutationOptions,
+  HttpWriteOptions,
+  IfClaimedPolicy,
+  ModelClaim,
+  ModelRead,
+  ModelTarget,
+  SessionParams,
+  TargetRange,
+  WaitOptions,
+} from './http-types.js';
 
 const OPTIONS = [
   ...['schema', 'transport', 'apiKey', 'authToken', 'capabilityToken', 'authEndpoint', 'baseURL', 'fetch', 'logger'],
@@ -30,6 +54,8 @@ const COMMIT_KEYS = ['operation', 'operations', 'claim'];
 const OPERATION_KEYS = ['action', 'model', 'id', 'target', 'data', 'transactionId', 'readAt', 'onStale'];
 const ACTIONS = ['create', 'update', 'delete', 'archive', 'unarchive'];
 const SESSION_SECONDS = 900;
+/** How long a client that ends waits for its claims to be given back, in milliseconds. */
+const RELEASE_MS = 5000;
 /** The wire has no place for them. */
 const UNSENT = ['label', 'causedByTaskId'];
 const ROW_METHODS = { create: 'POST', update: 'PATCH', delete: 'DELETE' } as const;
@@ -143,9 +169,7 @@ export function connect(given: object, settings: Settings, kit: Kit): Call {
     if ((action === 'create' || action === 'update') && !isPlainObject(data)) {
       throw invalid('invalid_body', `${at}.data must be a plain object, got ${show(data)}`, `${at}.data`);
     }
-    // Only of the claimed row is it known that nobody else has written it.
-    const isClaimed = claim != null && claim.target.id === id;
-    const held = claim == null ? undefined : isClaimed ? claims.readAt(claim) : claim.readAt;
+    const held = claim == null ? undefined : markUnder(claim, model, id);
     const mark = readAt ?? write['readAt'] ?? held ?? null;
     const stale = onStale ?? write['onStale'] ?? (held === undefined ? null : 'reject');
     return {
@@ -155,9 +179,18 @@ export function connect(given: object, settings: Settings, kit: Kit): Call {
   };
 
   const models = Object.entries(settings.schema.models) as [string, ModelDef][];
-  /** The model of that key or typename; undefined for one that the schema does not have. */
-  const modelOf = (name: string): [string, ModelDef] | undefined =>
-    models.find(([key]) => key === name) ?? models.find(([, model]) => model.typename === name);
+  /** The model of that key or typename, in any case; undefined for one that the schema does not have. */
+  const modelOf = (name: string): [string, ModelDef] | undefined => {
+    const same = (other: string | undefined): boolean => other?.toLowerCase() === name.toLowerCase();
+    return models.find(([key]) => key === name) ?? models.find(([key, model]) => same(key) || same(model.typename));
+  };
+
+  /** The watermark of a claim for a row. Only of the claimed one is it known that nobody else has written it since. */
+  const markUnder = (claim: ClaimHandle, model: string, id: unknown): number | undefined => {
+    const key = (name: string): string => modelOf(name)?.[0] ?? name.toLowerCase();
+    const isClaimed = claim.target.id === id && key(claim.target.model) === key(model);
+    return isClaimed ? claims.readAt(claim) : claim.readAt;
+  };
 
   const finish = <T>(name: string, raw: unknown): T => {
     const model = modelOf(name)?.[1];
@@ -286,7 +319,7 @@ export function connect(given: object, settings: Settings, kit: Kit): Call {
     const ref = chosen['claimRef'] as string | undefined;
     if (claim == null) return send(ref, undefined);
     if (isHandle(claim)) {
-      const receipt = await send(ref ?? claim.claimId, claims.readAt(claim));
+      const receipt = await send(ref ?? claim.claimId, markUnder(claim, name, id));
       claims.advance(claim.claimId, receipt.lastSyncId);
       return receipt;
     }
@@ -397,8 +430,10 @@ export function connect(given: object, settings: Settings, kit: Kit): Call {
     });
   };
 
-  const dispose = (): Promise<void> =>
-    (disposing ??= claims.releaseAll().then(() => line.end(ended())));
+  const dispose = (): Promise<void> => {
+    const released = (): Promise<void> => Promise.race([claims.releaseAll(), line.pause(RELEASE_MS)]);
+    return (disposing ??= released().then(() => line.end(ended())));
+  };
 
   const members: Record<string, (...given: readonly unknown[]) => Promise<unknown>> = {
     ready: async () => void (await line.token() ?? missingKey()),

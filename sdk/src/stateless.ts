@@ -11,10 +11,10 @@ import {
   AbloError,
   AbloValidationError,
   errorFromCore,
+  invalid,
   SyncSessionError,
   toAbloError,
 } from './errors.js';
-import { notYet } from './later.js';
 import type { Settings } from './options.js';
 import { computedOf, finishRow } from './rows.js';
 import { BASE_FIELDS } from './schema/model.js';
@@ -54,7 +54,9 @@ export function createStateless(options: object, settings: Settings): unknown {
         // A client that had a `then` could not be awaited.
         if (typeof key !== 'string' || key === 'then') return undefined;
         if (!(key in known)) {
-          if (!path[0] && RESERVED_NAMES.includes(key) && !MEMBERS.includes(key)) throw notYet(key);
+          if (!path[0] && RESERVED_NAMES.includes(key) && !MEMBERS.includes(key)) {
+            throw invalid('not_available', `${key} is not available with transport "http"`, key);
+          }
           known[key] = at([...path, key]);
         }
         return known[key];

@@ -61,6 +61,8 @@ test('writes under a claim are guarded by its watermark, which moves past its ow
   const marks = batch.operations.map(({ readAt, onStale }) => [readAt, onStale]);
   assert.deepEqual([batch.claim, marks], [claim.claimId, [[first.lastSyncId, 'reject'], [claim.readAt, 'reject']]]);
   assert.deepEqual([last.readAt, last.onStale], [first.lastSyncId, 'overwrite']);
+  await bot.tasks.update({ id: 't2', data: { rank: 3 }, claim, onStale: 'overwrite' });
+  assert.equal(asked.at(-1).body.readAt, claim.readAt, 'of other rows it knows nothing');
   await claim.release();
   const lost = await rejection(bot.tasks.update({ id: 't1', data: { rank: 3 }, claim }));
   assert.deepEqual([lost.type, lost.code], ['AbloClaimedError', 'claim_lost']);
