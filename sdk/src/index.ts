@@ -2,7 +2,7 @@
  * Entry `ablo-wasm`: the client, its errors, and the schema DSL.
  *
  * Reading order: `client.ts` (what an application gets), `operations.ts` (one model), `session.ts` (the line to the
- * core), `rows.ts` (rows and caches), `boundary.ts` (what crosses).
+ * core), `rows.ts` (rows and caches), `boundary.ts` (what crosses). Beside it `stateless.ts`: the client without a socket.
  */
 
 import { Ablo as AbloFactory, type Ablo as AbloOf, type AbloClient } from './client.js';

@@ -11,8 +11,8 @@ const OFTEN = { pollInterval: 5 };
 
 const world = async (t) => {
   const server = await Server.start(t, ROWS);
-  const asked = server.client(t);
-  const others = server.client(t, { apiKey: 'rk_test_other' });
+  const asked = server.client();
+  const others = server.client({ apiKey: 'rk_test_other' });
   return { server, asked, bot: asked.ablo, others, other: others.ablo };
 };
 
@@ -95,7 +95,7 @@ test('a held row: the place in line is told, refused, or given back when the lin
   const queued = await rejection(other.tasks.claim({ id: 't1' }));
   assert.deepEqual([queued.type, queued.code, queued.retryable, queued.details.position], ['AbloClaimedError', 'claim_queued', true, 0]);
   assert.equal((await rejection(other.tasks.claim({ id: 't2', queue: true }).then(() => bot.tasks.claim({ id: 't2', queue: false })))).code, 'entity_claimed');
-  const third = server.client(t, { apiKey: 'ek_test_ada' }).ablo;
+  const third = server.client({ apiKey: 'ek_test_ada' }).ablo;
   const deep = await rejection(third.tasks.claim({ id: 't1', maxQueueDepth: 1 }));
   assert.equal(deep.code, 'queue_too_deep');
   const { object, data } = await bot.tasks.claim.queue({ id: 't1' });
@@ -107,13 +107,13 @@ test('a held row: the place in line is told, refused, or given back when the lin
 test('a line is put into another order by whoever may', async (t) => {
   const { bot, other, server } = await world(t);
   const holder = await bot.tasks.claim({ id: 't1' });
-  const { ablo: backend } = server.client(t, { apiKey: 'sk_test_backend' });
-  for (const client of [other, server.client(t, { apiKey: 'ek_test_ada' }).ablo]) await rejection(client.tasks.claim({ id: 't1' }));
+  const { ablo: backend } = server.client({ apiKey: 'sk_test_backend' });
+  for (const client of [other, server.client({ apiKey: 'ek_test_ada' }).ablo]) await rejection(client.tasks.claim({ id: 't1' }));
   const { data } = await backend.tasks.claim.queue({ id: 't1' });
   await backend.tasks.claim.reorder({ id: 't1', order: data.toReversed?.() ?? [...data].reverse() });
   const after = await backend.tasks.claim.queue({ id: 't1' });
   assert.deepEqual(after.data.map(({ heldBy }) => heldBy), data.map(({ heldBy }) => heldBy).reverse());
-  const reader = server.client(t, { apiKey: 'rk_test_reader' }).ablo;
+  const reader = server.client({ apiKey: 'rk_test_reader' }).ablo;
   assert.equal((await rejection(reader.tasks.claim.reorder({ id: 't1', order: data }))).httpStatus, 403);
   await bot.tasks.claim.release(holder);
 });
@@ -149,9 +149,9 @@ test('a wait ends with its signal, its time or its client, and leaves the line',
   const timeout = await rejection(other.claims.waitFor(target, { ...OFTEN, timeout: 20 }));
   assert.deepEqual([timeout.type, timeout.code, timeout.claims.length], ['AbloClaimedError', 'model_claimed_timeout', 1]);
   const free = other.claims.waitFor(target, OFTEN);
-  const stuck = rejection(server.client(t, { apiKey: 'ek_test_ada' }).ablo.claims.waitFor(target, { ...OFTEN, signal: AbortSignal.timeout(20) }));
+  const stuck = rejection(server.client({ apiKey: 'ek_test_ada' }).ablo.claims.waitFor(target, { ...OFTEN, signal: AbortSignal.timeout(20) }));
   assert.equal((await stuck).code, 'claim_wait_aborted');
-  const ended = server.client(t, { apiKey: 'ek_test_ada' }).ablo;
+  const ended = server.client({ apiKey: 'ek_test_ada' }).ablo;
   const endless = rejection(ended.claims.waitFor(target, OFTEN));
   await ended.claims.list();
   await ended.dispose();

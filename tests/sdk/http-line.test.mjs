@@ -23,7 +23,7 @@ test('an answer that is lost is asked for again, with the same key, and the writ
     await response.text();
     throw new TypeError('fetch failed');
   };
-  const { ablo } = server.client(t, { fetch: lossy });
+  const { ablo } = server.client({ fetch: lossy });
   const receipt = await ablo.tasks.create({ id: 'once', data: { title: 'Once' } });
   assert.equal(receipt.status, 'confirmed');
   assert.deepEqual([keys.length, new Set(keys).size], [3, 1]);
@@ -34,7 +34,7 @@ test('an answer that is lost is asked for again, with the same key, and the writ
 
 test('a connection that the server drops is an error after so many attempts, and says what is not known', async (t) => {
   const server = await Server.start(t, ROWS);
-  const { ablo } = server.client(t);
+  const { ablo } = server.client();
   await server.faults({ rules: [{ path: '/api/v1', drop: true }] });
   const [read, write] = await Promise.all([
     rejection(ablo.tasks.list()),
@@ -49,7 +49,7 @@ test('a connection that the server drops is an error after so many attempts, and
 
 test('a claim whose answer is lost is not asked for again', async (t) => {
   const server = await Server.start(t, ROWS);
-  const { ablo } = server.client(t);
+  const { ablo } = server.client();
   await server.faults({ rules: [{ path: '/api/v1', drop: true }] });
   const lost = await rejection(ablo.tasks.claim({ id: 't1' }));
   assert.equal(lost.code, 'commit_no_result');
@@ -58,7 +58,7 @@ test('a claim whose answer is lost is not asked for again', async (t) => {
 
 test('a busy server is asked again when it says, and not for ever', async (t) => {
   const server = await Server.start(t, ROWS);
-  const asked = server.client(t);
+  const asked = server.client();
   await server.faults({ rules: [busy(503, { times: 1 }), busy(429, { times: 1, body: '{"error":"rate_limit_exceeded"}' })] });
   await asked.ablo.tasks.update({ id: 't1', data: { rank: 1 } });
   assert.equal(asked.length, 3);
@@ -75,7 +75,7 @@ test('a busy server is asked again when it says, and not for ever', async (t) =>
 
 test('errors of the server keep class, code, status, details and the id of the request', async (t) => {
   const server = await Server.start(t, ROWS);
-  const { ablo } = server.client(t);
+  const { ablo } = server.client();
   for (const [status, body, expected] of [
     [400, { code: 'invalid_body', message: 'm', param: 'x' }, ['AbloValidationError', 'invalid_body', 'm', 'x']],
     [403, { code: 'forbidden', message: 'm' }, ['AbloPermissionError', 'forbidden', 'm', undefined]],
@@ -108,7 +108,7 @@ test('a function for keys is asked once for all who wait, and again when the key
   const server = await Server.start(t, ROWS);
   let minted = 0;
   const given = ['rk_test_bot', 'rk_test_other', { token: 'ek_test_ada', expiresAt: new Date(Date.now() + 3_600_000) }];
-  const asked = server.client(t, { apiKey: async () => given[minted++] });
+  const asked = server.client({ apiKey: async () => given[minted++] });
   const { ablo } = asked;
   assert.equal(minted, 0);
   await Promise.all([ablo.tasks.list(), ablo.tasks.retrieve({ id: 't1' }), ablo.projects.list()]);
@@ -126,19 +126,19 @@ test('a function for keys is asked once for all who wait, and again when the key
 
 test('a key that is given is not renewed; one that is over, and a login that is over, are told apart', async (t) => {
   const server = await Server.start(t, ROWS);
-  const { ablo } = server.client(t);
+  const { ablo } = server.client();
   await server.faults({ expire: 'rk_test_bot' });
   const over = await rejection(ablo.tasks.list());
   assert.deepEqual([over.type, over.code], ['AbloAuthenticationError', 'apikey_expired']);
   await server.faults({ endLogin: 'ek_test_ada' });
-  const ended = await rejection(server.client(t, { apiKey: null, authToken: 'ek_test_ada' }).ablo.tasks.list());
+  const ended = await rejection(server.client({ apiKey: null, authToken: 'ek_test_ada' }).ablo.tasks.list());
   assert.ok(ended instanceof SyncSessionError);
   let signedIn = true;
-  const user = server.client(t, { apiKey: async () => (signedIn ? { token: 'rk_test_other', expiresAt: Date.now() } : null) }).ablo;
+  const user = server.client({ apiKey: async () => (signedIn ? { token: 'rk_test_other', expiresAt: Date.now() } : null) }).ablo;
   await user.tasks.list();
   signedIn = false;
   assert.ok((await rejection(user.tasks.list())) instanceof SyncSessionError);
-  const nobody = await rejection(server.client(t, { apiKey: async () => null }).ablo.tasks.list());
+  const nobody = await rejection(server.client({ apiKey: async () => null }).ablo.tasks.list());
   assert.deepEqual([nobody.type, nobody.code], ['AbloAuthenticationError', 'auth_no_credentials']);
 });
 
@@ -149,7 +149,7 @@ test('a function for keys that fails is asked again; authEndpoint is asked with 
     if (failures-- > 0) throw new Error('no network');
     return 'rk_test_bot';
   };
-  const asked = server.client(t, { apiKey });
+  const asked = server.client({ apiKey });
   await asked.ablo.tasks.list();
   assert.equal(asked.length, 1, 'nothing is sent without a key');
   const seen = [];
@@ -160,7 +160,7 @@ test('a function for keys that fails is asked again; authEndpoint is asked with 
   t.after(() => backend.close());
   await once(backend, 'listening');
   const authEndpoint = `http://127.0.0.1:${backend.address().port}/token`;
-  const { ablo } = server.client(t, { apiKey: undefined, authEndpoint, fetch });
+  const { ablo } = server.client({ apiKey: undefined, authEndpoint, fetch });
   await ablo.ready();
   assert.deepEqual([await ablo.getAuthToken(), seen], ['rk_test_bot', ['POST']]);
   await ablo.tasks.list();
@@ -169,11 +169,11 @@ test('a function for keys that fails is asked again; authEndpoint is asked with 
 test('no key is in an address or an error', async (t) => {
   const secret = 'rk_test_verysecret';
   const server = await Server.start(t, ROWS);
-  const asked = server.client(t, { apiKey: secret, defaultHeaders: { 'x-own': 'hush' } });
+  const asked = server.client({ apiKey: secret, defaultHeaders: { 'x-own': 'hush' } });
   const told = [await rejection(asked.ablo.tasks.list())];
   await server.faults({ rules: [{ path: '/api/v1', status: 500, body: JSON.stringify({ message: `bad ${secret}` }) }] });
   told.push(await rejection(asked.ablo.tasks.create({ data: { title: 'x' } })));
-  const parsing = server.client(t, { apiKey: async () => JSON.parse(secret) });
+  const parsing = server.client({ apiKey: async () => JSON.parse(secret) });
   told.push(await rejection(parsing.ablo.tasks.list()));
   for (const error of told) assert.doesNotMatch(inspect(error, { depth: 9 }) + JSON.stringify(error), /verysecret|hush/);
   for (const { url } of asked) assert.doesNotMatch(url, /verysecret/);
@@ -182,7 +182,7 @@ test('no key is in an address or an error', async (t) => {
 test('a client that ends rejects what is under way and whatever comes after', async (t) => {
   const server = await Server.start(t, ROWS);
   await server.faults({ rules: [{ path: '/api/v1', stall: true }] });
-  const { ablo } = server.client(t);
+  const { ablo } = server.client();
   const stalled = rejection(ablo.tasks.list());
   await ablo.ready();
   await ablo[Symbol.asyncDispose]();

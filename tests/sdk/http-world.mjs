@@ -73,6 +73,7 @@ const KEYS = [
 export class Server {
   url;
   #process;
+  #clients = [];
 
   static async start(t, rows = {}) {
     const server = new Server();
@@ -92,7 +93,10 @@ export class Server {
     throw new Error(`${SERVER} did not start: build it with \`cargo build -p ablo-server\``);
   }
 
+  /** After its clients: they give back what they hold. */
   async stop() {
+    await this.faults({ reset: true });
+    await Promise.all(this.#clients.map((ablo) => ablo.dispose()));
     if (this.#process.exitCode !== null || this.#process.signalCode !== null) return;
     this.#process.kill('SIGKILL');
     await once(this.#process, 'exit');
@@ -106,8 +110,8 @@ export class Server {
     return answer.requests;
   }
 
-  /** A client of it; `asked` is what it asks for. Disposed of at the end of the test. */
-  client(t, options = {}) {
+  /** A client of it, `ablo`, in the list of what it asks for. Disposed of at the end of the test. */
+  client(options = {}) {
     const asked = [];
     const spy = async (url, init) => {
       const request = { method: init.method, url, headers: init.headers, body: init.body === null ? undefined : JSON.parse(init.body) };
@@ -115,7 +119,7 @@ export class Server {
       return fetch(url, init);
     };
     const ablo = Ablo({ schema, transport: 'http', baseURL: this.url, apiKey: 'rk_test_bot', fetch: spy, ...options });
-    t.after(() => ablo.dispose());
+    this.#clients.push(ablo);
     return Object.assign(asked, { ablo });
   }
 }

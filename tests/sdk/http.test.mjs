@@ -12,7 +12,7 @@ const UUID = /^[\da-f]{8}(-[\da-f]{4}){3}-[\da-f]{12}$/;
 
 test('rows are created, read, changed, listed and deleted', async (t) => {
   const server = await Server.start(t, ROWS);
-  const { ablo } = server.client(t);
+  const { ablo } = server.client();
   const made = await ablo.tasks.create({ data: { title: 'Order paper' }, id: 't3' });
   assert.deepEqual([made.status, made.lastSyncId > 0, typeof made.id], ['confirmed', true, 'string']);
   const { data, stamp, claims } = await ablo.tasks.retrieve({ id: 't3' });
@@ -35,7 +35,7 @@ test('rows are created, read, changed, listed and deleted', async (t) => {
 
 test('each call is one request, as the protocol has it', async (t) => {
   const server = await Server.start(t, ROWS);
-  const asked = server.client(t, { defaultHeaders: { 'x-trace': 'a', 'content-type': null }, defaultQuery: { tenant: 'é' } });
+  const asked = server.client({ defaultHeaders: { 'x-trace': 'a', 'content-type': null }, defaultQuery: { tenant: 'é' } });
   const { ablo } = asked;
   await ablo.tasks.create({ data: { id: 'a/ü', title: 'x' } });
   await ablo.tasks.update({ id: 'a/ü', data: { title: 'y' }, readAt: 9, onStale: 'overwrite', idempotencyKey: 'k1', wait: 'queued' });
@@ -63,7 +63,7 @@ test('each call is one request, as the protocol has it', async (t) => {
 
 test('commits are atomic, guarded, known by their key, and tell what was held back', async (t) => {
   const server = await Server.start(t, ROWS);
-  const asked = server.client(t);
+  const asked = server.client();
   const { ablo } = asked;
   const operations = [
     { action: 'update', model: 'Task', id: 't1', data: { rank: 5 } },
@@ -80,7 +80,7 @@ test('commits are atomic, guarded, known by their key, and tell what was held ba
       { action: 'archive', model: 'tasks', id: 't2', data: null, transactionId: null, readAt: null, onStale: null },
     ],
   });
-  const other = server.client(t, { apiKey: 'rk_test_other' }).ablo;
+  const other = server.client({ apiKey: 'rk_test_other' }).ablo;
   const { stamp } = await other.tasks.retrieve({ id: 't1' });
   await ablo.tasks.update({ id: 't1', data: { title: 'Ada was here' } });
   const stale = await rejection(other.tasks.update({ id: 't1', data: { title: 'x' }, readAt: stamp }));
@@ -101,7 +101,7 @@ test('commits are atomic, guarded, known by their key, and tell what was held ba
 
 test('models are found by any name, and by names known only at run time', async (t) => {
   const server = await Server.start(t, ROWS);
-  const { ablo } = server.client(t);
+  const { ablo } = server.client();
   assert.equal((await ablo.model('Task').retrieve({ id: 't1' })).data.label, 'Call back#0');
   assert.equal((await ablo.Task.retrieve({ id: 't1' })).data.title, 'Call back');
   assert.equal(ablo.tasks, ablo.tasks);
@@ -114,7 +114,7 @@ test('models are found by any name, and by names known only at run time', async 
 
 test('what cannot be honoured is refused with a code before anything is sent', async (t) => {
   const server = await Server.start(t);
-  const asked = server.client(t);
+  const asked = server.client();
   const { tasks, commits, claims, sessions } = asked.ablo;
   const operation = { action: 'update', model: 'tasks', id: 't1', data: { rank: 1 } };
   for (const [call, code, param] of [
@@ -185,12 +185,12 @@ test('options are checked: some at once, the others by the first call', async (t
 
 test('sessions are minted with a secret key', async (t) => {
   const server = await Server.start(t, ROWS);
-  const { ablo } = server.client(t, { apiKey: 'sk_test_backend' });
+  const { ablo } = server.client({ apiKey: 'sk_test_backend' });
   const user = await ablo.sessions.create({ user: { id: 'grace' }, ttlSeconds: 600 });
   assert.deepEqual([user.object, user.scope.participantKind, user.organizationId], ['session', 'user', 'acme']);
   const agent = await ablo.sessions.create({ agent: { id: 'triage' }, can: { tasks: ['read', 'update'] } });
   assert.deepEqual(agent.scope.operations, ['tasks.read', 'tasks.update']);
-  const asAgent = server.client(t, { apiKey: agent.token }).ablo;
+  const asAgent = server.client({ apiKey: agent.token }).ablo;
   await asAgent.tasks.update({ id: 't1', data: { rank: 3 } });
   const denied = await rejection(asAgent.tasks.delete({ id: 't1' }));
   assert.deepEqual([denied.name, denied.code, denied.httpStatus], ['CapabilityError', 'capability_scope_denied', 403]);
@@ -214,7 +214,7 @@ test('what is retryable agrees with the registry of the core', async () => {
 
 test('importing it loads nothing, and the address may end in /api', async (t) => {
   const server = await Server.start(t, ROWS);
-  const asked = server.client(t, { baseURL: `${server.url}/api/` });
+  const asked = server.client({ baseURL: `${server.url}/api/` });
   assert.deepEqual([...asked], []);
   assert.equal((await asked.ablo.tasks.retrieve({ id: 't1' })).data.title, 'Call back');
   assert.equal(asked[0].url, `${server.url}/api/v1/models/tasks/t1`);
