@@ -2,7 +2,8 @@
  * Claims of the stateless client (protocol 5.3, 5.4): taken, waited for, told and given back.
  *
  * A claim on a whole row goes to the row's address. One on a part goes to `/v1/claims`, because the row's address has no
- * words for parts.
+ * words for parts; so does one that waits, because there it has an id of this client's making: it can be asked for again
+ * when the answer is lost, and given back when nobody waits for it any more.
  */
 
 import type { AbloError } from './errors.js';
@@ -13,6 +14,8 @@ import type { Kit } from './stateless.js';
 /** Options of a claim, beside those of the wait. */
 export const CLAIM_KEYS = ['reason', 'description', 'field', 'path', 'range', 'meta', 'ttl', 'queue', 'maxQueueDepth'];
 export const WAIT_KEYS = ['pollInterval', 'signal', 'waitTimeoutMs'];
+/** How long giving a claim back may hold up what is more important, in milliseconds. */
+const RELEASE_MS = 5000;
 const DURATION = /^\d+(\.\d+)?(ms|s|m|h)$/;
 
 interface Held {
@@ -43,7 +46,13 @@ export class Claims {
     const { pollInterval, signal, waitTimeoutMs } = this.#checkWait(wait);
     this.#check(options);
     const id = `int_${this.#kit.newId()}`;
-    const answer = await this.#ended(signal, () => this.#ask(target, options, id, signal));
+    const isNamed = pollInterval !== undefined || [target.field, target.path, target.range].some((part) => part !== undefined);
+    const answer = await this.#ended(signal, () => this.#ask(target, options, isNamed ? id : undefined, signal)).catch(
+      async (error: unknown) => {
+        if (isNamed && signal?.aborted) await this.giveBack(id);
+        throw error;
+      },
+    );
     const claim = asObject(answer.body['claim']);
     const known = text(claim['id']) ?? text(answer.body['id']) ?? text(answer.body['claimId']) ?? id;
     if (answer.status !== 202 && answer.body['status'] !== 'queued') return { id: known, waited: false };
@@ -51,7 +60,7 @@ export class Claims {
     const position = Number(answer.body['position'] ?? 0);
     const depth = options['maxQueueDepth'] as number | undefined;
     if (depth !== undefined && depth <= position) {
-      await this.release(known);
+      await this.giveBack(known);
       throw this.#error('queue_too_deep', `${name(target)} is held, and ${position} wait for it already`, known, position);
     }
     if (pollInterval === undefined) {
@@ -62,7 +71,7 @@ export class Claims {
       await this.#ended(signal, () => this.#wait(target, known, pollInterval, waitTimeoutMs, signal));
     } catch (error) {
       // Whoever does not wait any more must not be granted what nobody uses.
-      await this.release(known).catch(() => undefined);
+      await this.giveBack(known);
       throw error;
     }
     return { id: known, waited: true };
@@ -114,6 +123,13 @@ export class Claims {
     await this.#line.send({ method: 'DELETE', path: ['v1', 'claims', id] });
   }
 
+  /** As {@link release}, but it neither fails nor takes long: what cannot be given back ends with its time. */
+  async giveBack(id: string): Promise<void> {
+    const over = new AbortController();
+    await Promise.race([this.release(id), this.#line.pause(RELEASE_MS, over.signal)]).catch(() => undefined);
+    over.abort();
+  }
+
   /** Gives back what the participant holds of a row. */
   async releaseRow(model: string, row: string): Promise<void> {
     await this.#line.send({ method: 'DELETE', path: ['v1', 'models', model, row, 'claim'] });
@@ -122,9 +138,11 @@ export class Claims {
     }
   }
 
-  /** Gives everything back. Never rejects: what cannot be given back ends with its time. */
+  /** Gives everything back, as {@link giveBack}. */
   async releaseAll(): Promise<void> {
-    await Promise.allSettled([...this.#held.values()].map(({ handle }) => handle.release()));
+    const held = [...this.#held.keys()];
+    this.#held.clear();
+    await Promise.all(held.map((id) => this.giveBack(id)));
   }
 
   async list(target: Json, signal?: AbortSignal): Promise<{ claims: readonly ModelClaim[]; queue: readonly ModelClaim[] }> {
@@ -178,12 +196,12 @@ export class Claims {
     }
   }
 
-  #ask(target: ModelTarget, options: Json, claimId: string, signal?: AbortSignal): Promise<Answer> {
+  #ask(target: ModelTarget, options: Json, claimId: string | undefined, signal?: AbortSignal): Promise<Answer> {
     const { model, id, field, path, range, meta: own } = target;
     const { reason, ttl, description, meta = own, queue = true } = options;
     const about = description === undefined ? meta : { ...(meta as object | undefined), description };
     const body = { action: reason ?? 'editing', ttl, description, meta: about, queue };
-    if (field === undefined && path === undefined && range === undefined) {
+    if (claimId === undefined) {
       // Whoever lost the answer cannot know the claim's id, so this is not repeated.
       const address = ['v1', 'models', model, id, 'claim'];
       return this.#line.send({ method: 'POST', path: address, body, signal });

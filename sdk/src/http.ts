@@ -54,8 +54,6 @@ const COMMIT_KEYS = ['operation', 'operations', 'claim'];
 const OPERATION_KEYS = ['action', 'model', 'id', 'target', 'data', 'transactionId', 'readAt', 'onStale'];
 const ACTIONS = ['create', 'update', 'delete', 'archive', 'unarchive'];
 const SESSION_SECONDS = 900;
-/** How long a client that ends waits for its claims to be given back, in milliseconds. */
-const RELEASE_MS = 5000;
 /** The wire has no place for them. */
 const UNSENT = ['label', 'causedByTaskId'];
 const ROW_METHODS = { create: 'POST', update: 'PATCH', delete: 'DELETE' } as const;
@@ -330,7 +328,7 @@ export function connect(given: object, settings: Settings, kit: Kit): Call {
       return await send(granted.id, undefined);
     } finally {
       // The write counts, whatever becomes of this: the claim ends with its time.
-      await claims.release(granted.id).catch(() => undefined);
+      await claims.giveBack(granted.id);
     }
   };
 
@@ -349,7 +347,7 @@ export function connect(given: object, settings: Settings, kit: Kit): Call {
     try {
       return claims.handle(granted, target, options, await read(name, target.id, 'entity_not_found'));
     } catch (error) {
-      await claims.release(granted.id).catch(() => undefined);
+      await claims.giveBack(granted.id);
       throw error;
     }
   };
@@ -430,10 +428,7 @@ export function connect(given: object, settings: Settings, kit: Kit): Call {
     });
   };
 
-  const dispose = (): Promise<void> => {
-    const released = (): Promise<void> => Promise.race([claims.releaseAll(), line.pause(RELEASE_MS)]);
-    return (disposing ??= released().then(() => line.end(ended())));
-  };
+  const dispose = (): Promise<void> => (disposing ??= claims.releaseAll().then(() => line.end(ended())));
 
   const members: Record<string, (...given: readonly unknown[]) => Promise<unknown>> = {
     ready: async () => void (await line.token() ?? missingKey()),

@@ -175,3 +175,23 @@ test('part of a row is claimed by an id of its own, and a client that ends gives
   assert.deepEqual(await other.claims.list(), []);
   assert.equal((await rejection(bot.tasks.list())).code, 'client_disposed');
 });
+
+test('a claim whose answer is still awaited when the wait is aborted is given back', async (t) => {
+  const { server, other } = await world(t);
+  const abort = new AbortController();
+  let arrived;
+  const came = new Promise((resolve) => (arrived = resolve));
+  const slow = async (url, init) => {
+    const response = await fetch(url, { ...init, signal: null });
+    if (init.method !== 'POST') return response;
+    arrived(response.status);
+    await new Promise((resolve) => init.signal.addEventListener('abort', resolve));
+    throw init.signal.reason;
+  };
+  const { ablo } = server.client({ fetch: slow });
+  const waiting = rejection(ablo.tasks.claim({ id: 't1', ...OFTEN, signal: abort.signal }));
+  assert.equal(await came, 201, 'the server has granted it');
+  abort.abort();
+  assert.equal((await waiting).code, 'claim_wait_aborted');
+  assert.deepEqual(await other.claims.list(), []);
+});
