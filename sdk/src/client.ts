@@ -3,6 +3,7 @@
 import { invalid, toAbloError } from './errors.js';
 import { type AbloEvents, listen, type MutationFailure } from './events.js';
 import { createCommits } from './commits.js';
+import type { AbloHttpClient, AbloHttpOptions } from './http-types.js';
 import { defineLater } from './later.js';
 import { createOperations } from './operations.js';
 import { createOutbox, createStages, type Outbox } from './outbox.js';
@@ -14,6 +15,7 @@ import { toSchemaJSON } from './schema/json.js';
 import { Ask, Text } from './boundary.js';
 import { ask, Session } from './session.js';
 import { createStorage, type StorageClient } from './storage.js';
+import { createStateless } from './stateless.js';
 import { type Status, StatusReader, type SyncStatus } from './status.js';
 import type { CommitClient, ModelsOf } from './types.js';
 import { show } from './values.js';
@@ -180,7 +182,7 @@ if (!Symbol.asyncDispose) {
 }
 
 /**
- * Makes a client.
+ * Makes a client: the live one, or with `transport: 'http'` the stateless one.
  *
  * @throws AbloValidationError `invalid_options` for options that are none of ours; AbloAuthenticationError
  * `browser_apikey_blocked`, `browser_database_url_blocked`
@@ -194,11 +196,14 @@ if (!Symbol.asyncDispose) {
  * ablo.tasks.onChange((tasks) => render(tasks), { where: { done: false } });
  * await ablo.tasks.create({ data: { title: 'Call back' } });
  */
-export function Ablo<S extends Schema>(options: AbloOptions<S>): Ablo<S> {
+export function Ablo<S extends Schema>(options: AbloHttpOptions<S>): AbloHttpClient<S>;
+export function Ablo<S extends Schema>(options: AbloOptions<S>): Ablo<S>;
+export function Ablo<S extends Schema>(options: AbloHttpOptions<S> | AbloOptions<S>): unknown {
   const settings = readOptions(options);
+  if (options.transport === 'http') return createStateless(options, settings);
   const client = createClient(settings);
   if (settings.autoStart) client.ready().catch(() => undefined);
-  return client as Ablo<S>;
+  return client;
 }
 
 function createClient(settings: Settings): AbloClient<Schema> {

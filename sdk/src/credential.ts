@@ -1,6 +1,7 @@
 /** Where tokens come from. */
 
-import { AbloConnectionError } from './errors.js';
+import { AbloAuthenticationError, AbloConnectionError } from './errors.js';
+import type { Minted } from './shell.js';
 
 /** A token with its end, as endpoints that mint answer. */
 export interface Credential {
@@ -25,6 +26,25 @@ export interface Credential {
  * await Ablo({ schema, baseURL: 'https://sync.example.com', apiKey }).ready();
  */
 export type CredentialResolver = () => Promise<string | Credential | null>;
+
+/** Asks an application's function, and checks what it resolves to. */
+export async function mint(resolver: CredentialResolver | null): Promise<Minted | null> {
+  let given: unknown;
+  try {
+    given = await resolver?.();
+  } catch (error) {
+    // Browsers quote what they cannot parse: that may be a token, and what is told here ends up in messages and logs.
+    throw error instanceof SyntaxError ? new Error('the answer is not JSON') : error;
+  }
+  if (given === null) return null;
+  const { token, expiresAt } = (typeof given === 'string' ? { token: given } : (given ?? {})) as Partial<Credential>;
+  if (typeof token === 'string' && token.trim() !== '') return { token, expiresAt: toISO(expiresAt) ?? endOf(token) };
+  // An application that answers undefined has made a mistake; nobody should be signed out for it.
+  throw new AbloAuthenticationError(
+    'the apiKey function must resolve to a non-empty string, to { token, expiresAt } or to null',
+    { code: 'auth_no_credentials', param: 'apiKey' },
+  );
+}
 
 /** What the core can read, if it is a moment at all. */
 export function toISO(moment: Credential['expiresAt']): string | undefined {

@@ -2,12 +2,13 @@
  * Entry `ablo-wasm`: the client, its errors, and the schema DSL.
  *
  * Reading order: `client.ts` (what an application gets), `operations.ts` (one model), `session.ts` (the line to the
- * core), `rows.ts` (rows and caches), `boundary.ts` (what crosses).
+ * core), `rows.ts` (rows and caches), `boundary.ts` (what crosses). Beside it `stateless.ts`: the client without a socket.
  */
 
 import { Ablo as AbloFactory, type Ablo as AbloOf, type AbloClient } from './client.js';
 import type { AbloEvents, MutationFailure, TransactionInfo } from './events.js';
 import type { Credential, CredentialResolver } from './credential.js';
+import type { AbloHttpClient, AbloHttpOptions } from './http-types.js';
 import type { AbloOptions, AbloPersistence } from './options.js';
 import type { Outbox, OutboxEntry, OutboxStage } from './outbox.js';
 import type { InferCreate as New, InferModel as Row, InferModelNames as Names } from './schema/infer.js';
@@ -30,6 +31,9 @@ export type Ablo<S = SchemaOf> = AbloOf<S>;
 /** Types under the name of the factory. */
 export declare namespace Ablo {
   type Options<S = SchemaOf> = AbloOptions<S>;
+  /** The stateless client, and its options. */
+  type Http<S = SchemaOf> = AbloHttpClient<S>;
+  type HttpOptions<S = SchemaOf> = AbloHttpOptions<S>;
   type Schema<S = SchemaOf> = S;
   namespace Schema {
     type InferModel<S, K extends Names<S>> = Row<S, K>;
@@ -53,6 +57,8 @@ export default Ablo;
 export type {
   AbloClient,
   AbloEvents,
+  AbloHttpClient,
+  AbloHttpOptions,
   AbloOptions,
   AbloPersistence,
   CommitAction,

@@ -41,7 +41,7 @@ export interface AbloOptions<S = Schema> {
   readonly persistence?: AbloPersistence | undefined;
   /** Encrypts what `persistence: 'indexeddb'` stores. Default: nothing is encrypted. */
   readonly encryption?: AbloEncryption | undefined;
-  /** Only this one: the stateless `'http'` client is not part of this package. */
+  /** Default: `'websocket'`. `'http'` makes the stateless client, which has options of its own. */
   readonly transport?: 'websocket' | undefined;
   /** Replaces `globalThis.fetch` for every request. */
   readonly fetch?: typeof globalThis.fetch | undefined;
@@ -175,22 +175,19 @@ export function readOptions(given: unknown): Settings {
 }
 
 function checkNames(options: Loose, warn: (message: string) => void): void {
+  const { transport } = options as { transport?: unknown };
+  const isHttp = transport === 'http';
   for (const name of Object.keys(options)) {
     if (options[name] === undefined) continue;
-    if (IGNORED.includes(name)) warn(`option "${name}" of the client 0.15 has no effect here`);
+    if (IGNORED.includes(name) && !(isHttp && name.startsWith('default'))) warn(`option "${name}" of the client 0.15 has no effect here`);
     else if (Object.hasOwn(REFUSED, name)) {
       throw invalid('invalid_options', `option "${name}" is not available in ablo-wasm: ${REFUSED[name]}`, name);
     } else if (!PUBLIC.includes(name) && !INTERNAL.includes(name)) {
       throw invalid('invalid_options', `unknown option "${name}", expected one of ${PUBLIC.join(', ')}`, name);
     }
   }
-  const { transport } = options as { transport?: unknown };
-  if (transport !== undefined && transport !== 'websocket') {
-    throw invalid(
-      'invalid_options',
-      `transport ${show(transport)} is not available in ablo-wasm, only "websocket"`,
-      'transport',
-    );
+  if (transport !== undefined && transport !== 'websocket' && !isHttp) {
+    throw invalid('invalid_options', `transport must be "websocket" or "http", got ${show(transport)}`, 'transport');
   }
 }
 

@@ -24,6 +24,27 @@ const FILTERED_MAX = 8;
 const EMPTY: readonly Row[] = Object.freeze([]);
 const TIMESTAMPS = ['createdAt', 'updatedAt', 'archivedAt'];
 
+/** Names of computed fields, and how they are computed. */
+export type Computed = readonly [name: string, compute: (row: Row) => unknown][];
+
+export function computedOf(model: ModelDef): Computed {
+  return Object.entries(model.computed ?? {}) as [string, (row: Row) => unknown][];
+}
+
+/** Makes a row of what JSON.parse made: timestamps become dates, computed fields getters, and it is frozen. */
+export function finishRow(raw: Record<string, unknown>, computed: Computed): Row {
+  for (const field of TIMESTAMPS) {
+    const text = raw[field];
+    if (typeof text !== 'string') continue;
+    const date = new Date(text);
+    if (!Number.isNaN(date.getTime())) raw[field] = date;
+  }
+  for (const [name, compute] of computed) {
+    Object.defineProperty(raw, name, { get: () => compute(raw as Row), enumerable: false });
+  }
+  return deepFreeze(raw) as Row;
+}
+
 interface Answer {
   version: number;
   rows: readonly Row[];
@@ -37,7 +58,7 @@ export class RowCache {
   #session: { reader(): Core | undefined };
   #index: number;
   #model: ModelDef;
-  #computed: [name: string, compute: (row: Row) => unknown][];
+  #computed: Computed;
   #byId = new Map<string, Row>();
   #bySlot: (Row | undefined)[] = [];
   #answers = new Map<string, Answer>();
@@ -47,7 +68,7 @@ export class RowCache {
     this.#session = session;
     this.#index = index;
     this.#model = model;
-    this.#computed = Object.entries(model.computed ?? {}) as [string, (row: Row) => unknown][];
+    this.#computed = computedOf(model);
   }
 
   /** The row of that id, if it was read before and has not changed. */
@@ -139,24 +160,11 @@ export class RowCache {
   }
 
   #keep(slot: number, raw: Record<string, unknown>): void {
-    const row = this.#finish(raw);
+    const row = finishRow(raw, this.#computed);
     // Growing step by step keeps the array dense whatever slot comes first.
     while (this.#bySlot.length < slot) this.#bySlot.push(undefined);
     this.#bySlot[slot] = row;
     this.#byId.set(row.id, row);
-  }
-
-  #finish(raw: Record<string, unknown>): Row {
-    for (const field of TIMESTAMPS) {
-      const text = raw[field];
-      if (typeof text !== 'string') continue;
-      const date = new Date(text);
-      if (!Number.isNaN(date.getTime())) raw[field] = date;
-    }
-    for (const [name, compute] of this.#computed) {
-      Object.defineProperty(raw, name, { get: () => compute(raw as Row), enumerable: false });
-    }
-    return deepFreeze(raw) as Row;
   }
 
   /** @param slots `slot * 2`, plus 1 if the row is gone */

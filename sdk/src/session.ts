@@ -7,10 +7,10 @@
 
 import type { Core, CoreConfig, CoreError, WasmSource } from './boundary.js';
 import { Ask } from './boundary.js';
-import { endOf, toISO } from './credential.js';
-import type { Credential, CredentialResolver } from './credential.js';
+import { mint } from './credential.js';
+import type { CredentialResolver } from './credential.js';
 import type { AbloEncryption } from './encryption.js';
-import { AbloError, AbloAuthenticationError, errorFromCore, toAbloError } from './errors.js';
+import { AbloError, errorFromCore, toAbloError } from './errors.js';
 import { Listeners, reportThrown } from './report.js';
 import { RowCache } from './rows.js';
 import type { ModelDef } from './schema/model.js';
@@ -279,22 +279,8 @@ export class Session implements Owner {
     return this.#environment.fetch;
   }
 
-  async credential(): Promise<Minted | null> {
-    let given: unknown;
-    try {
-      given = await this.#environment.credential?.();
-    } catch (error) {
-      // Browsers quote what they cannot parse: that may be a token, and what is told here ends up in messages and logs.
-      throw error instanceof SyntaxError ? new Error('the answer is not JSON') : error;
-    }
-    if (given === null) return null;
-    const { token, expiresAt } = (typeof given === 'string' ? { token: given } : (given ?? {})) as Partial<Credential>;
-    if (typeof token === 'string' && token.trim() !== '') return { token, expiresAt: toISO(expiresAt) ?? endOf(token) };
-    // An application that answers undefined has made a mistake; nobody should be signed out for it.
-    throw new AbloAuthenticationError(
-      'the apiKey function must resolve to a non-empty string, to { token, expiresAt } or to null',
-      { code: 'auth_no_credentials', param: 'apiKey' },
-    );
+  credential(): Promise<Minted | null> {
+    return mint(this.#environment.credential);
   }
 
   /** Listeners hear of everything that happened in one turn at once, after it. */

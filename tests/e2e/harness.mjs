@@ -90,10 +90,10 @@ export class Server {
   port = 0;
 
   /**
-   * @param options `seed` puts rows into the empty database; with `anyModel` the server has no schema; `args` replaces
-   * schema, keys and pages; with `faults` it can be told to misbehave
+   * @param options `seed` puts rows into the empty database; `schema` is another one than that of the pages; with `anyModel`
+   * the server has none; `args` replaces schema, keys and pages; with `faults` it can be told to misbehave
    */
-  static async start(t, { seed, anyModel = false, faults = false, args } = {}) {
+  static async start(t, { seed, schema = makeSchema(sdk), anyModel = false, faults = false, args } = {}) {
     const server = new Server();
     server.#dir = await mkdtemp(join(tmpdir(), 'ablo-e2e-'));
     atEnd(t, async () => {
@@ -105,7 +105,7 @@ export class Server {
       return join(server.#dir, name);
     };
     server.#args = args?.slice() ?? [
-      ...(anyModel ? [] : ['--schema', await file('schema.json', sdk.toSchemaJSON(makeSchema(sdk)))]),
+      ...(anyModel ? [] : ['--schema', await file('schema.json', sdk.toSchemaJSON(schema))]),
       ...['--keys', await file('keys.json', KEYS)],
       ...['--static', `/e2e=${join(ROOT, 'tests/e2e/pages')}`],
     ];

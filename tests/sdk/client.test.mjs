@@ -121,7 +121,7 @@ test('base URLs are normalised', () => {
 test('options that are mistakes throw', () => {
   for (const [more, param] of [
     [{ databaseURL: 'x' }, 'databaseURL'],
-    [{ transport: 'http' }, 'transport'],
+    [{ transport: 'tcp' }, 'transport'],
     [{ databaseUrl: 'postgres://' }, 'databaseUrl'],
     [{ persistence: 'disk' }, 'persistence'],
     [{ apiKey: 7 }, 'apiKey'],

@@ -34,8 +34,8 @@ export type ProjectName = Ablo.Schema.InferModel<AppSchema, 'projects'>['name'];
 Ablo({ apiKey: 'pk_1' });
 // @ts-expect-error no such option
 Ablo({ schema, databaseURL: 'x' });
-// @ts-expect-error not part of this package
-Ablo({ schema, transport: 'http' });
+// @ts-expect-error no such transport
+Ablo({ schema, transport: 'tcp' });
 // @ts-expect-error a resolver resolves to a string or null
 Ablo({ schema, apiKey: async () => undefined });
 
