@@ -3,7 +3,8 @@
 //! Counted is what a browser downloads: the wasm and the JavaScript, not the declarations, not the React entry, which
 //! only React apps load, not the stateless client, which only the first call of a client with `transport: 'http'` loads,
 //! not the batch scheduler and the source connector, files of their own that a page which does not import them never loads
-//! (the connector is for servers anyway), and not what is for Electron (`.cjs`), which no browser loads. The bytes are those of the built files, after every optimisation.
+//! (the connector is for servers anyway), and not what is for Electron (`.cjs`), which no browser loads. The bytes are those
+//! of the built files, after every optimisation.
 
 use std::path::PathBuf;
 
