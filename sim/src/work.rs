@@ -115,7 +115,7 @@ impl World {
         let device = self.clients[no].persona.device;
         let saw = device.map(|_| self.oracle.unapplied(device, shown.as_deref().unwrap_or_default()));
         let head = self.oracle.head();
-        let guard = if kind == OpKind::Create { None } else { self.guard(no, &row) };
+        let guard = if kind == OpKind::Update { self.guard(no, &row) } else { None };
         let confirmed = self.work.percent(50);
         let options = self.options(confirmed, number, guard.as_ref());
         let saw = saw.unwrap_or_default();

@@ -225,9 +225,10 @@ impl Connection {
                     State::Credential(_) if self.has_identity => self.probe(now),
                     State::Credential(_) => self.proceed(now),
                     State::Waiting { .. } | State::Blocked { .. } => self.retry(now),
+                    // What is said of the old one must not be taken for news of this one.
+                    State::Probing(_) => self.probe(now),
                     State::Idle
                     | State::Identity(_)
-                    | State::Probing(_)
                     | State::Opening(_)
                     | State::Connected(_)
                     | State::Offline

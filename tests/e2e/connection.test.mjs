@@ -9,11 +9,13 @@ const HOUR_MS = 60 * MINUTE_MS;
 
 /** What browsers say of requests that fail, which is what these tests are about. */
 const REFUSED = [...NO_SERVER, /Failed to load resource/, /status of [45]\d\d/, /WebSocket/, /can.t establish a connection/];
+/** And of requests that they do not go on without, which is what these tests need them for. */
+const STOPPED = /Synchronous XMLHttpRequest/i;
 
 /** A page with a ready client whose keys come from `backend`: by default the server's own, good for a quarter of an hour. */
 async function start(t, { options = {}, backend, expected = REFUSED } = {}) {
   const server = await Server.start(t, { faults: true, seed: { Project: [{ id: 'p', name: 'there before' }] } });
-  const page = await openPage(t, server, { expected });
+  const page = await openPage(t, server, { expected: [...expected, STOPPED] });
   const app = { server, page, minted: [], isDown: false, isSignedOut: false };
   await page.exposeFunction('mint', async () => {
     app.minted.push(Date.now());
@@ -77,6 +79,28 @@ async function comeBack(page) {
   });
 }
 
+/**
+ * The machine sleeps, and the world goes on: an hour later by both clocks, before the page does anything else. Then come
+ * `events`, which say that it woke up.
+ */
+const sleep = (page, events = 0) =>
+  page.evaluate(
+    ([ms, times]) => {
+      clock.sleep(ms);
+      const request = new XMLHttpRequest();
+      request.open('POST', '/faults', false);
+      request.send(JSON.stringify({ clockAheadMs: ms }));
+      for (let at = 0; at < times; at += 1) {
+        dispatchEvent(new Event('ablo:wake'));
+        dispatchEvent(new Event('online'));
+        dispatchEvent(new PageTransitionEvent('pageshow', { persisted: true }));
+        document.dispatchEvent(new Event('visibilitychange'));
+        document.dispatchEvent(new Event('resume'));
+      }
+    },
+    [HOUR_MS, events],
+  );
+
 const titles = async (server) => (await server.rows('Task')).map((row) => row.title).sort();
 const facts = (page) => page.evaluate(() => ({ states, ended }));
 
@@ -84,9 +108,8 @@ test('an hour of sleep with a key for a quarter of an hour: one new key, no snap
   const { server, page, minted } = await start(t);
   assert.equal(minted.length, 1);
   const before = await server.faults();
-  await page.evaluate((ms) => clock.sleep(ms), HOUR_MS);
   // The key is over, and the server closes its socket: nothing else tells the page that it has slept.
-  await server.faults({ clockAheadMs: HOUR_MS });
+  await sleep(page);
   await write(page, 'after the sleep');
   await comeBack(page);
   const after = await server.faults();
@@ -101,18 +124,7 @@ test('an hour of sleep with a key for a quarter of an hour: one new key, no snap
 
 test('a machine that wakes up says so many times: one new key all the same', async (t) => {
   const { server, page, minted } = await start(t);
-  await page.evaluate((ms) => clock.sleep(ms), HOUR_MS);
-  // After the page's clock: a page that goes on while the server is an hour ahead is one that did not sleep.
-  await server.faults({ clockAheadMs: HOUR_MS });
-  await page.evaluate(() => {
-    for (let at = 0; at < 5; at += 1) {
-      dispatchEvent(new Event('ablo:wake'));
-      dispatchEvent(new Event('online'));
-      dispatchEvent(new PageTransitionEvent('pageshow', { persisted: true }));
-      document.dispatchEvent(new Event('visibilitychange'));
-      document.dispatchEvent(new Event('resume'));
-    }
-  });
+  await sleep(page, 5);
   await write(page, 'woken');
   await comeBack(page);
   assert.equal(minted.length, 2);

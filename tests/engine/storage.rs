@@ -502,6 +502,20 @@ fn whoever_asks_for_a_write_that_is_done_with_hears_that_it_was_refused() {
 }
 
 #[test]
+fn a_commit_that_another_tab_has_sent_settles_before_its_own_tab_hears_that_it_is_journaled() {
+    let (_, _first, mut second) = two_tabs();
+    let options = json!({"operation":{"action":"update","model":"tasks","id":"t1","data":{"title":"one"}},
+        "idempotencyKey":"mine","wait":"queued"});
+    let ticket = second.bench.command(|ticket| Command::Commit(ticket, options.to_string())).expect("accepted");
+    second.bench.turn();
+    assert!(second.bench.outcome(ticket).is_none(), "the journal has not answered");
+    let result = json!({"object":"commit_receipt","clientTxId":"mine","serverTxId":"10","success":true,
+        "status":"confirmed","lastSyncId":10,"ops":1});
+    second.bench.input(Input::Posted(json!({"v":1,"t":"result","result":result}).to_string()));
+    assert!(second.bench.outcome(ticket).expect("settled").is_ok());
+}
+
+#[test]
 fn the_journal_is_written_one_change_after_the_other() {
     let device = device();
     let mut tab = first_visit(&device);

@@ -198,6 +198,8 @@ impl Engine {
         let mut found: BTreeMap<usize, Conflict> = BTreeMap::new();
         let mut rows: BTreeMap<(Slot, &Text), Vec<usize>> = BTreeMap::new();
         let mut groups: Vec<(usize, &View)> = Vec::new();
+        // Rows that the author sees now: what became of them while it did not counts as well.
+        let mut open: BTreeSet<usize> = BTreeSet::new();
         let mut since = self.head;
         for (at, premise) in premises.iter().enumerate().filter(|(_, premise)| premise.mode != OnStale::Overwrite) {
             match &premise.subject {
@@ -208,6 +210,9 @@ impl Engine {
                     let hidden = row.is_some_and(|row| !author.view.shows(self.catalog.entry(*slot), id, &row.extra));
                     if !moved || (hidden && premise.operation.is_some()) {
                         continue;
+                    }
+                    if row.is_some() && !hidden {
+                        open.insert(at);
                     }
                     rows.entry((*slot, id)).or_default().push(at);
                 }
@@ -229,8 +234,9 @@ impl Engine {
                     concerned.push(*at);
                 }
             }
-            concerned.retain(|at| premises[*at].read_at < change.id);
-            if concerned.is_empty() || self.is_own(author, change) || !self.is_seen(author, change) {
+            let is_seen = self.is_seen(author, change);
+            concerned.retain(|at| premises[*at].read_at < change.id && (is_seen || open.contains(at)));
+            if concerned.is_empty() || self.is_own(author, change) {
                 continue;
             }
             for at in concerned {

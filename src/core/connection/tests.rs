@@ -281,6 +281,20 @@ fn close_codes() {
 }
 
 #[test]
+fn what_a_probe_says_of_the_old_credential_is_not_held_against_the_new_one() {
+    let (mut bench, socket) = Bench::connected(Source::Function);
+    bench.elapse();
+    let mint = bench.asked();
+    bench.close(socket);
+    let Some(Action::Probe(old)) = bench.machine.poll_action() else { panic!("no probe") };
+    bench.machine.handle_credential(bench.now, mint, &token("ek_2"), Some(900_000), &mut bench.rng);
+    bench.machine.handle_probe(bench.now, old, stale(), &mut bench.rng);
+    bench.probe(Probe::Reachable);
+    bench.open();
+    bench.nothing_to_do();
+}
+
+#[test]
 fn a_function_that_is_given_later_renews_the_token_there_was() {
     let (mut bench, _) = Bench::connected(Source::Token);
     assert_eq!(bench.machine.deadline(), None);

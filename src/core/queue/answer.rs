@@ -153,9 +153,10 @@ impl Queue {
             outcome.settle_all(&op.waiting, &Ok(None));
         }
         self.removals.push(acked.order);
-        if let Lane::Direct { confirmed, .. } = acked.lane {
+        if let Lane::Direct { queued, confirmed } = acked.lane {
             let receipt = Ok(Some(acked.receipt));
-            if let Some(ticket) = confirmed {
+            // Another tab may have sent it before this one heard that its journal has it.
+            if let Some(ticket) = queued.or(confirmed) {
                 outcome.settled.push((ticket, receipt.clone()));
             }
             self.remember(&acked.key, receipt, outcome);
