@@ -226,14 +226,16 @@ impl Oracle {
         }
     }
 
-    /// Whether another tab has written to the row of a write, and that is not all in what is confirmed.
+    /// Whether another tab has written to the row of a write, and that is not all in what is confirmed; or has created the
+    /// same row: whose it is only the server knows, and the other's record may be found late.
     pub(crate) fn is_shared(&self, number: u32, cursor: SyncId) -> bool {
         let Some(op) = self.op(number).filter(|op| op.device.is_some()) else { return false };
-        self.ops.iter().any(|other| {
+        self.ops().any(|(no, other)| {
             other.device == op.device
                 && other.author != op.author
                 && other.row == op.row
-                && other.applied.is_none_or(|at| at > cursor.min(op.head))
+                && (other.applied.is_none_or(|at| at > cursor.min(op.head))
+                    || (other.kind == OpKind::Create && op.birth != Some(no)))
         })
     }
 
