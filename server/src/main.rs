@@ -24,30 +24,32 @@ async fn main() -> ExitCode {
         Ok(server) => server,
         Err(why) => return refuse(&why),
     };
+    // The handlers stand before anybody is told that the server does: a signal sent on that word must drain it.
+    let (mut interrupt, mut terminate) = match signals() {
+        Ok(signals) => signals,
+        Err(why) => return refuse(&format!("the signals that stop it cannot be watched: {why}")),
+    };
     print(&format!("listening http://{}\n", server.address()));
     let failed = tokio::select! {
-        () = interrupted() => false,
+        _ = interrupt.recv() => false,
+        _ = terminate.recv() => false,
         () = server.failed() => true,
     };
     server.stop().await;
     if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
-/// Ctrl-C, or what a process manager sends.
-async fn interrupted() {
-    #[cfg(unix)]
-    {
-        use tokio::signal::unix::{SignalKind, signal};
-        if let Ok(mut terminate) = signal(SignalKind::terminate()) {
-            tokio::select! {
-                _ = tokio::signal::ctrl_c() => {}
-                _ = terminate.recv() => {}
-            }
-            return;
-        }
-    }
-    // Without a handler the process ends by the signal itself.
-    let _ = tokio::signal::ctrl_c().await;
+/// Ctrl-C, and what a process manager sends.
+#[cfg(unix)]
+fn signals() -> std::io::Result<(tokio::signal::unix::Signal, tokio::signal::unix::Signal)> {
+    use tokio::signal::unix::{SignalKind, signal};
+    Ok((signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?))
+}
+
+/// Ctrl-C, and the end of the console.
+#[cfg(windows)]
+fn signals() -> std::io::Result<(tokio::signal::windows::CtrlC, tokio::signal::windows::CtrlClose)> {
+    Ok((tokio::signal::windows::ctrl_c()?, tokio::signal::windows::ctrl_close()?))
 }
 
 fn refuse(why: &str) -> ExitCode {
