@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ablo_server::engine::{StoreChange, StoredDelta};
+use ablo_server::engine::{StoreChange, StoredDelta, Verb};
 use ablo_wasm::core::id::{ModelIndex, SyncId};
 use ablo_wasm::core::json::Value;
 use ablo_wasm::core::wire::{Commit, OpKind, Operation};
@@ -226,16 +226,14 @@ impl Oracle {
         }
     }
 
-    /// Whether another tab has written to the row of a write, and that is not all in what is confirmed; or has created the
-    /// same row: whose it is only the server knows, and the other's record may be found late.
+    /// Whether another tab has written to the row of a write, and that is not all in what is confirmed.
     pub(crate) fn is_shared(&self, number: u32, cursor: SyncId) -> bool {
         let Some(op) = self.op(number).filter(|op| op.device.is_some()) else { return false };
-        self.ops().any(|(no, other)| {
+        self.ops.iter().any(|other| {
             other.device == op.device
                 && other.author != op.author
                 && other.row == op.row
-                && (other.applied.is_none_or(|at| at > cursor.min(op.head))
-                    || (other.kind == OpKind::Create && op.birth != Some(no)))
+                && other.applied.is_none_or(|at| at > cursor.min(op.head))
         })
     }
 
@@ -460,7 +458,11 @@ impl Oracle {
             self.apply(operation)?;
             let Some(model) = shop::model_of(&operation.model) else { continue };
             let row = (model, operation.id.clone().unwrap_or_default());
-            let is_it = |delta: &&StoredDelta| shop::model_of(&delta.model) == Some(model) && *delta.row == *row.1;
+            let is_it = |delta: &&StoredDelta| {
+                let same = shop::model_of(&delta.model) == Some(model) && *delta.row == *row.1;
+                // Another row's change that moves this one between groups changes nothing in it.
+                same && delta.verb != Verb::Reroute
+            };
             // What was so before is no change: a row archived once more.
             let Some(id) = change.deltas.iter().rev().find(is_it).map(|delta| delta.id) else { continue };
             let by = numbers.first().and_then(|number| self.op(*number)).map_or(AGENT, |op| self.family(op.author));

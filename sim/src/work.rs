@@ -142,8 +142,7 @@ impl World {
     /// What a write is based on: its row, or another one, as far as the client has seen it.
     fn guard(&mut self, no: usize, row: &Row) -> Option<Guard> {
         let read_at = self.clients[no].engine.cursor();
-        // What a participant could not see for a while counts for the server only in part.
-        if !self.plan.on.guards || self.plan.on.restricted || read_at == SyncId(0) || !self.guard.percent(30) {
+        if !self.plan.on.guards || read_at == SyncId(0) || !self.guard.percent(30) {
             return None;
         }
         let whole = self.guard.percent(40);

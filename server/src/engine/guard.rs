@@ -93,12 +93,12 @@ impl Engine {
             premises.extend(dependencies.into_iter().filter(|_| !fresh.is_empty()));
         }
         let conflicts = self.conflicts(&author, &premises);
+        self.check_sight(&author, &premises, &conflicts)?;
         let rejecting: Vec<&(usize, Conflict)> =
             conflicts.iter().filter(|(at, _)| premises[*at].mode == OnStale::Reject).collect();
         if let Some((at, _)) = rejecting.first() {
             return Err(self.stale_error(&author, &premises[*at], &rejecting, &premises));
         }
-        self.check_reads_seen(&author, &premises)?;
         let told: Vec<&(usize, Conflict)> =
             conflicts.iter().filter(|(at, _)| premises[*at].mode == OnStale::Notify).collect();
         if told.is_empty() {

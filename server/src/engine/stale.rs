@@ -61,6 +61,14 @@ pub(super) struct Premise {
     pub said: String,
 }
 
+/// What the author sees of a row now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sight {
+    Shown,
+    Hidden,
+    Gone,
+}
+
 /// How a premise has failed.
 #[derive(Debug, Default)]
 pub(super) struct Conflict {
@@ -72,6 +80,8 @@ pub(super) struct Conflict {
     any: bool,
     /// Who made the newest change that counts, unless history no longer knows.
     writer: Option<Text>,
+    /// The author may be told of it: it sees the row, or saw one of the changes.
+    shown: bool,
 }
 
 /// What an operation is based on, when it says so. `readAt: 0` guards nothing (9.7).
@@ -110,6 +120,7 @@ fn touches(change: &Change, fields: Option<&[Text]>) -> bool {
 impl Conflict {
     /// Takes a change in. They come in order.
     fn add(&mut self, change: &Change) {
+        self.shown = true;
         self.observed = change.id;
         self.writer = Some(change.actor.clone());
         match (&change.fields, change.verb) {
@@ -198,22 +209,17 @@ impl Engine {
         let mut found: BTreeMap<usize, Conflict> = BTreeMap::new();
         let mut rows: BTreeMap<(Slot, &Text), Vec<usize>> = BTreeMap::new();
         let mut groups: Vec<(usize, &View)> = Vec::new();
-        // Rows that the author sees now: what became of them while it did not counts as well.
-        let mut open: BTreeSet<usize> = BTreeSet::new();
+        let mut sights: BTreeMap<usize, Sight> = BTreeMap::new();
         let mut since = self.head;
         for (at, premise) in premises.iter().enumerate().filter(|(_, premise)| premise.mode != OnStale::Overwrite) {
             match &premise.subject {
                 Subject::Row(slot, id) => {
                     let row = self.row(author, *slot, id);
                     let moved = row.is_none_or(|row| row.last > premise.read_at);
-                    // A row that the author cannot see: writing it is refused for that, and nothing is told about it.
-                    let hidden = row.is_some_and(|row| !author.view.shows(self.catalog.entry(*slot), id, &row.extra));
-                    if !moved || (hidden && premise.operation.is_some()) {
+                    if !moved {
                         continue;
                     }
-                    if row.is_some() && !hidden {
-                        open.insert(at);
-                    }
+                    sights.insert(at, self.sight(author, *slot, id));
                     rows.entry((*slot, id)).or_default().push(at);
                 }
                 Subject::Group(_, view) => groups.push((at, view)),
@@ -235,12 +241,18 @@ impl Engine {
                 }
             }
             let is_seen = self.is_seen(author, change);
-            concerned.retain(|at| premises[*at].read_at < change.id && (is_seen || open.contains(at)));
+            concerned.retain(|at| {
+                let counts = is_seen || sights.contains_key(at);
+                premises[*at].read_at < change.id && counts
+            });
             if concerned.is_empty() || self.is_own(author, change) {
                 continue;
             }
             for at in concerned {
-                found.entry(at).or_default().add(change);
+                let conflict = found.entry(at).or_default();
+                if is_seen || sights.get(&at) == Some(&Sight::Shown) {
+                    conflict.add(change);
+                }
             }
         }
         // What history no longer tells counts as changed: a guard that cannot be checked must not pass.
@@ -254,7 +266,8 @@ impl Engine {
                 Subject::Group(..) => premise.mode != OnStale::Overwrite,
             };
             if lost && premise.read_at < floor {
-                found.entry(at).or_insert(Conflict { observed: floor, ..Conflict::default() }).any = true;
+                let shown = sights.get(&at) != Some(&Sight::Hidden);
+                found.entry(at).or_insert(Conflict { observed: floor, shown, ..Conflict::default() }).any = true;
             }
         }
         for (at, conflict) in &mut found {
@@ -266,18 +279,39 @@ impl Engine {
         found.into_iter().collect()
     }
 
-    /// A read dependency on a row that the author cannot see guards nothing, so it is refused.
-    pub(super) fn check_reads_seen(&self, author: &Author<'_>, premises: &[Premise]) -> Result<(), Error> {
-        for premise in premises.iter().filter(|premise| premise.operation.is_none()) {
+    /// Nobody is told what became of a row out of its sight: a write that is based on one is refused for that.
+    pub(super) fn check_sight(
+        &self,
+        author: &Author<'_>,
+        premises: &[Premise],
+        conflicts: &[(usize, Conflict)],
+    ) -> Result<(), Error> {
+        let conflicts: BTreeMap<usize, &Conflict> = conflicts.iter().map(|(at, conflict)| (*at, conflict)).collect();
+        for (at, premise) in premises.iter().enumerate() {
             let Subject::Row(slot, id) = &premise.subject else { continue };
-            let entry = self.catalog.entry(*slot);
-            let hidden = self.row(author, *slot, id).is_some_and(|row| !author.view.shows(entry, id, &row.extra));
-            if hidden {
+            let dark = match conflicts.get(&at) {
+                Some(conflict) => !conflict.shown,
+                // A read dependency on it guards nothing.
+                None => premise.operation.is_none() && self.sight(author, *slot, id) == Sight::Hidden,
+            };
+            if dark {
                 let why = format!("{} is outside this key's groups", premise.said);
-                return Err(scope_denied(why, "subscribe", &[&entry.group(id)]));
+                let group = self.catalog.entry(*slot).group(id);
+                return Err(match premise.operation {
+                    None => scope_denied(why, "subscribe", &[&group]),
+                    Some(index) => scope_denied(why, "subscribe", &[&group]).param(format!("operations[{index}]")),
+                });
             }
         }
         Ok(())
+    }
+
+    fn sight(&self, author: &Author<'_>, slot: Slot, id: &str) -> Sight {
+        match self.row(author, slot, id) {
+            None => Sight::Gone,
+            Some(row) if author.view.shows(self.catalog.entry(slot), id, &row.extra) => Sight::Shown,
+            Some(_) => Sight::Hidden,
+        }
     }
 
     fn row(&self, author: &Author<'_>, slot: Slot, id: &str) -> Option<&Row> {

@@ -316,6 +316,37 @@ fn guards_tell_nothing_of_what_cannot_be_seen() {
 }
 
 #[test]
+fn what_changed_out_of_sight_counts_and_is_not_told() {
+    let code = |result: &Value| result["error"]["code"].as_str().unwrap_or("written").to_owned();
+    let good = json!([{"type":"UPDATE","model":"slide","id":"s1","input":{"x":1}}]);
+    let read = |id: &str, mark: u64, mode: &str| json!([{"model":"slide","id":id,"readAt":mark,"onStale":mode}]);
+    let mut scene = Scene::new();
+    scene.ada = only(&["deck:d1"]);
+    scene.conn = scene.rig.live(&scene.ada);
+    let mark = scene.rig.write(scene.bob, "CREATE", "slides", "s2", json!({"deckId":"d1","text":"a"}));
+    // A row that was away and is back: what became of it meanwhile has not been seen.
+    scene.rig.write(scene.bob, "UPDATE", "slides", "s2", json!({"deckId":"d2"}));
+    let away = scene.rig.engine.head().0;
+    scene.rig.write(scene.bob, "UPDATE", "slides", "s2", json!({"text":"secret"}));
+    for mode in ["reject", "notify"] {
+        let result = scene.commit(Way::Socket, &good, &read("s2", away, mode));
+        assert_eq!(code(&result), "capability_scope_denied", "{mode}");
+        assert!(!result.to_string().contains("secret") && !result.to_string().contains("bob"), "{result}");
+    }
+    scene.rig.write(scene.bob, "UPDATE", "slides", "s2", json!({"deckId":"d1"}));
+    let update = json!([{"type":"UPDATE","model":"slide","id":"s2","input":{"text":"mine"},"readAt":away}]);
+    for way in [Way::Socket, Way::Http] {
+        assert_eq!(code(&scene.commit(way, &update, &Value::Null)), "stale_context", "{way:?}");
+    }
+    assert_eq!(scene.row("s2")["text"], "secret");
+    // One that came and went unseen was there.
+    scene.rig.write(scene.bob, "CREATE", "slides", "s3", json!({"deckId":"d2"}));
+    scene.rig.write(scene.bob, "DELETE", "slides", "s3", json!({}));
+    assert_eq!(code(&scene.commit(Way::Http, &good, &read("s3", mark, "reject"))), "capability_scope_denied");
+    assert_eq!(code(&scene.commit(Way::Http, &good, &read("s4", mark, "reject"))), "written");
+}
+
+#[test]
 fn read_dependencies_that_are_none_are_refused() {
     let mut scene = Scene::new();
     let operation = json!([{"type":"UPDATE","model":"task","id":"t1","input":{"title":"x"}}]);
