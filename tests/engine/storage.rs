@@ -723,3 +723,103 @@ fn what_was_merged_into_a_write_stays_before_a_delete_of_its_row() {
     assert!(place("one") < place(r#""rank":5"#) && place(r#""rank":5"#) < place("DELETE"), "{journal:?}");
     assert!(tab.bench.row(crate::harness::TASKS, "t1").is_none());
 }
+
+/// Fulfils what is asked of the device, but leaves what is asked with `unanswered` in it without an answer.
+fn serve_but(tab: &mut Tab, unanswered: &str) {
+    while let Some(index) = tab.bench.outputs.iter().position(|output| matches!(output, Output::Store(..))) {
+        let Output::Store(task, database, request) = tab.bench.outputs.remove(index) else { return };
+        let silent = format!("{request:?}").contains(unanswered);
+        let answer = tab.fulfil(database, request);
+        if !silent {
+            tab.bench.input(Input::Stored(task, answer));
+        }
+    }
+}
+
+#[test]
+fn what_the_log_has_of_before_is_not_put_over_rows_that_were_written_later() {
+    let device = device();
+    let mut tab = Tab::started(&device, 1);
+    tab.bench.answer_identity();
+    tab.serve();
+    let rows = json!({"Task":[{"id":"t1","title":"A"}],"SlideDeck":[{"id":"d1","name":"A"}]});
+    tab.bench.answer_bootstrap(10, &rows);
+    tab.bench.open();
+    tab.bench.answer_sync(10, &[]);
+    // The tasks are being written, the decks are not yet; the log stops after the first of these.
+    for (id, data) in [(11, json!({"name":"B"})), (12, json!({"name":"C","cover":"c.png"}))] {
+        let mut delta = task_delta(id, "U", "d1", &data);
+        delta["modelName"] = json!("SlideDeck");
+        tab.bench.receive(&json!({"type":"delta","payload":delta}));
+    }
+    serve_but(&mut tab, "/g/");
+    drop(tab);
+    device.borrow_mut().lock.clear();
+    let tab = offline(&device, 2);
+    assert_eq!((tab.bench.engine.cursor().0, tab.bench.field("t1", "title")), (11, json!("A")));
+    let deck = tab.bench.row(crate::harness::DECKS, "d1").expect("a row");
+    assert_eq!((&deck["name"], &deck["cover"]), (&json!("C"), &json!("c.png")));
+}
+
+#[test]
+fn rows_are_not_written_while_they_are_known_to_be_wrong() {
+    let device = device();
+    let mut tab = Tab::started(&device, 1);
+    tab.bench.answer_identity();
+    tab.serve();
+    tab.bench.answer_bootstrap(10, &json!({"Task":[{"id":"t1","title":"A"}],"SlideDeck":[{"id":"d1","name":"A"}]}));
+    tab.bench.open();
+    tab.bench.answer_sync(10, &[]);
+    let mut torn = task_delta(11, "I", "d1", &json!({"name":"B"}));
+    torn["modelName"] = json!("SlideDeck");
+    torn["data"] = json!(null);
+    tab.bench.receive(&json!({"type":"delta","payload":torn}));
+    tab.serve();
+    let decks = device.borrow().databases.values().flat_map(|records| records.keys().cloned()).collect::<Vec<_>>();
+    assert!(!decks.iter().any(|(_, key)| key.contains("/c/000002") || key == "meta"), "{decks:?}");
+    tab.serve();
+    tab.bench.answer_bootstrap(11, &json!({"Task":[{"id":"t1","title":"A"}],"SlideDeck":[{"id":"d1","name":"B"}]}));
+    tab.serve();
+    drop(tab);
+    device.borrow_mut().lock.clear();
+    let tab = offline(&device, 2);
+    assert_eq!(tab.bench.row(crate::harness::DECKS, "d1").expect("a row")["name"], "B");
+}
+
+#[test]
+fn a_record_read_late_does_not_lie_over_a_newer_write_when_the_server_has_it() {
+    let (_, mut first, mut second) = two_tabs();
+    // Nobody has told the second of these, so its own next write comes before the third of them.
+    for (title, at) in [("one", 11), ("two", 12), ("theirs", 13)] {
+        first.bench.update("t1", json!({"title":title}));
+        first.turn();
+        let (key, _) = first.bench.commit();
+        first.bench.accept(&key, at);
+        second.bench.delta(at, "U", "t1", &json!({"title":title}));
+        if at < 13 {
+            first.bench.delta(at, "U", "t1", &json!({"title":title}));
+            first.serve();
+        }
+    }
+    second.bench.update("t1", json!({"title":"mine"}));
+    // The first says what the server answered and crashes before it takes the record out; the second takes over.
+    let result = first.bench.outputs.iter().find_map(|output| match output {
+        Output::Post(text) if text.contains("result") => Some(text.clone()),
+        _ => None,
+    });
+    drop(first);
+    second.bench.input(Input::Lock(true));
+    second.bench.input(Input::Posted(r#"{"v":1,"t":"who","first":"77"}"#.into()));
+    second.bench.input(Input::Posted(result.expect("posted")));
+    let asks =
+        |output: &Output| matches!(output, Output::Store(_, _, StoreRequest::Read { store: ObjectStore::Journal, .. }));
+    let index = second.bench.outputs.iter().position(asks).expect("it reads the journal");
+    let Output::Store(task, database, request) = second.bench.outputs.remove(index) else { panic!("a read") };
+    assert!(second.bench.outputs.iter().any(asks), "and once more");
+    let records = second.fulfil(database, request);
+    assert_eq!(records.as_ref().expect("read").len(), 1, "{records:?}");
+    second.bench.input(Input::Stored(task, records));
+    assert_eq!(second.bench.field("t1", "title"), "mine");
+    second.serve();
+    assert_eq!(second.bench.field("t1", "title"), "mine");
+}

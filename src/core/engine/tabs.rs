@@ -219,27 +219,26 @@ impl Engine {
 
     /// What other tabs have said about commits that are known by now.
     pub(super) fn handle_news(&mut self, texts: &[String]) {
+        self.handle_results(texts);
         for text in texts {
-            if let Ok(message) = Value::parse(text) {
-                self.handle_fact(message);
+            let Ok(message) = Value::parse(text) else { continue };
+            let cursor = SyncId(message.get_u64("cursor").unwrap_or(0));
+            for key in message.get_strings("drop") {
+                self.handle_dropped(&key, cursor);
             }
         }
     }
 
-    fn handle_fact(&mut self, message: Value<'_>) {
-        match message.get_str("t").unwrap_or_default().as_ref() {
-            "journal" => {
-                let cursor = SyncId(message.get_u64("cursor").unwrap_or(0));
-                for key in message.get_strings("drop") {
-                    self.handle_dropped(&key, cursor);
-                }
-            }
-            "result" => {
-                let result = MutationResult::parse(message.at("result"));
-                let outcome = self.queue.handle_shared_result(&result, self.cursor);
+    /// What the server has accepted is so whatever else there is to read: a record that was read late must not lie over
+    /// newer writes.
+    pub(super) fn handle_results(&mut self, texts: &[String]) {
+        for text in texts {
+            if let Ok(message) = Value::parse(text)
+                && let Some(result) = message.get("result")
+            {
+                let outcome = self.queue.handle_shared_result(&MutationResult::parse(result), self.cursor);
                 self.take_outcome(outcome);
             }
-            _ => {}
         }
     }
 

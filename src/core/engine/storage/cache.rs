@@ -120,11 +120,14 @@ impl Engine {
         if !self.storage.tabs.leads || self.storage.adopting || self.storage.cache_lost || !self.loaded {
             return;
         }
-        // A change that could not be applied is not in the rows, whatever the cursor says, before they are loaded again.
-        if self.loading != Loading::Idle && !bug::on(Bug::StoredBeforeRepair) {
+        if !self.rows_are_whole() {
             return;
         }
-        if self.storage.checkpoint.is_none() {
+        if self.storage.checkpoint.is_some() {
+            if !self.storage.jobs.values().any(|job| matches!(job, Job::Chunk)) {
+                self.step_checkpoint();
+            }
+        } else {
             let full = self.storage.log_bytes > LOG_BYTES_MIN.max(self.pool.stats().live_bytes / 2);
             // Nor are rows current that are being read again.
             let current = !self.reads.is_repairing() || bug::on(Bug::StoredBeforeRepair);
@@ -176,11 +179,20 @@ impl Engine {
         self.step_checkpoint();
     }
 
+    /// A change that could not be applied is not in the rows, whatever the cursor says, before they are loaded again.
+    fn rows_are_whole(&self) -> bool {
+        self.loading == Loading::Idle || bug::on(Bug::StoredBeforeRepair)
+    }
+
     pub(super) fn step_checkpoint(&mut self) {
+        if !self.rows_are_whole() {
+            return;
+        }
         let Some(mut checkpoint) = self.storage.checkpoint.take() else { return };
         while self.config.schema.model(ModelIndex(checkpoint.model)).is_some() {
             let model = ModelIndex(checkpoint.model);
-            let (text, next) = self.pool.write_record(model, checkpoint.slot, RECORD_BYTES, checkpoint.cursor);
+            // The rows may be ahead of the log by now: what it has of before must not be put over them.
+            let (text, next) = self.pool.write_record(model, checkpoint.slot, RECORD_BYTES, self.cursor);
             match next {
                 Some(slot) => checkpoint.slot = slot,
                 None => {

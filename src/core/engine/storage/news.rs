@@ -70,6 +70,9 @@ impl Engine {
         let news = self.restore(records, true, told);
         let outcome = self.queue.keep_journaled(known, &orders, &|name| refusal(&self.storage.letters, name));
         self.take_outcome(outcome);
+        let texts = std::mem::take(&mut self.storage.tabs.later);
+        self.handle_results(&texts);
+        self.storage.tabs.later = texts;
         news
     }
 }
