@@ -1,49 +1,26 @@
 /**
  * What tests of the source connector need: the entry as it is bundled, `ablo-server`, and a way to get between the two.
- * `cargo xtask test` sets ABLO_SERVER. Everything that a test starts ends with it.
+ * Everything that a test starts ends with it.
  */
 
-import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { connect, createServer } from 'node:net';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { createInterface } from 'node:readline';
-import { after } from 'node:test';
-import { fileURLToPath, pathToFileURL } from 'node:url';
 
-import { build } from 'esbuild';
+import { bundle as bundled } from './bundle.mjs';
+import { Server as AnyServer } from './server.mjs';
 
-export const ROOT = fileURLToPath(new URL('../..', import.meta.url));
-const SERVER = process.env.ABLO_SERVER ?? join(ROOT, 'target/debug/ablo-server');
+export { ROOT, settled } from './bundle.mjs';
+
 const HOST = '127.0.0.1';
 
-const directory = await mkdtemp(join(tmpdir(), 'ablo-source-'));
-after(() => rm(directory, { recursive: true, force: true }));
-const outfile = join(directory, 'source.mjs');
-await build({
-  stdin: {
-    contents: `
-      export * from './source.js';
-      export * from './source-schedule.js';
-      export * from './batching.js';
-      export { AbloError } from './index.js';
-    `,
-    resolveDir: join(ROOT, 'sdk/src'),
-    loader: 'ts',
-  },
-  alias: { 'ablo-core': join(ROOT, 'tests/sdk/stand-in-core.mjs') },
-  bundle: true,
-  format: 'esm',
-  // As in the package: what depends on the names of classes and functions must show here.
-  minify: true,
-  target: 'es2022',
-  outfile,
-  logLevel: 'warning',
-});
+const contents = `
+  export * from './source.js';
+  export * from './source-schedule.js';
+  export * from './batching.js';
+  export { AbloError } from './index.js';
+`;
 /** The entry, with its schedule and the batch scheduler. */
-export const bundle = pathToFileURL(outfile).href;
+export const bundle = await bundled(contents, 'stand-in-core.mjs');
 export const source = await import(bundle);
 
 /** The key of the project, and one of another kind. */
@@ -55,45 +32,10 @@ const KEYS = [
   { token: OTHER_KEY, participantKind: 'user', participantId: 'ada', organizationId: 'acme' },
 ];
 
-/** A running `ablo-server`. */
-export class Server {
-  #args;
-  #process;
-  port = 0;
-
-  static async start(t) {
-    const server = new Server();
-    const keys = join(directory, 'keys.json');
-    await writeFile(keys, JSON.stringify(KEYS));
-    server.#args = ['--keys', keys, '--log', 'warn'];
-    await server.start();
-    t.after(() => server.stop('SIGKILL'));
-    return server;
-  }
-
-  /** Starts it, again on the same port. */
-  async start() {
-    const child = spawn(SERVER, ['--listen', `${HOST}:${this.port}`, ...this.#args], {
-      stdio: ['ignore', 'pipe', 'inherit'],
-    });
-    this.#process = child;
-    for await (const line of createInterface({ input: child.stdout })) {
-      this.port = Number(new URL(line.split(' ')[1]).port);
-      return;
-    }
-    throw new Error(`${SERVER} did not start: build it with \`cargo build -p ablo-server\``);
-  }
-
-  async stop(signal = 'SIGTERM') {
-    const child = this.#process;
-    this.#process = undefined;
-    if (child === undefined || child.exitCode !== null) return;
-    child.kill(signal);
-    await once(child, 'exit');
-  }
-
-  get url() {
-    return `http://${HOST}:${this.port}`;
+/** A server that asks sources. */
+export class Server extends AnyServer {
+  static start(t) {
+    return super.start(t, { keys: KEYS });
   }
 
   /** Has the server ask the source; the answer's status and body. */
@@ -216,6 +158,3 @@ export function connector(t, options) {
     });
   return { statuses, errors, until, stop, abort, running };
 }
-
-/** Lets everything happen that is waiting in microtasks. */
-export const settled = () => new Promise((resolve) => setImmediate(resolve));

@@ -1,39 +1,16 @@
 /** Bundles the SDK with the stand-in for its core, and makes clients of a small schema. */
 
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { fileURLToPath, pathToFileURL } from 'node:url';
-import { after } from 'node:test';
+import { bundle } from './bundle.mjs';
 
-import { build } from 'esbuild';
+export { settled } from './bundle.mjs';
 
-const here = fileURLToPath(new URL('.', import.meta.url));
-const directory = await mkdtemp(join(tmpdir(), 'ablo-sdk-'));
-after(() => rm(directory, { recursive: true, force: true }));
-const outfile = join(directory, 'sdk.mjs');
-await build({
-  stdin: {
-    contents: `
-      export * from './index.js';
-      export { errorFromCore } from './errors.js';
-      export { canonical } from './schema/json.js';
-      export { page } from 'ablo-core';
-    `,
-    resolveDir: join(here, '../../sdk/src'),
-    loader: 'ts',
-  },
-  alias: { 'ablo-core': join(here, 'stand-in-core.mjs') },
-  bundle: true,
-  format: 'esm',
-  // As in the package: what depends on the names of classes and functions must show here.
-  minify: true,
-  target: 'es2022',
-  outfile,
-  logLevel: 'warning',
-});
-
-export const sdk = await import(pathToFileURL(outfile).href);
+const contents = `
+  export * from './index.js';
+  export { errorFromCore } from './errors.js';
+  export { canonical } from './schema/json.js';
+  export { page } from 'ablo-core';
+`;
+export const sdk = await import(await bundle(contents, 'stand-in-core.mjs'));
 const { Ablo, defineSchema, field, model, page, relation } = sdk;
 export { page };
 
@@ -81,6 +58,3 @@ export async function readyClient(rows = [], options = {}) {
   core.calls.length = 0;
   return { ablo, core };
 }
-
-/** Lets everything happen that is waiting in microtasks. */
-export const settled = () => new Promise((resolve) => setImmediate(resolve));
