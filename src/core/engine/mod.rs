@@ -418,6 +418,11 @@ impl Engine {
         self.loaded
     }
 
+    /// Whether rows here may be older than the cursor says, and are being loaded or read again.
+    pub fn is_repairing(&self) -> bool {
+        self.loading != Loading::Idle || self.reads.is_repairing()
+    }
+
     /// Whether a socket is open.
     pub fn is_connected(&self) -> bool {
         self.connection.socket().is_some()
