@@ -19,6 +19,7 @@ Prints a table and writes benches/results/<date>.json and latest.md.
   --only WORD  only the groups whose name contains it: size, ready, small, deltas, large, memory, storage; writes no results
 `;
 
+const BUDGET = new URL('../xtask/size-budget.json', import.meta.url);
 const RESULTS = fileURLToPath(new URL('results', import.meta.url));
 const DELTAS = 5000;
 const MB = 1e6;
@@ -166,7 +167,8 @@ function add(into, samples) {
 }
 
 async function packageSize() {
-  const names = (await readdir(PKG)).filter((name) => /\.(js|wasm)$/.test(name) && name !== 'react.js');
+  const { not_counted: notCounted } = JSON.parse(await readFile(BUDGET, 'utf8'));
+  const names = (await readdir(PKG)).filter((name) => /\.(js|wasm)$/.test(name) && !notCounted.includes(name));
   const params = { [constants.BROTLI_PARAM_QUALITY]: 11 };
   const sizes = await Promise.all(names.map(async (name) => brotliCompressSync(await readFile(join(PKG, name)), { params }).length));
   return sizes.reduce((sum, size) => sum + size, 0);

@@ -1,10 +1,8 @@
 //! How large the package is, and whether that is within its budget.
 //!
-//! Counted is what a browser downloads: the wasm and the JavaScript, not the declarations, not the React entry, which
-//! only React apps load, not the stateless client, which only the first call of a client with `transport: 'http'` loads,
-//! not the batch scheduler and the source connector, files of their own that a page which does not import them never loads
-//! (the connector is for servers anyway), and not what is for Electron (`.cjs`), which no browser loads. The bytes are those
-//! of the built files, after every optimisation.
+//! Counted is what a browser downloads: the wasm and the JavaScript, not the declarations, not what is for Electron
+//! (`.cjs`), which no browser loads, and not what the file of the budget lists: files of their own, which a page without
+//! them never loads. The benchmarks count the same. The bytes are those of the built files, after every optimisation.
 
 use std::path::PathBuf;
 
@@ -16,7 +14,6 @@ use crate::repo::Repo;
 use crate::{Failure, Result};
 
 const BUDGET_FILE: &str = "xtask/size-budget.json";
-const NOT_COUNTED: &[&str] = &["react.js", "http.js", "batching.js", "source.js"];
 
 /// Prints one line a file, `raw gzip brotli`. Node's zlib is at hand and saves two crates.
 const MEASURE: &str = "
@@ -62,8 +59,8 @@ pub(crate) fn run(repo: &Repo, args: &[String]) -> Result {
 
 /// Prints the sizes of what is in `pkg/` now; fails when the total is over budget.
 pub(crate) fn check(repo: &Repo) -> Result {
-    let budget = budget(repo)?;
-    let files = shipped(repo);
+    let Budget { bytes: budget, not_counted } = budget(repo)?;
+    let files = shipped(repo, &not_counted);
     if files.is_empty() {
         return Err(Failure::new("pkg/ holds no built files: run `cargo xtask build`, then try again"));
     }
@@ -95,11 +92,11 @@ pub(crate) fn check(repo: &Repo) -> Result {
     )))
 }
 
-fn shipped(repo: &Repo) -> Vec<PathBuf> {
+fn shipped(repo: &Repo, not_counted: &[String]) -> Vec<PathBuf> {
     let pkg = repo.path("pkg");
     let mut files = files_in(&pkg, ".wasm");
     files.extend(files_in(&pkg, ".js"));
-    files.retain(|file| !NOT_COUNTED.iter().any(|name| file.ends_with(name)));
+    files.retain(|file| !not_counted.iter().any(|name| file.ends_with(name)));
     files
 }
 
@@ -123,13 +120,25 @@ fn measure(repo: &Repo, files: &[PathBuf]) -> Result<Vec<Size>> {
     }
 }
 
-fn budget(repo: &Repo) -> Result<u64> {
-    let wrong = |why: String| Failure::new(format!("{BUDGET_FILE}: {why}"));
-    let json: Value = serde_json::from_str(&repo.read(BUDGET_FILE)?).map_err(|error| wrong(error.to_string()))?;
-    json.get("brotli_bytes_max")
+struct Budget {
+    bytes: u64,
+    not_counted: Vec<String>,
+}
+
+fn budget(repo: &Repo) -> Result<Budget> {
+    let wrong = |why: &str| Failure::new(format!("{BUDGET_FILE}: {why}"));
+    let json: Value = serde_json::from_str(&repo.read(BUDGET_FILE)?).map_err(|error| wrong(&error.to_string()))?;
+    let bytes = json
+        .get("brotli_bytes_max")
         .and_then(Value::as_u64)
         .filter(|bytes| 0 < *bytes)
-        .ok_or_else(|| wrong("expected \"brotli_bytes_max\" to be a positive number of bytes".to_owned()))
+        .ok_or_else(|| wrong("expected \"brotli_bytes_max\" to be a positive number of bytes"))?;
+    let names = json.get("not_counted").and_then(Value::as_array).into_iter().flatten();
+    let not_counted = names
+        .map(|name| name.as_str().map(str::to_owned))
+        .collect::<Option<_>>()
+        .ok_or_else(|| wrong("expected \"not_counted\" to be a list of names of files"))?;
+    Ok(Budget { bytes, not_counted })
 }
 
 fn print_row(name: &str, size: Size) {
