@@ -736,17 +736,22 @@ fn serve_but(tab: &mut Tab, unanswered: &str) {
     }
 }
 
+/// A first visit, while a task is being written to the device and a deck is not yet.
+fn writing_tasks(device: &Rc<RefCell<Device>>) -> Tab {
+    let mut tab = Tab::started(device, 1);
+    tab.bench.answer_identity();
+    tab.serve();
+    tab.bench.answer_bootstrap(10, &json!({"Task":[{"id":"t1","title":"A"}],"SlideDeck":[{"id":"d1","name":"A"}]}));
+    tab.bench.open();
+    tab.bench.answer_sync(10, &[]);
+    tab
+}
+
 #[test]
 fn what_the_log_has_of_before_is_not_put_over_rows_that_were_written_later() {
     let device = device();
-    let mut tab = Tab::started(&device, 1);
-    tab.bench.answer_identity();
-    tab.serve();
-    let rows = json!({"Task":[{"id":"t1","title":"A"}],"SlideDeck":[{"id":"d1","name":"A"}]});
-    tab.bench.answer_bootstrap(10, &rows);
-    tab.bench.open();
-    tab.bench.answer_sync(10, &[]);
-    // The tasks are being written, the decks are not yet; the log stops after the first of these.
+    let mut tab = writing_tasks(&device);
+    // The log stops after the first of these.
     for (id, data) in [(11, json!({"name":"B"})), (12, json!({"name":"C","cover":"c.png"}))] {
         let mut delta = task_delta(id, "U", "d1", &data);
         delta["modelName"] = json!("SlideDeck");
@@ -764,12 +769,7 @@ fn what_the_log_has_of_before_is_not_put_over_rows_that_were_written_later() {
 #[test]
 fn rows_are_not_written_while_they_are_known_to_be_wrong() {
     let device = device();
-    let mut tab = Tab::started(&device, 1);
-    tab.bench.answer_identity();
-    tab.serve();
-    tab.bench.answer_bootstrap(10, &json!({"Task":[{"id":"t1","title":"A"}],"SlideDeck":[{"id":"d1","name":"A"}]}));
-    tab.bench.open();
-    tab.bench.answer_sync(10, &[]);
+    let mut tab = writing_tasks(&device);
     let mut torn = task_delta(11, "I", "d1", &json!({"name":"B"}));
     torn["modelName"] = json!("SlideDeck");
     torn["data"] = json!(null);

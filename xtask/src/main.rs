@@ -132,8 +132,8 @@ const COMMANDS: &[Command] = &[
         arguments: "[--functions [DEPTH]]",
         summary: "size of the package, raw, gzip and brotli, beside its budget",
         details: "Counts what a browser downloads: the wasm and the JavaScript of pkg/, without Electron's half and the\n\
-                  files that xtask/size-budget.json leaves out beside the budget. --functions also lists the largest functions, and\n\
-                  groups of them by the first DEPTH parts of their paths (3).",
+                  files that xtask/size-budget.json leaves out beside the budget. --functions also\n\
+                  lists the largest functions, and groups of them by the first DEPTH parts of their paths (3).",
         run: size::run,
     },
     Command {

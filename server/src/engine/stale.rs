@@ -297,9 +297,10 @@ impl Engine {
             if dark {
                 let why = format!("{} is outside this key's groups", premise.said);
                 let group = self.catalog.entry(*slot).group(id);
+                let error = scope_denied(why, "subscribe", &[&group]);
                 return Err(match premise.operation {
-                    None => scope_denied(why, "subscribe", &[&group]),
-                    Some(index) => scope_denied(why, "subscribe", &[&group]).param(format!("operations[{index}]")),
+                    None => error,
+                    Some(index) => error.param(format!("operations[{index}]")),
                 });
             }
         }
