@@ -172,6 +172,19 @@ export const enum Ask {
   Retry,
   /** Forgets a refused write: id. */
   Discard,
+  /**
+   * Claims a row of a model, or joins groups: payload of the frame (protocol.md 7.5, 7.7), options (`maxQueueDepth`,
+   * `waitTimeoutMs`, `create`), both JSON. Settles when it is granted, and the row read if it had to be.
+   */
+  Claim,
+  /** Gives a claim back: id. */
+  Release,
+  /** The page goes away. */
+  Leave,
+  /** What the participant does: JSON of an activity. */
+  Activity,
+  /** Tells other clients: type on the wire, payload (JSON). */
+  Broadcast,
   /** Deletes what is stored of this identity, and ends. Settles when it is gone. */
   Purge,
   /** Ends; settles when what was waiting is sent or given up. */
@@ -238,6 +251,8 @@ export const enum Text {
   Outbox,
   /** JSON of an object: the texts of records that cannot be read, by their keys. */
   Aside,
+  /** JSON of {@link CoreCoordination}. */
+  Coordination,
   /** The bearer in use. */
   Token,
 }
@@ -267,6 +282,14 @@ export declare class Core {
   text(kind: number): string | undefined;
   /** wasm-bindgen's own: drops the object. */
   free?(): void;
+}
+
+/** What `Core.text` tells of claims and of others, as JSON: frames as they came (protocol.md 12.2, 8.12). */
+export interface CoreCoordination {
+  peers: readonly object[];
+  lines: readonly object[];
+  /** This client's claims: `claim` is what they were announced with (7.5, 7.7). */
+  own: readonly { held: boolean; waited: boolean; readAt: number; claim: object }[];
 }
 
 /** After the callback has run, every core of the page is dead. */

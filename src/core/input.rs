@@ -130,6 +130,17 @@ pub enum Command {
     Retry(Ticket, String, Option<String>),
     /// Forget a refused write.
     Discard(Ticket, String),
+    /// Claim a row, or join groups: the text of the frame's payload (protocol.md 7.5, 7.7), and of the options
+    /// `maxQueueDepth`, `waitTimeoutMs` and `create`. Settles when it is granted, with the row if that had to be read.
+    Claim(Ticket, ModelIndex, String, String),
+    /// Give a claim back.
+    Release(String),
+    /// Give all claims back, without waiting: the page goes away.
+    LeaveClaims,
+    /// What the participant does now: the text of an activity (protocol.md 12.1).
+    Activity(String),
+    /// Tell other clients: an event's type on the wire, and the text of its payload (protocol.md 7.12).
+    Broadcast(String, String),
     /// Delete everything that is stored of this identity, end, and settle.
     Purge(Ticket),
     /// Send what is waiting, close, and settle.

@@ -135,6 +135,8 @@ pub enum Timer {
     Bootstrap,
     /// The tab that sends is asked whether it is there, or has not answered.
     Tabs,
+    /// A claim is waited for no longer, or what the participant does is due to be told.
+    Claims,
     /// A ticket's time is up.
     Ticket,
 }

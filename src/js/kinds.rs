@@ -19,28 +19,33 @@ pub(super) mod ask {
     pub(crate) const SET_OFFLINE: u32 = 11;
     pub(crate) const RETRY: u32 = 12;
     pub(crate) const DISCARD: u32 = 13;
-    pub(crate) const PURGE: u32 = 14;
-    pub(crate) const DISPOSE: u32 = 15;
-    pub(crate) const CLOSE_VIEW: u32 = 16;
-    pub(crate) const TURN: u32 = 17;
-    pub(crate) const TIMEOUT: u32 = 18;
-    pub(crate) const STORE_CLOSED: u32 = 19;
-    pub(crate) const LOCK: u32 = 20;
-    pub(crate) const POSTED: u32 = 21;
-    pub(crate) const SOCKET_OPENED: u32 = 22;
-    pub(crate) const SOCKET_MESSAGE: u32 = 23;
-    pub(crate) const SOCKET_CLOSED: u32 = 24;
-    pub(crate) const RESPONSE: u32 = 25;
-    pub(crate) const REQUEST_FAILED: u32 = 26;
-    pub(crate) const CREDENTIAL: u32 = 27;
-    pub(crate) const CREDENTIAL_FAILED: u32 = 28;
-    pub(crate) const STORED: u32 = 29;
-    pub(crate) const STORE_FAILED: u32 = 30;
-    pub(crate) const ONLINE: u32 = 31;
-    pub(crate) const OFFLINE: u32 = 32;
-    pub(crate) const VISIBLE: u32 = 33;
+    pub(crate) const CLAIM: u32 = 14;
+    pub(crate) const RELEASE: u32 = 15;
+    pub(crate) const LEAVE: u32 = 16;
+    pub(crate) const ACTIVITY: u32 = 17;
+    pub(crate) const BROADCAST: u32 = 18;
+    pub(crate) const PURGE: u32 = 19;
+    pub(crate) const DISPOSE: u32 = 20;
+    pub(crate) const CLOSE_VIEW: u32 = 21;
+    pub(crate) const TURN: u32 = 22;
+    pub(crate) const TIMEOUT: u32 = 23;
+    pub(crate) const STORE_CLOSED: u32 = 24;
+    pub(crate) const LOCK: u32 = 25;
+    pub(crate) const POSTED: u32 = 26;
+    pub(crate) const SOCKET_OPENED: u32 = 27;
+    pub(crate) const SOCKET_MESSAGE: u32 = 28;
+    pub(crate) const SOCKET_CLOSED: u32 = 29;
+    pub(crate) const RESPONSE: u32 = 30;
+    pub(crate) const REQUEST_FAILED: u32 = 31;
+    pub(crate) const CREDENTIAL: u32 = 32;
+    pub(crate) const CREDENTIAL_FAILED: u32 = 33;
+    pub(crate) const STORED: u32 = 34;
+    pub(crate) const STORE_FAILED: u32 = 35;
+    pub(crate) const ONLINE: u32 = 36;
+    pub(crate) const OFFLINE: u32 = 37;
+    pub(crate) const VISIBLE: u32 = 38;
     #[expect(dead_code, reason = "what no arm of the match names")]
-    pub(crate) const WAKE: u32 = 34;
+    pub(crate) const WAKE: u32 = 39;
 }
 
 /// `Numbers`.
@@ -57,6 +62,7 @@ pub(super) mod text {
     pub(crate) const STATUS: u32 = 0;
     pub(crate) const OUTBOX: u32 = 1;
     pub(crate) const ASIDE: u32 = 2;
+    pub(crate) const COORDINATION: u32 = 3;
     #[expect(dead_code, reason = "what no arm of the match names")]
-    pub(crate) const TOKEN: u32 = 3;
+    pub(crate) const TOKEN: u32 = 4;
 }

@@ -85,6 +85,7 @@ impl Core {
             text::STATUS => Some(engine.status()),
             text::OUTBOX => Some(engine.outbox()),
             text::ASIDE => Some(engine.records_aside()),
+            text::COORDINATION => Some(engine.coordination()),
             _ => engine.token().map(str::to_owned),
         })
     }
@@ -128,6 +129,11 @@ impl Core {
             ask::SET_OFFLINE => Command::SetOffline(is),
             ask::RETRY => Command::Retry(ticket, text, second),
             ask::DISCARD => Command::Discard(ticket, text),
+            ask::CLAIM => Command::Claim(ticket, model, text, second.unwrap_or_default()),
+            ask::RELEASE => Command::Release(text),
+            ask::LEAVE => Command::LeaveClaims,
+            ask::ACTIVITY => Command::Activity(text),
+            ask::BROADCAST => Command::Broadcast(text, second.unwrap_or_default()),
             ask::PURGE => Command::Purge(ticket),
             ask::DISPOSE => Command::Dispose(ticket),
             ask::CLOSE_VIEW => {

@@ -41,7 +41,7 @@ impl Engine {
         commit: &Commit,
         terms: &Terms,
     ) -> Result<MutationResult, Error> {
-        let digest = commit_digest(&commit.operations, commit.reads.as_deref(), &self.catalog);
+        let digest = commit_digest(&commit.operations, commit.reads().map(|reads| reads.raw), &self.catalog);
         if let Some(known) = self.remembered.commit(now.wall, &author.organization, &commit.client_tx_id) {
             if known.digest != digest {
                 let why = format!("clientTxId {:.80} was used for another commit; use a new one", commit.client_tx_id);

@@ -86,8 +86,7 @@ impl Engine {
         for (index, step) in fresh {
             premises.extend(stale::of_operation(*index, step));
         }
-        let reads = commit.reads.as_deref().map(Value::parse).transpose()?;
-        if let Some(reads) = reads {
+        if let Some(reads) = commit.reads() {
             // A repeat of what has been done depends on nothing any more.
             let dependencies = self.read_dependencies(&author, reads)?;
             premises.extend(dependencies.into_iter().filter(|_| !fresh.is_empty()));

@@ -20,6 +20,7 @@ impl Engine {
 
     /// Ends for good: nothing is reported afterwards but what waits now.
     pub(super) fn finish_dispose(&mut self, ticket: Ticket) {
+        self.leave_claims();
         self.connection.stop(self.now.mono);
         self.perform_actions();
         let error = Error::local("client_disposed", "the client was disposed before this was confirmed");
@@ -37,6 +38,7 @@ impl Engine {
     }
 
     pub(super) fn fail_waiting(&mut self, error: &Error) {
+        self.fail_claims(error);
         let outcome = self.queue.fail_all(error);
         self.take_outcome(outcome);
         self.settle_ready(&Err(error.clone()));

@@ -7,8 +7,10 @@
 //! - `intake`: deltas and snapshots onto confirmed rows;
 //! - `writes`: commands that write, and what becomes of them;
 //! - `reads`: reads through the server;
+//! - `claims`: claims on rows, groups joined, and who else is there;
 //! - `status`: what the application is told about all this.
 
+mod claims;
 mod end;
 mod intake;
 mod keys;
@@ -121,6 +123,7 @@ pub struct Engine {
     queue: Queue,
     pool: Pool,
     reads: Reads,
+    claims: claims::Claims,
     token: Option<String>,
     identity: Option<Identity>,
     /// Groups that the next subscription asks for.
@@ -177,6 +180,7 @@ impl Engine {
             queue: Queue::new(config.durable || config.stored),
             pool,
             reads: Reads::default(),
+            claims: claims::Claims::default(),
             token: config.token.clone(),
             acked_groups: groups.clone(),
             groups,
@@ -305,6 +309,14 @@ impl Engine {
             Command::SetOffline(offline) => self.set_network(offline, self.system_offline),
             Command::Retry(ticket, id, data) => self.retry(ticket, &id, data.as_deref())?,
             Command::Discard(ticket, id) => self.discard(ticket, &id)?,
+            Command::Claim(ticket, model, payload, options) => {
+                self.begin();
+                self.claim(ticket, model, payload, &options)?;
+            }
+            Command::Release(id) => self.release(&id),
+            Command::LeaveClaims => self.leave_claims(),
+            Command::Activity(activity) => self.set_activity(activity),
+            Command::Broadcast(kind, payload) => self.send_text(&kind, &payload),
             Command::Purge(ticket) => {
                 self.purge(ticket);
                 return Ok(());
@@ -341,6 +353,7 @@ impl Engine {
         if let (Loading::Wanted { not_before }, true) = (self.loading, self.can_fetch()) {
             offer(Some(not_before), Timer::Bootstrap);
         }
+        offer(self.claims.deadline(), Timer::Claims);
         offer(self.storage.tabs.deadline(), Timer::Tabs);
         offer(self.ready.iter().map(|(_, until)| *until).min(), Timer::Ticket);
         offer(self.flushing.iter().filter_map(|(_, until)| *until).min(), Timer::Ticket);
@@ -756,6 +769,7 @@ impl Engine {
         }
         self.pump_session();
         self.flush();
+        self.pump_claims();
         if self.queue.pending_count() == 0 {
             self.settle_flushing(&Ok(None));
         }

@@ -103,7 +103,7 @@ impl Engine {
             on_stale: None,
             transaction_id: None,
         };
-        let how = Enqueue { ticket, wait: Wait::Queued, key: None, reads: None };
+        let how = Enqueue { ticket, wait: Wait::Queued, key: None, terms: None };
         let outcome = self.queue.enqueue(op, how, self.now.wall, &mut self.rng)?;
         self.remove_letter(id);
         self.flush_due = true;

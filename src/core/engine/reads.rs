@@ -291,6 +291,9 @@ impl Engine {
         for row in result.elements() {
             ids.extend(self.take_row(fetch.model, row, &fetch.related, at));
         }
+        for id in &ids {
+            self.claims.note_read(fetch.model, id, at);
+        }
         for id in fetch.ids.iter().filter(|id| !ids.contains(id)) {
             if let Some(slot) = self.pool.find(fetch.model, id) {
                 let row = RowRef { model: fetch.model, slot };

@@ -7,9 +7,7 @@ use crate::core::error::Error;
 use crate::core::id::{SyncId, TaskId};
 use crate::core::output::Output;
 use crate::core::time::Instant;
-use crate::core::wire::{
-    BadDelta, ClientFrame, MutationResult, Presence, RawDelta, ServerFrame, SubscriptionAck, SyncResponse,
-};
+use crate::core::wire::{BadDelta, ClientFrame, MutationResult, RawDelta, ServerFrame, SubscriptionAck, SyncResponse};
 
 /// A ping is due after so long (protocol.md 6.5).
 const PING_MS: u64 = 30_000;
@@ -72,9 +70,7 @@ impl Engine {
         if !groups.is_empty() {
             self.send(socket, &ClientFrame::UpdateSubscription { sync_groups: groups.clone() });
         }
-        let presence =
-            Presence { status: "online".to_owned(), timezone: self.config.timezone.clone(), ..Presence::default() };
-        self.send(socket, &ClientFrame::PresenceUpdate(presence));
+        self.tell_presence(socket, self.config.timezone.clone());
         // A server takes a catch-up from 0 for a fresh start and may leave out what came before (protocol.md 9.7), so
         // rows that were loaded when there was nothing yet are loaded again.
         if self.loaded && self.cursor == SyncId(0) && self.loads_rows() && !bug::on(Bug::ResumeFromNothing) {
@@ -94,6 +90,7 @@ impl Engine {
             asked_groups: groups,
         });
         self.offline_since = None;
+        self.announce_claims();
     }
 
     pub(super) fn end_session(&mut self) {
@@ -151,7 +148,10 @@ impl Engine {
                 self.handle_subscription_ack(ack);
                 false
             }
-            Ok(ServerFrame::Other { .. }) => false,
+            Ok(ServerFrame::Other { kind, payload }) => {
+                self.handle_news_of_others(&kind, payload);
+                false
+            }
             Err(error) => {
                 self.report(&error);
                 false
@@ -393,6 +393,7 @@ impl Engine {
             let error = ack.error.unwrap_or_else(|| Error::wire("malformed_subscription", "the groups were refused"));
             // Entered scopes are asked for by the client itself; without them the granted groups remain.
             self.reads.leave_scopes();
+            self.claims.leave_groups();
             self.report(&error);
         }
     }
@@ -428,7 +429,7 @@ impl Engine {
     /// Groups to read, the granted ones and those of entered scopes, without repeats.
     pub(super) fn wanted_groups(&self) -> Vec<String> {
         let mut wanted: Vec<String> = Vec::new();
-        for group in self.groups.iter().chain(self.reads.scopes()) {
+        for group in self.groups.iter().chain(self.reads.scopes()).chain(self.claims.groups()) {
             if !wanted.contains(group) {
                 wanted.push(group.clone());
             }
@@ -436,7 +437,7 @@ impl Engine {
         wanted
     }
 
-    fn send(&mut self, socket: TaskId, frame: &ClientFrame<'_>) {
+    pub(super) fn send(&mut self, socket: TaskId, frame: &ClientFrame<'_>) {
         self.emit(Output::SendFrame(socket, frame.write()));
     }
 }

@@ -1,11 +1,14 @@
 //! Writes: from the application's call to the queue, and from the queue's outcomes back to rows, tickets and events.
 
+use std::borrow::Cow;
+
 use super::Engine;
+use super::claims::Stamp;
 use crate::core::error::Error;
 use crate::core::fold::fold_case;
 use crate::core::id::{ModelIndex, RowId, SyncId};
 use crate::core::input::{Change, Ticket, Write};
-use crate::core::json::{JsonStr, Kind, ObjectWriter, Value};
+use crate::core::json::{JsonStr, Kind, ObjectWriter, Value, merge};
 use crate::core::output::Output;
 use crate::core::queue::{Enqueue, NewOp, Outcome, Rejected, RowKey, Wait};
 use crate::core::schema::{BASE_FIELDS, RelationKind};
@@ -25,6 +28,9 @@ struct WriteOptions {
     on_stale: Option<OnStale>,
     key: Option<String>,
     reads: Option<String>,
+    /// The claim that it is under: that of a handle, or one of this id, whoever's.
+    claim: Option<String>,
+    claim_ref: Option<String>,
 }
 
 impl WriteOptions {
@@ -55,6 +61,8 @@ impl WriteOptions {
                     _ => return wrong("idempotencyKey", "a string of 1 to 255 bytes"),
                 },
                 "reads" => options.reads = Some(member.raw.to_owned()),
+                "claim" => options.claim = member.as_str().map(Cow::into_owned),
+                "claimRef" => options.claim_ref = member.as_str().map(Cow::into_owned),
                 "label" if member.as_str().is_none_or(|text| text.chars().count() > LABEL_MAX) => {
                     return wrong("label", "a string of at most 255 characters");
                 }
@@ -121,20 +129,13 @@ impl Engine {
             Change::Delete if shown.is_none() => return missing(),
             Change::Delete => (OpKind::Delete, None, None),
         };
+        let stamp = self.stamp_for(Some((model, &id)), &options)?;
         let refers_to = self.references(model, input.as_deref());
         let row: RowKey = (model, RowId::from(id.as_str()));
-        let op = NewOp {
-            kind,
-            row,
-            model: name,
-            input,
-            defaults,
-            refers_to,
-            read_at: options.read_at,
-            on_stale: options.on_stale,
-            transaction_id: None,
-        };
-        let how = Enqueue { ticket, wait: options.wait.unwrap_or_default(), key: options.key, reads: options.reads };
+        let (read_at, on_stale) = guard(options.read_at, options.on_stale, stamp.as_ref());
+        let op = NewOp { kind, row, model: name, input, defaults, refers_to, read_at, on_stale, transaction_id: None };
+        let wait = options.wait.unwrap_or(if stamp.is_some() { Wait::Confirmed } else { Wait::Queued });
+        let how = Enqueue { ticket, wait, key: options.key, terms: terms(options.reads.as_deref(), stamp.as_ref()) };
         let outcome = self.queue.enqueue(op, how, self.now.wall, &mut self.rng)?;
         self.flush_due = true;
         self.take_outcome(outcome);
@@ -168,6 +169,7 @@ impl Engine {
             ]);
             return Err(Error::local("commit_too_many_operations", message).param("operations"));
         }
+        let stamp = self.stamp_for(None, &write)?;
         let mut ops = Vec::with_capacity(list.len());
         for (index, item) in list.into_iter().enumerate() {
             let mut op = self.direct_operation(item).map_err(|mut error| {
@@ -175,17 +177,24 @@ impl Engine {
                 error.origin = crate::core::error::Origin::Local;
                 error.param(concat(&["operations.", &digits(index as u64), ".", &inner]))
             })?;
-            op.read_at = op.read_at.or(write.read_at);
-            op.on_stale = op.on_stale.or(write.on_stale);
+            let stamp =
+                if stamp.is_some() { self.stamp_for(Some((op.row.0, op.row.1.as_str())), &write)? } else { None };
+            let read_at = op.read_at.or(write.read_at);
+            (op.read_at, op.on_stale) = guard(read_at, op.on_stale.or(write.on_stale), stamp.as_ref());
             ops.push(op);
         }
         let wait = write.wait.unwrap_or(Wait::Confirmed);
-        let how = Enqueue { ticket, wait, key: write.key, reads: write.reads };
+        let how = Enqueue { ticket, wait, key: write.key, terms: terms(write.reads.as_deref(), stamp.as_ref()) };
         let outcome = self.queue.enqueue_direct(ops, how, self.now.wall, &mut self.rng)?;
         self.flush_due = true;
         self.take_outcome(outcome);
         self.announce_status();
         Ok(())
+    }
+
+    fn stamp_for(&self, row: Option<(ModelIndex, &str)>, options: &WriteOptions) -> Result<Option<Stamp>, Error> {
+        let id = options.claim.as_deref().or(options.claim_ref.as_deref());
+        self.stamp(row, id, options.claim.is_some())
     }
 
     fn direct_operation(&mut self, item: Value<'_>) -> Result<NewOp, Error> {
@@ -318,6 +327,29 @@ impl Engine {
         payload.end();
         self.emit(Output::Event("write:rejected", text));
     }
+}
+
+/// The guard of a write, which a claim sets where the caller does not.
+fn guard(
+    read_at: Option<SyncId>,
+    on_stale: Option<OnStale>,
+    stamp: Option<&Stamp>,
+) -> (Option<SyncId>, Option<OnStale>) {
+    match stamp.filter(|stamp| stamp.read_at > SyncId(0)) {
+        Some(stamp) => (read_at.or(Some(stamp.read_at)), on_stale.or(Some(OnStale::Reject))),
+        None => (read_at, on_stale),
+    }
+}
+
+/// What a commit depends on beside its operations, if on anything.
+fn terms(reads: Option<&str>, stamp: Option<&Stamp>) -> Option<String> {
+    let claim = stamp.map(|stamp| stamp.terms.as_str());
+    let Some(reads) = reads else { return claim.map(str::to_owned) };
+    let mut out = String::new();
+    let mut object = ObjectWriter::new(&mut out);
+    object.raw("reads", reads);
+    object.end();
+    Some(claim.map_or_else(|| out.clone(), |claim| merge(&out, claim)))
 }
 
 /// The object of fields to send, without base fields, and the base fields that were given.

@@ -128,7 +128,8 @@ impl Queue {
     /// Takes out operations that the server held back because their row moved (protocol.md 10.6).
     pub(super) fn hold(&mut self, commit: &mut Commit, notifications: &str, outcome: &mut Outcome) {
         let Ok(list) = Value::parse(notifications) else { return };
-        let reads = commit.reads.is_some();
+        let terms = Value::known_object(commit.terms.as_deref().unwrap_or_default());
+        let reads = terms.get("reads").is_some();
         let is_held = |op: &Op| {
             let is_named = |item: Value<'_>| item.get_str("id").is_some_and(|id| id == op.row.1.as_str());
             // A read dependency holds the whole commit, and is named instead of what was to be written (10.4).

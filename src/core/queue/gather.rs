@@ -96,7 +96,7 @@ impl Queue {
             Wait::Confirmed => (None, Some(how.ticket)),
         };
         let mut commit = self.new_commit(key, seqs, Lane::Direct { queued, confirmed }, wall);
-        commit.reads = how.reads;
+        commit.terms = how.terms;
         self.commits.push(commit);
         Ok(outcome)
     }
@@ -267,7 +267,7 @@ impl Queue {
         if !how.is_shared() {
             let key = how.key.unwrap_or_else(|| rng.uuid());
             let mut commit = self.new_commit(CommitKey(Rc::from(key)), vec![seq], Lane::Model, wall);
-            commit.reads = how.reads;
+            commit.terms = how.terms;
             self.commits.push(commit);
             return;
         }
@@ -319,7 +319,7 @@ impl Queue {
             ops,
             bytes,
             lane,
-            reads: None,
+            terms: None,
             open: false,
             sent: false,
             attempts: 0,

@@ -104,14 +104,14 @@ pub struct Enqueue {
     pub wait: Wait,
     /// The caller's idempotency key: the commit is the caller's own then.
     pub key: Option<String>,
-    /// The text of the array of read dependencies: they are of this commit alone.
-    pub reads: Option<String>,
+    /// What it depends on (`terms` of [`wire::Commit`]): a commit of its own then.
+    pub terms: Option<String>,
 }
 
 impl Enqueue {
     /// Whether it may share a commit with other writes.
     fn is_shared(&self) -> bool {
-        self.key.is_none() && self.reads.is_none()
+        self.key.is_none() && self.terms.is_none()
     }
 }
 
@@ -230,7 +230,7 @@ struct Commit {
     ops: Vec<OpSeq>,
     bytes: usize,
     lane: Lane,
-    reads: Option<String>,
+    terms: Option<String>,
     /// Whether further model writes may join.
     open: bool,
     sent: bool,
@@ -498,10 +498,16 @@ impl Queue {
         let frame = ClientFrame::Commit(wire::Commit {
             operations,
             client_tx_id: commit.key.0.as_ref().to_owned(),
-            reads: commit.reads.clone(),
+            terms: commit.terms.clone(),
             created_at,
         });
         Some(frame.write())
+    }
+
+    /// Whether a write under this claim is waiting or on its way.
+    pub fn is_claimed(&self, claim: &str) -> bool {
+        let names = |terms: &String| Value::known_object(terms).get_str("claim").is_some_and(|id| id == claim);
+        self.commits.iter().any(|commit| commit.terms.as_ref().is_some_and(names))
     }
 
     /// The socket closed: what was on its way is sent again over the next one, under the same key. Being offline uses
@@ -668,8 +674,8 @@ fn record(ops: &Sequence<Op>, commit: &Commit) -> String {
         }
         local.end();
     });
-    if let Some(reads) = &commit.reads {
-        object.raw("reads", reads);
+    if let Some(terms) = &commit.terms {
+        object.raw("terms", terms);
     }
     object.end();
     out

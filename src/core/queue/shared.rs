@@ -306,7 +306,7 @@ impl Queue {
         commit.recorded = true;
         commit.foreign = true;
         commit.attempts = u32::try_from(root.get_u64("attempts").unwrap_or(0)).unwrap_or(u32::MAX);
-        commit.reads = root.get("reads").map(|reads| reads.raw.to_owned());
+        commit.terms = root.get("terms").map(|terms| terms.raw.to_owned());
         self.note_order(order);
         let old = self.commits.iter().position(|commit| commit.order == order);
         if let Some(old) = old.and_then(|index| self.commits.take(index)) {

@@ -174,8 +174,8 @@ pub struct Commit {
     pub operations: Vec<Operation>,
     /// The idempotency key.
     pub client_tx_id: String,
-    /// The text of an array of read dependencies (protocol.md 10.4).
-    pub reads: Option<String>,
+    /// What it depends on, as the text of an object: `reads` (protocol.md 10.4), `claim` and `fencingToken` (5.3).
+    pub terms: Option<String>,
     /// When the sender made it, in milliseconds since 1970: said when the commit may have been sent before.
     pub created_at: Option<u64>,
 }
@@ -203,14 +203,27 @@ impl Commit {
         if operations.is_empty() {
             return Err(Error::wire("commit_operation_required", "a commit needs an operation").param("operations"));
         }
-        let reads = payload.get("reads").filter(|reads| !reads.is_null()).map(|reads| reads.raw.to_owned());
+        let mut terms = String::new();
+        let mut object = ObjectWriter::new(&mut terms);
+        for key in ["reads", "claim", "fencingToken"] {
+            if let Some(member) = payload.get(key).filter(|member| !member.is_null()) {
+                object.raw(key, member.raw);
+            }
+        }
+        object.end();
+        let terms = Some(terms).filter(|terms| terms != "{}");
         let created_at = match payload.get("createdAt").filter(|moment| !moment.is_null()) {
             None => None,
             Some(moment) => Some(moment.as_u64().ok_or_else(|| {
                 Error::wire("invalid_body", "createdAt must be milliseconds since 1970").param("createdAt")
             })?),
         };
-        Ok(Self { operations, client_tx_id: key.into_owned(), reads, created_at })
+        Ok(Self { operations, client_tx_id: key.into_owned(), terms, created_at })
+    }
+
+    /// The read dependencies, if there are any.
+    pub fn reads(&self) -> Option<Value<'_>> {
+        Value::known_object(self.terms.as_deref()?).get("reads")
     }
 
     /// Writes the commit's payload in the socket's spelling.
@@ -218,8 +231,10 @@ impl Commit {
         let mut object = ObjectWriter::new(out);
         write_operations(object.key("operations"), &self.operations);
         object.str("clientTxId", &self.client_tx_id);
-        if let Some(reads) = &self.reads {
-            object.raw("reads", reads);
+        if let Some(terms) = &self.terms {
+            for (key, member) in Value::known_object(terms).members() {
+                object.raw(key.raw(), member.raw);
+            }
         }
         if let Some(moment) = self.created_at {
             object.u64("createdAt", moment);
@@ -394,7 +409,7 @@ mod tests {
                 on_stale: Some(OnStale::Reject),
             }],
             client_tx_id: "0b9d".into(),
-            reads: Some("[]".into()),
+            terms: Some(r#"{"reads":[],"claim":"c1","fencingToken":7}"#.into()),
             created_at: Some(1_782_900_000_000),
         };
         for frame in [
