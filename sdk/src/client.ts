@@ -1,9 +1,11 @@
 /** `Ablo()`: makes a client. Nothing is loaded, stored or sent before its first use. */
 
 import { invalid, toAbloError } from './errors.js';
-import { type AbloEvents, listen, type MutationFailure } from './events.js';
+import { type AbloEvents, COLLABORATION, listen, type MutationFailure } from './events.js';
 import { createCommits } from './commits.js';
 import type { AbloHttpClient, AbloHttpOptions } from './http-types.js';
+import { Coordination } from './coordination.js';
+import type { ClaimClient, PresenceStream, Snapshot } from './coordination-types.js';
 import { defineLater } from './later.js';
 import { createOperations } from './operations.js';
 import { createOutbox, createStages, type Outbox } from './outbox.js';
@@ -11,9 +13,11 @@ import type { CredentialResolver } from './credential.js';
 import { type AbloOptions, readOptions, type Settings } from './options.js';
 import { checkListener } from './report.js';
 import type { Schema } from './schema/define.js';
+import type { InferModel, InferModelNames } from './schema/infer.js';
 import { toSchemaJSON } from './schema/json.js';
 import { Ask, Text } from './boundary.js';
 import { ask, Session } from './session.js';
+import { takeSnapshot } from './snapshot.js';
 import { createStorage, type StorageClient } from './storage.js';
 import { createStateless } from './stateless.js';
 import { type Status, StatusReader, type SyncStatus } from './status.js';
@@ -138,6 +142,29 @@ export interface AbloClient<S> {
   readonly storage: StorageClient;
   /** Batches of writes. */
   readonly commits: CommitClient;
+  /** Who else is there and what they are doing. */
+  readonly presence: PresenceStream;
+  /** Claims of any model. */
+  readonly claims: ClaimClient;
+  /**
+   * Rows as they are, and word of the first change to one of them: for decisions that take a while. Takes ids by model.
+   *
+   * @throws AbloValidationError `snapshot_reserved_key`, `unknown_model`
+   * @example
+   * const { tasks, stamp, signal } = ablo.snapshot({ tasks: ['t1'] });
+   * tasks?.['t1']?.title; // → 'Call back'
+   * signal.aborted; // → false
+   */
+  snapshot<K extends InferModelNames<S>>(
+    entities: { readonly [M in K]?: string | readonly string[] },
+  ): Snapshot<{ readonly [M in K]: Readonly<Record<string, InferModel<S, M>>> }>;
+  /**
+   * Tells other clients that are in the same groups, without keeping it: a pointer that moves, a selection.
+   *
+   * @example ablo.broadcast('slide:cursor', { deckId: 'd1', slideId: 's1', x: 0.5, y: 0.2 });
+   * @throws AbloValidationError `invalid_options` for an unknown event
+   */
+  broadcast(event: 'sheet:selection' | 'slide:selection' | 'slide:cursor', payload: object): void;
   /**
    * Replaces the token, and connects again with it.
    *
@@ -256,6 +283,7 @@ function createClient(settings: Settings): AbloClient<Schema> {
   };
   const purge = (): Promise<void> => (purging ??= deleteStored());
 
+  const coordination = new Coordination(session, schema.models, () => reader.status.participantId);
   const outbox = createOutbox(session);
   const tellStages = createStages(session, outbox);
   const members: Omit<AbloClient<Schema>, 'outbox' | 'storage'> = {
@@ -293,6 +321,16 @@ function createClient(settings: Settings): AbloClient<Schema> {
     waitForConfirmation: (typename, id) =>
       session.send(ask(Ask.Confirmation, 0, String(typename), String(id)), nothing),
     commits: createCommits(session),
+    presence: coordination.presence,
+    claims: coordination.claims,
+    snapshot: (entities) => takeSnapshot(session, Object.keys(schema.models), reader.status.lastSyncId, entities) as never,
+    broadcast(event, payload) {
+      if (!COLLABORATION.includes(event)) {
+        const known = COLLABORATION.join(', ');
+        throw invalid('invalid_options', `unknown event ${show(event)}, expected one of ${known}`, 'event');
+      }
+      coordination.broadcast(event.replace(':', '_'), { ...payload, timestamp: Date.now() });
+    },
     setAuthToken(next) {
       if (typeof next !== 'string' || next === '') {
         throw invalid('invalid_options', `a token must be a non-empty string, got ${show(next)}`, 'token');
@@ -311,7 +349,7 @@ function createClient(settings: Settings): AbloClient<Schema> {
   const client = members as AbloClient<Schema>;
   Object.assign(client, { outbox, storage: createStorage(session, outbox, () => reader.status) });
   for (const [index, [key, model]] of Object.entries(schema.models).entries()) {
-    Object.defineProperty(client, key, { value: createOperations(session, index, key, model), enumerable: true });
+    Object.defineProperty(client, key, { value: createOperations(session, coordination, index, key, model), enumerable: true });
   }
   defineLater(client);
   return client;

@@ -1,7 +1,6 @@
 /** `ablo.commits`. */
 
 import { invalid, toAbloError } from './errors.js';
-import { notYet } from './later.js';
 import { Ask } from './boundary.js';
 import type { Session } from './session.js';
 import { ask } from './session.js';
@@ -36,11 +35,10 @@ function commitText(options: CommitCreateOptions): string {
   if (!isPlainObject(options))
     throw invalid('write_options_invalid', `${CONTEXT} takes an object, got ${show(options)}`);
   const { operation, operations, claim } = options as CommitCreateOptions;
-  if (claim != null) throw notYet('claim');
   const rest = optionsText(options, OWN, CONTEXT);
   for (const [place, item] of Object.entries({ operation, ...operations })) {
     if (isPlainObject(item)) checkKeys(item, OPERATION_KEYS, 'write_options_invalid', 'member of an operation');
     checkJson(item, place === 'operation' ? place : `operations.${place}`);
   }
-  return JSON.stringify({ ...(rest === undefined ? {} : JSON.parse(rest)), operation, operations });
+  return JSON.stringify({ ...(rest === undefined ? {} : JSON.parse(rest)), claim: claim?.claimId, operation, operations });
 }

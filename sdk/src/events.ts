@@ -3,7 +3,6 @@
 import type { AbloError } from './errors.js';
 import { invalid } from './errors.js';
 import type { OutboxStage } from './outbox.js';
-import { Listeners } from './report.js';
 import type { Session } from './session.js';
 import type { StaleNotification } from './types.js';
 
@@ -58,11 +57,25 @@ export interface AbloEvents {
   };
   /** Storage in this browser gave trouble. */
   'storage:problem': { readonly error: AbloError };
+  /** What an application tells others on this page: `ablo.broadcast`. */
+  'sheet:selection': CollaborationEvent;
+  'slide:selection': CollaborationEvent;
+  'slide:cursor': CollaborationEvent;
   /** The login is over. */
   'session:ended': { readonly error: AbloError };
 }
 
-const NAMES: readonly (keyof AbloEvents)[] = [
+/** Payload of an event of other clients: as it was given there, and who gave it. */
+export interface CollaborationEvent {
+  readonly userId?: string;
+  /** Milliseconds since the epoch, by the sender's clock. */
+  readonly timestamp?: number;
+  readonly [member: string]: unknown;
+}
+
+export const COLLABORATION = ['sheet:selection', 'slide:selection', 'slide:cursor'] as const;
+const NAMES: readonly string[] = [
+  ...COLLABORATION,
   ...(['conflict:notified', 'sync:rollback', 'reconciliation:needed', 'sync:error'] as const),
   ...(['write:stage', 'write:rejected', 'storage:problem', 'session:ended'] as const),
 ];
@@ -76,7 +89,5 @@ export function listen<E extends keyof AbloEvents>(
   if (!NAMES.includes(event)) {
     throw invalid('invalid_options', `unknown event "${event}", expected one of ${NAMES.join(', ')}`, 'event');
   }
-  let listeners = session.events.get(event);
-  if (listeners === undefined) session.events.set(event, (listeners = new Listeners()));
-  return listeners.add(listener as (payload: unknown) => void);
+  return session.listeners(event).add(listener as (payload: unknown) => void);
 }

@@ -3,21 +3,15 @@
 import { type AbloError, AbloAuthenticationError, invalid } from './errors.js';
 import { INTERNAL_NAMES, LATER_NAMES } from './schema/reserved.js';
 
-/** Codes that the registry has for some of them. */
-const CODES: Readonly<Record<string, string>> = {
-  claim: 'model_claim_not_configured',
-  watch: 'model_watch_not_configured',
-};
-
 /** The error for using `name`. */
-export function notYet(name: string): AbloError {
+function notYet(name: string): AbloError {
   if (name === 'sessions') {
     return new AbloAuthenticationError('sessions are made on a server, with a secret key', {
       code: 'apikey_missing',
       param: name,
     });
   }
-  return invalid(CODES[name] ?? 'not_available', `${name} is not available in this version of ablo-wasm`, name);
+  return invalid('not_available', `${name} is not available in this version of ablo-wasm`, name);
 }
 
 /** Gives a client the members that are missing. They are not enumerable, so that printing a client does not trip over them. */

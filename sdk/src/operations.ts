@@ -1,7 +1,8 @@
 /** `ablo.<model>`: one object per model, made once. */
 
-import { invalid, toAbloError } from './errors.js';
-import { notYet } from './later.js';
+import { type AbloError, invalid, toAbloError } from './errors.js';
+import { type Coordination, defined } from './coordination.js';
+import type { Claim, ClaimHandle, ClaimLookupParams as Lookup, ClaimParams } from './coordination-types.js';
 import { type LocalOptions, listText, retrieveText } from './reads.js';
 import { compact, type Row } from './rows.js';
 import type { ModelDef } from './schema/model.js';
@@ -16,14 +17,23 @@ import { createText, optionsText, updateText } from './writes.js';
 type Params = Readonly<Record<string, unknown>>;
 type Operations = ModelOperations<Row, object, object>;
 
+/** How often a change by a function is tried. */
+const RECONCILE_MAX = 5;
 const CREATE_OWN = ['data', 'id', 'claim'];
 const UPDATE_OWN = ['id', 'data', 'claim'];
 const DELETE_OWN = ['id', 'claim'];
 
 /** Makes the operations of the model at `index`. Every function works without its object: `const { get } = ablo.tasks`. */
-export function createOperations(session: Session, index: number, key: string, model: ModelDef): Operations {
+export function createOperations(
+  session: Session,
+  coordination: Coordination,
+  index: number,
+  key: string,
+  model: ModelDef,
+): Operations {
   const cache = session.models[index]!;
   const context = `${key} write`;
+  const type = model.typename.toLowerCase();
 
   /** Synchronous reads: errors of the core get their class, those of the application's functions pass unchanged. */
   const local = <T>(read: () => T): T => {
@@ -57,6 +67,61 @@ export function createOperations(session: Session, index: number, key: string, m
     return row;
   };
 
+  /** Takes a claim. One for a create is on a row that is not there yet. */
+  const claim = async (params: ClaimParams, create = false): Promise<ClaimHandle<Row>> => {
+    const { id: given, ...options } = params;
+    const id = checkId(given);
+    const { field, path, range, meta } = options;
+    const target = { model: key, id, ...defined({ field, path, range, meta }) };
+    const { handle, granted } = coordination.begin({ index, type, target, create }, options, () => get(id));
+    await granted;
+    if (create || get(id) !== undefined) return handle;
+    handle.revoke();
+    throw missing(id);
+  };
+
+  const missing = (id: string): Error => invalid('entity_not_found', `no ${key} with id "${id}"`, 'id');
+
+  /** Does a write under the claim that it names, or under one that is taken for it alone. */
+  const claimed = async <T>(
+    { claim: given, wait }: Params,
+    id: string,
+    options: string | undefined,
+    verb: (options: string | undefined, sure: boolean) => Promise<T>,
+    create = false,
+  ): Promise<T> => {
+    if (given == null) return verb(options, wait === 'confirmed');
+    const under = (claimId: unknown): Promise<T> =>
+      verb(JSON.stringify({ ...JSON.parse(options ?? '{}'), claim: claimId }), wait !== 'queued');
+    if (!isPlainObject(given)) throw invalid('write_options_invalid', `claim must be an object, got ${show(given)}`, 'claim');
+    if ('claimId' in given) return under(given['claimId']);
+    const handle = await claim({ ...given, id }, create);
+    try {
+      return await under(handle.claimId);
+    } finally {
+      handle.revoke();
+    }
+  };
+
+  /** Changes a row by what it is: read again and tried again while others are faster. */
+  const reconcile = async (id: string, change: (current: Row) => unknown, text: string | undefined): Promise<Row> => {
+    for (let tries = 1; ; tries++) {
+      if (tries > 1 || get(id) === undefined) await read(retrieveText({ id, type: 'complete' }));
+      const row = get(id);
+      if (row === undefined) throw missing(id);
+      const data: unknown = change(row);
+      if (data == null) return row;
+      const operation = { action: 'update', model: model.typename, id, data: JSON.parse(updateText(key, model, data)) };
+      const options = { onStale: 'reject', ...JSON.parse(text ?? '{}'), wait: 'confirmed', current: true, operation };
+      try {
+        await session.send(ask(Ask.Commit, 0, JSON.stringify(options)), nothing);
+        return get(id) ?? row;
+      } catch (error) {
+        if (tries >= RECONCILE_MAX || (error as AbloError).code !== 'stale_context') throw error;
+      }
+    }
+  };
+
   const operations: Operations = {
     // Without a detour while the row is known: this is the most frequent call of all.
     get: (id) => cache.known(id) ?? local(() => cache.find(id)),
@@ -75,35 +140,41 @@ export function createOperations(session: Session, index: number, key: string, m
       const data = createText(key, model, params['data']);
       const own = (params['data'] as Params)['id'];
       const id = checkId(params['id'] ?? own ?? newId());
-      return write(id, params['wait'] === 'confirmed', ask(Ask.Create, index, id, data, options));
+      return claimed(params, id, options, (text, sure) => write(id, sure, ask(Ask.Create, index, id, data, text)), true);
     }),
     update: coded(async (given) => {
       const params = checkParams(given, 'update');
       const options = optionsText(params, UPDATE_OWN, context);
       const id = checkId(params['id']);
-      const data = updateText(key, model, params['data']);
-      return write(id, params['wait'] === 'confirmed', ask(Ask.Update, index, id, data, options));
+      const { data } = params;
+      if (typeof data === 'function') {
+        return claimed(params, id, options, (text) => reconcile(id, data as (row: Row) => unknown, text));
+      }
+      const fields = updateText(key, model, data);
+      return claimed(params, id, options, (text, sure) => write(id, sure, ask(Ask.Update, index, id, fields, text)));
     }),
     delete: coded(async (given) => {
       const params = checkParams(given, 'delete');
       const options = optionsText(params, DELETE_OWN, context);
       const id = checkId(params['id']);
-      return session.send(ask(Ask.Delete, index, id, undefined, options), nothing);
+      return claimed(params, id, options, (text) => session.send(ask(Ask.Delete, index, id, undefined, text), nothing));
     }),
-    claim: coded(async () => {
-      throw notYet('claim');
+    claim: Object.assign(coded((params: ClaimParams) => claim(checkParams(params, 'claim') as unknown as ClaimParams)), {
+      state: ({ id }: Lookup) => coordination.state(key, checkId(id)),
+      queue: ({ id }: Lookup) => Object.freeze({ object: 'list' as const, data: coordination.queue(key, checkId(id)) }),
+      release: async (given: Lookup | ClaimHandle) => {
+        if ('claimId' in given) coordination.release(given.claimId);
+        else coordination.releaseRow(key, checkId(given.id));
+      },
+      reorder: ({ id, order }: Lookup & { readonly order: readonly Claim[] }) =>
+        coordination.reorder(type, checkId(id), order),
     }),
-    watch: coded(async () => {
-      throw notYet('watch');
+    watch: coded(async (ids, options) => {
+      const list = [ids].flat().map((id) => checkId(id));
+      const { watch } = await import('./watch.js');
+      return watch(coordination, { kind: model.scope ?? key, type, ids: list, ttl: options?.ttl });
     }),
   };
-  for (const name of ['state', 'queue', 'release', 'reorder']) {
-    Object.defineProperty(operations.claim, name, {
-      value: () => {
-        throw notYet('claim');
-      },
-    });
-  }
   return Object.freeze(operations);
 }
 
@@ -111,7 +182,6 @@ function nothing(): void {}
 
 function checkParams(params: unknown, verb: string): Params {
   if (!isPlainObject(params)) throw invalid('write_options_invalid', `${verb} takes an object, got ${show(params)}`);
-  if (params['claim'] != null) throw notYet('claim');
   return params;
 }
 

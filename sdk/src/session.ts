@@ -264,6 +264,13 @@ export class Session implements Owner {
     else entry.reject(errorFromCore(error));
   }
 
+  /** Those who listen to an event. */
+  listeners(event: string): Listeners<[payload: unknown]> {
+    let listeners = this.events.get(event);
+    if (listeners === undefined) this.events.set(event, (listeners = new Listeners()));
+    return listeners;
+  }
+
   event(name: string, payload: string): void {
     const listeners = this.events.get(name);
     if (listeners !== undefined) listeners.call(readPayload(payload));

@@ -1,5 +1,6 @@
 /** Types of the public interface: model operations, options, commits. */
 
+import type { ClaimHandle, ClaimOptions, Duration, JoinedParticipant, ModelClaims } from './coordination-types.js';
 import type { InferCreate, InferModel, InferModelNames, InferUpdate } from './schema/infer.js';
 
 /** Which rows a local read sees: not archived ones (default), only archived ones, or both. */
@@ -102,23 +103,37 @@ export type ModelCreateParams<C> = MutationOptions & {
   readonly data: C;
   /** Default: `data.id`, else a new UUID. */
   readonly id?: string | null | undefined;
-  /** Claims come with a later version. */
-  readonly claim?: null | undefined;
+  /**
+   * A claim to write under, or options of one to take for this write alone. Without it a write is under a claim that this
+   * client holds on the row. Writes under a claim wait for the server by default, and are refused when it is lost.
+   */
+  readonly claim?: ClaimHandle<unknown> | ClaimOptions | null | undefined;
 };
 
 /** Parameters of `update`. */
-export type ModelUpdateParams<U> = MutationOptions & {
+export type ModelUpdateParams<U, T = never> = MutationOptions & {
   readonly id: string;
-  readonly data: U;
-  /** Claims come with a later version. */
-  readonly claim?: null | undefined;
+  /**
+   * The fields to change; or a function that makes them of the row as it is. With a function nothing shows before the
+   * server has accepted it; when somebody else was faster the row is read again and the function called again, at most
+   * five times. It returns nothing to leave the row as it is.
+   */
+  readonly data: U | ((current: T) => U | null | undefined);
+  /**
+   * A claim to write under, or options of one to take for this write alone. Without it a write is under a claim that this
+   * client holds on the row. Writes under a claim wait for the server by default, and are refused when it is lost.
+   */
+  readonly claim?: ClaimHandle<unknown> | ClaimOptions | null | undefined;
 };
 
 /** Parameters of `delete`. */
 export type ModelDeleteParams = MutationOptions & {
   readonly id: string;
-  /** Claims come with a later version. */
-  readonly claim?: null | undefined;
+  /**
+   * A claim to write under, or options of one to take for this write alone. Without it a write is under a claim that this
+   * client holds on the row. Writes under a claim wait for the server by default, and are refused when it is lost.
+   */
+  readonly claim?: ClaimHandle<unknown> | ClaimOptions | null | undefined;
 };
 
 /**
@@ -201,7 +216,7 @@ export interface ModelOperations<T, C = never, U = Partial<T>> {
    * const changed = await ablo.tasks.update({ id: 't1', data: { done: true }, wait: 'confirmed' });
    * changed.done; // → true
    */
-  update(params: ModelUpdateParams<U>): Promise<T>;
+  update(params: ModelUpdateParams<U, T>): Promise<T>;
   /**
    * Removes a row. The row must be here.
    *
@@ -210,10 +225,18 @@ export interface ModelOperations<T, C = never, U = Partial<T>> {
    * ablo.tasks.get('t1'); // → undefined
    */
   delete(params: ModelDeleteParams): Promise<void>;
-  /** Claims come with a later version: rejects with `model_claim_not_configured`. */
-  claim(params: { readonly id: string }): Promise<never>;
-  /** Presence comes with a later version: rejects with `model_watch_not_configured`. */
-  watch(ids: string | readonly string[]): Promise<never>;
+  /** Takes a lease on a row, and tells about leases: {@link ModelClaims}. */
+  readonly claim: ModelClaims<T>;
+  /**
+   * Joins the groups of rows, so that what happens there arrives, and tells who else is there.
+   *
+   * @throws CapabilityError `capability_scope_denied`; AbloValidationError `invalid_id`, `duration_invalid`
+   * @example
+   * await using here = await ablo.tasks.watch('t1');
+   * here.presence.editing();
+   * here.peers.length; // → 0
+   */
+  watch(ids: string | readonly string[], options?: { readonly ttl?: Duration | undefined }): Promise<JoinedParticipant>;
 }
 
 /** The model operations of a schema, by model key. */
@@ -250,8 +273,8 @@ export interface CommitCreateOptions {
   readonly readAt?: number | null | undefined;
   /** For operations that have none. */
   readonly onStale?: OnStale | null | undefined;
-  /** Claims come with a later version. */
-  readonly claim?: null | undefined;
+  /** Made under this claim: gives operations that have none its `readAt`, and `onStale: 'reject'`. */
+  readonly claim?: ClaimHandle<unknown> | null | undefined;
   readonly claimRef?: string | { readonly id: string } | null | undefined;
   readonly reads?: readonly ReadDependency[] | null | undefined;
   readonly label?: string | undefined;

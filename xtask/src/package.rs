@@ -62,8 +62,8 @@ const PANIC: &[&str] = &["-Zunstable-options", "-Cpanic=immediate-abort", "-Zloc
 const INLINE: &[&str] = &["-Zinline-mir=yes", "-Zinline-mir-threshold=15", "-Zinline-mir-hint-threshold=15"];
 /// The entry that the others import from.
 const MAIN_ENTRY: &str = "index.js";
-/// An entry that the main one loads when it needs it.
-const LOADED_LATER: &str = "http.js";
+/// Entries that the main one loads when it needs them.
+const LOADED_LATER: &[&str] = &["http.js", "watch.js"];
 /// Kinds of entry points, by their ends: modules for browsers, CommonJS for Electron, whose sandboxed preload scripts are
 /// nothing else.
 const ENTRY_ENDS: [(&str, &str); 2] = [(".js", "esm"), (".cjs", "cjs")];
@@ -219,8 +219,8 @@ fn bundle(repo: &Repo, manifest: &Manifest) -> Result {
         let (name, end, format) = split_entry(entry).expect("only files with these ends are entries");
         let mut esbuild = Cmd::new(repo, esbuild_program(repo)).arg(entry_source(repo, name, entry)?);
         // The main entry has all that entries share: one file packs better than pieces. What it loads later stays apart.
-        let apart = if entry == MAIN_ENTRY { LOADED_LATER } else { MAIN_ENTRY };
-        esbuild = esbuild.arg(format!("--external:*/{apart}"));
+        let apart = if entry == MAIN_ENTRY { LOADED_LATER } else { &[MAIN_ENTRY] };
+        esbuild = esbuild.args(apart.iter().map(|file| format!("--external:*/{file}")));
         if format == "cjs" {
             // With this, a note of the names that are exported is left for those who `import` them.
             esbuild = esbuild.arg("--platform=node");

@@ -11,7 +11,6 @@ use crate::core::id::{ModelIndex, RowId, SyncId, TaskId};
 use crate::core::input::Ticket;
 use crate::core::json::{ObjectWriter, Value, write_array};
 use crate::core::output::Output;
-use crate::core::pool::RowRef;
 use crate::core::queue::RowKey;
 use crate::core::text::concat;
 use crate::core::time::Instant;
@@ -304,6 +303,14 @@ impl Engine {
                     Some(payload.raw).filter(|_| !empty),
                 );
             }
+            "sheet_selection" | "slide_selection" | "slide_cursor" => {
+                let name = match kind {
+                    "sheet_selection" => "sheet:selection",
+                    "slide_selection" => "slide:selection",
+                    _ => "slide:cursor",
+                };
+                return self.emit(Output::Event(name, payload.raw.to_owned()));
+            }
             _ => {
                 let id = payload.get_str("claimId").unwrap_or_default();
                 if let Some(at) = self.claims.own.iter().position(|claim| claim.id == id) {
@@ -429,8 +436,7 @@ impl Engine {
                 object.end();
                 // What was written under the claim is in the row by now.
                 let own = row.filter(|(model, id)| claim.is_on(*model, id));
-                let slot = own.and_then(|(model, id)| Some(RowRef { model, slot: self.pool.find(model, id)? }));
-                slot.map_or(claim.read_at, |row| self.pool.stamp(row).max(claim.read_at))
+                own.map_or(claim.read_at, |(model, id)| self.stamp_of(model, id).max(claim.read_at))
             }
             (None, Some(_)) if strict => {
                 return Err(

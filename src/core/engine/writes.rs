@@ -10,6 +10,7 @@ use crate::core::id::{ModelIndex, RowId, SyncId};
 use crate::core::input::{Change, Ticket, Write};
 use crate::core::json::{JsonStr, Kind, ObjectWriter, Value, merge};
 use crate::core::output::Output;
+use crate::core::pool::RowRef;
 use crate::core::queue::{Enqueue, NewOp, Outcome, Rejected, RowKey, Wait};
 use crate::core::schema::{BASE_FIELDS, RelationKind};
 use crate::core::text::{concat, digits, short};
@@ -31,6 +32,8 @@ struct WriteOptions {
     /// The claim that it is under: that of a handle, or one of this id, whoever's.
     claim: Option<String>,
     claim_ref: Option<String>,
+    /// Based on the row as it is here now.
+    current: bool,
 }
 
 impl WriteOptions {
@@ -61,6 +64,7 @@ impl WriteOptions {
                     _ => return wrong("idempotencyKey", "a string of 1 to 255 bytes"),
                 },
                 "reads" => options.reads = Some(member.raw.to_owned()),
+                "current" => options.current = true,
                 "claim" => options.claim = member.as_str().map(Cow::into_owned),
                 "claimRef" => options.claim_ref = member.as_str().map(Cow::into_owned),
                 "label" if member.as_str().is_none_or(|text| text.chars().count() > LABEL_MAX) => {
@@ -179,7 +183,8 @@ impl Engine {
             })?;
             let stamp =
                 if stamp.is_some() { self.stamp_for(Some((op.row.0, op.row.1.as_str())), &write)? } else { None };
-            let read_at = op.read_at.or(write.read_at);
+            let current = write.current.then(|| self.cursor.max(self.stamp_of(op.row.0, op.row.1.as_str())));
+            let read_at = op.read_at.or(write.read_at).or(current);
             (op.read_at, op.on_stale) = guard(read_at, op.on_stale.or(write.on_stale), stamp.as_ref());
             ops.push(op);
         }
@@ -190,6 +195,11 @@ impl Engine {
         self.take_outcome(outcome);
         self.announce_status();
         Ok(())
+    }
+
+    /// The change that a row here is the result of.
+    pub(super) fn stamp_of(&self, model: ModelIndex, id: &str) -> SyncId {
+        self.pool.find(model, id).map_or(SyncId(0), |slot| self.pool.stamp(RowRef { model, slot }))
     }
 
     fn stamp_for(&self, row: Option<(ModelIndex, &str)>, options: &WriteOptions) -> Result<Option<Stamp>, Error> {

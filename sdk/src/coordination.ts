@@ -1,0 +1,444 @@
+/** Who is there, who holds what, and what this client holds: `ablo.presence`, `ablo.claims`, `ablo.<model>.claim`. */
+
+import { Ask, type Core, type CoreCoordination, Text } from './boundary.js';
+import type {
+  Activity,
+  Claim,
+  ClaimClient,
+  ClaimHandle,
+  ClaimLost,
+  ClaimOptions,
+  EntityRef,
+  ModelClaim,
+  ModelTarget,
+  Peer,
+  PresenceStream,
+  PresenceTarget,
+} from './coordination-types.js';
+import { AbloClaimedError, AbloConnectionError, type AbloError, invalid } from './errors.js';
+import { Listeners } from './report.js';
+import type { ModelDef } from './schema/model.js';
+import { ask, type Session } from './session.js';
+import { checkJson, checkKeys, isPlainObject, newId, show } from './values.js';
+
+type Fields = Readonly<Record<string, unknown>>;
+
+/** A claim as it is announced, or as presence tells it (protocol.md 7.7, 11.7). */
+interface WireClaim extends Omit<ModelTarget, 'model' | 'id'> {
+  readonly claimId: string;
+  readonly entityType: string;
+  readonly entityId: string;
+  readonly action?: string;
+  readonly declaredAt?: number;
+  readonly expiresAt?: number;
+  readonly estimatedMs?: number;
+  readonly status?: string;
+}
+
+/** A frame about a participant (protocol.md 12.2). */
+interface PeerFrame {
+  readonly userId: string;
+  readonly status: string;
+  readonly syncGroups?: readonly string[];
+  readonly activity?: Activity;
+  readonly participantKind?: Peer['participantKind'] | 'human';
+  readonly isAgent?: boolean;
+  readonly timestamp?: number;
+  readonly activeClaims?: readonly WireClaim[];
+  readonly label?: string;
+}
+
+const CLAIM_KEYS = ['id', 'reason', 'description', 'field', 'path', 'range', 'meta', 'ttl', 'queue', 'maxQueueDepth'];
+const WAIT_KEYS = ['waitTimeoutMs', 'signal', 'target'];
+const MILLISECONDS: Readonly<Record<string, number>> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000 };
+/** How long an own lease is taken to last that says nothing: protocol.md 11.5. */
+const LEASE_MS = 90_000;
+const IDLE: Activity = Object.freeze({ entityType: 'Unknown', entityId: '', action: 'idle' });
+
+/** What the core knows, in the words of the interface. */
+interface Known {
+  readonly peers: readonly Peer[];
+  /** Claims of others that are held. */
+  readonly held: readonly Claim[];
+  readonly queued: readonly Claim[];
+  /** Own claims that are held. */
+  readonly own: readonly Claim[];
+  readonly readAt: ReadonlyMap<string, { readonly readAt: number; readonly waited: boolean }>;
+}
+
+const NOBODY: Known = { peers: [], held: [], queued: [], own: [], readAt: new Map() };
+
+export class Coordination {
+  readonly changes = new Listeners<[]>();
+  readonly lost = new Listeners<[ClaimLost]>();
+  readonly rejected = new Listeners<[ClaimLost]>();
+  #session: Session;
+  #models: Readonly<Record<string, ModelDef>>;
+  #participant: () => string | null;
+  #activity = IDLE;
+  #known = NOBODY;
+  #stale = true;
+  #telling = false;
+  #handles = new Map<string, AbortController>();
+  /** `ablo.presence`. */
+  readonly presence: PresenceStream;
+  /** `ablo.claims`. */
+  readonly claims: ClaimClient;
+
+  constructor(session: Session, models: Readonly<Record<string, ModelDef>>, participant: () => string | null) {
+    this.#session = session;
+    this.#models = models;
+    this.#participant = participant;
+    this.presence = this.#presence();
+    this.claims = this.#client();
+    session.listeners('presence:changed').add(() => this.#change());
+    session.listeners('claim:lost').add((payload) => {
+      const lost = payload as ClaimLost;
+      this.#handles.get(lost.claimId)?.abort(lost.error);
+      this.#handles.delete(lost.claimId);
+      this.lost.call(Object.freeze(lost));
+    });
+  }
+
+  get known(): Known {
+    const core = this.#session.reader();
+    if (core !== undefined && this.#stale) {
+      this.#stale = false;
+      this.#known = this.#read(core);
+    }
+    return core === undefined ? NOBODY : this.#known;
+  }
+
+  /** Listeners hear of what happened in one turn at once, after it. */
+  #change(): void {
+    this.#stale = true;
+    if (this.#telling) return;
+    this.#telling = true;
+    queueMicrotask(() => {
+      this.#telling = false;
+      this.changes.call();
+    });
+  }
+
+  #read(core: Core): Known {
+    const { peers, lines, own } = JSON.parse(core.text(Text.Coordination)!) as CoreCoordination;
+    const list = (peers as PeerFrame[]).map(toPeer);
+    const me = this.#participant() ?? '';
+    return {
+      peers: Object.freeze(list),
+      held: Object.freeze(list.flatMap((peer) => peer.activeClaims ?? [])),
+      queued: (lines as { queue: Claim[] }[]).flatMap(({ queue }) => queue.map((claim) => Object.freeze(claim))),
+      own: own.flatMap(({ held, claim }) => (held && 'entityId' in claim ? [toClaim(claim as WireClaim, me, 'user')] : [])),
+      readAt: new Map(own.map((one) => [(one.claim as { claimId: string }).claimId, one])),
+    };
+  }
+
+  /** Whether a claim is on a row of a model, by whatever name. */
+  isOn(claim: Claim, { model, id, field }: Partial<ModelTarget>): boolean {
+    const type = claim.target.type.toLowerCase();
+    const names = (key: string): string[] => [key, this.#models[key]?.typename ?? key].map((name) => name.toLowerCase());
+    return (
+      (id === undefined || claim.target.id === id) &&
+      (field === undefined || claim.target.field === field) &&
+      (model === undefined ||
+        names(model).includes(type) ||
+        Object.keys(this.#models).some((key) => names(key).includes(type) && names(key).includes(model.toLowerCase())))
+    );
+  }
+
+  state(model: string, id: string): Claim | null {
+    const { own, held } = this.known;
+    return [...own, ...held].find((claim) => this.isOn(claim, { model, id })) ?? null;
+  }
+
+  queue(model: string, id: string): readonly Claim[] {
+    return this.known.queued.filter((claim) => this.isOn(claim, { model, id }));
+  }
+
+  reorder(type: string, id: string, order: readonly Claim[]): void {
+    const payload = { entityType: type, entityId: id, order: order.map(({ heldBy, id: claimId }) => ({ heldBy, claimId })) };
+    this.broadcast('claim_reorder', payload);
+  }
+
+  broadcast(type: string, payload: unknown): void {
+    checkJson(payload, 'payload', 'invalid_options');
+    this.#session.whenLoaded((core) => core.ask(Ask.Broadcast, 0, 0, type, JSON.stringify(payload), undefined), nothing);
+  }
+
+  release(claimId: string): void {
+    this.#handles.delete(claimId);
+    this.#session.tell(Ask.Release, 0, claimId);
+  }
+
+  releaseRow(model: string, id: string): void {
+    for (const claim of this.known.own) if (this.isOn(claim, { model, id })) this.release(claim.id);
+  }
+
+  /** Announces a claim; the promise settles with what becomes of it. */
+  begin<T>(
+    at: { readonly index: number; readonly type: string; readonly target: ModelTarget; readonly create?: boolean },
+    options: ClaimOptions,
+    data: () => T | undefined,
+  ): { readonly handle: ClaimHandle<T>; readonly granted: Promise<void> } {
+    const { reason, description, ttl, queue, maxQueueDepth, waitTimeoutMs, signal } = checkClaim(options);
+    const { id, field, path, range, meta } = at.target;
+    const claimId = newId();
+    const action = reason ?? (at.create ? 'creating' : 'editing');
+    const payload = JSON.stringify({
+      ...{ claimId, entityType: at.type, entityId: id, action, field, path, range, queue },
+      meta: description === undefined ? meta : { ...meta, description },
+      estimatedMs: milliseconds(ttl),
+    });
+    const lost = new AbortController();
+    this.#handles.set(claimId, lost);
+    const release = async (): Promise<void> => this.release(claimId);
+    const entry = (): { readonly readAt?: number; readonly waited?: boolean } => this.known.readAt.get(claimId) ?? {};
+    let waited = false;
+    let readAt: number | undefined;
+    const handle: ClaimHandle<T> = Object.freeze({
+      object: 'claim' as const,
+      claimId,
+      get waited() {
+        return waited;
+      },
+      get readAt() {
+        return (readAt = entry().readAt ?? readAt)!;
+      },
+      get data() {
+        return data()!;
+      },
+      target: Object.freeze({ ...at.target }),
+      reason: action,
+      ...(description === undefined ? {} : { description }),
+      signal: lost.signal,
+      release,
+      revoke: () => this.release(claimId),
+      [Symbol.asyncDispose]: release,
+    });
+    const limits = JSON.stringify({ maxQueueDepth, waitTimeoutMs, create: at.create });
+    const abort = (): void => this.release(claimId);
+    signal?.addEventListener('abort', abort);
+    const granted = this.#session
+      .send(ask(Ask.Claim, at.index, payload, limits), () => {
+        waited = entry().waited ?? false;
+        readAt = entry().readAt;
+      })
+      .catch((error: unknown) => {
+        this.release(claimId);
+        throw error;
+      })
+      .finally(() => signal?.removeEventListener('abort', abort));
+    if (signal?.aborted) abort();
+    return { handle, granted };
+  }
+
+  /** Joins groups; the promise settles with the server's answer. */
+  join(syncGroups: readonly string[], ttl: unknown): { readonly claimId: string; readonly joined: Promise<void> } {
+    const claimId = `participant:${newId()}`;
+    const lasts = milliseconds(ttl);
+    const ttlSeconds = lasts === undefined ? undefined : lasts / 1000;
+    const payload = JSON.stringify({ claimId, syncGroups, ttlSeconds });
+    return { claimId, joined: this.#session.send(ask(Ask.Claim, 0, payload, '{}'), nothing) };
+  }
+
+  /** What an action is about that names no target of its own. */
+  aim(target: EntityRef | null): EntityRef {
+    if (target !== null) return target;
+    throw invalid('invalid_request', 'several rows are watched: say which one is meant', 'target');
+  }
+
+  #presence(): PresenceStream {
+    const act = (action: string) => (target: PresenceTarget, detail?: string) => {
+      const { type, id, ...part } = toRef(target);
+      update({ ...part, entityType: type, entityId: id, action, ...(detail === undefined ? {} : { detail }) });
+    };
+    const update = (activity: Activity): void => {
+      if (!isPlainObject(activity)) throw invalid('invalid_options', `an activity is an object, got ${show(activity)}`);
+      checkJson(activity, 'activity', 'invalid_options');
+      this.#activity = Object.freeze({ ...activity });
+      const text = JSON.stringify(activity);
+      this.#session.whenLoaded(() => this.#session.tell(Ask.Activity, 0, text), nothing);
+    };
+    const others = (): readonly Peer[] => this.known.peers;
+    const self = (): Peer => ({
+      participantKind: 'user',
+      participantId: this.#participant() ?? '',
+      syncGroups: [],
+      activity: this.#activity,
+      lastActive: new Date().toISOString(),
+      activeClaims: this.known.own,
+    });
+    return Object.freeze({
+      get self() {
+        return self();
+      },
+      get others() {
+        return others();
+      },
+      update,
+      editing: act('editing'),
+      reading: act('reading'),
+      viewing: act('viewing'),
+      idle: () => update(IDLE),
+      othersIn: (group: string) => others().filter(({ syncGroups }) => syncGroups.includes(group)),
+      onChange: (listener: () => void) => this.changes.add(listener),
+      [Symbol.asyncIterator]: () => this.#follow(others),
+    });
+  }
+
+  #client(): ClaimClient {
+    const at = (target: ModelTarget): { index: number; type: string; target: ModelTarget } => {
+      const index = Object.keys(this.#models).findIndex((key) => key === target.model);
+      return { index, type: (Object.values(this.#models)[index]?.typename ?? target.model).toLowerCase(), target };
+    };
+    const others = (): readonly Claim[] => this.known.held;
+    const list = (target: Partial<ModelTarget> = {}): readonly ModelClaim[] =>
+      others().flatMap((claim) => (this.isOn(claim, target) ? [toModelClaim(claim)] : []));
+    return Object.freeze({
+      claim: (target: PresenceTarget, options: ClaimOptions = {}) => {
+        const { type: model, ...ref } = toRef(target);
+        const { handle, granted } = this.begin(at({ model, ...ref }), { queue: false, ...options }, nothing);
+        granted.catch((error: unknown) =>
+          this.rejected.call(Object.freeze({ claimId: handle.claimId, error: error as AbloClaimedError })),
+        );
+        return handle;
+      },
+      create: async ({ target, ...options }: { target: ModelTarget } & ClaimOptions) => {
+        const { handle, granted } = this.begin({ ...at(target), create: true }, { queue: false, ...options }, nothing);
+        await granted;
+        return handle;
+      },
+      list,
+      waitFor: async (
+        target: Partial<ModelTarget>,
+        { timeout, signal }: { timeout?: number | undefined; signal?: AbortSignal | undefined } = {},
+      ) => {
+        const late = timeout === undefined ? undefined : AbortSignal.timeout(timeout);
+        while (list(target).length > 0) {
+          const code = signal?.aborted ? 'claim_wait_aborted' : late?.aborted ? 'model_claimed_timeout' : undefined;
+          if (code !== undefined) {
+            const Class = code === 'claim_wait_aborted' ? AbloConnectionError : AbloClaimedError;
+            throw new Class('it is still claimed', { code });
+          }
+          await new Promise<void>((done) => {
+            const stop = this.changes.add(() => end());
+            const end = (): void => {
+              stop();
+              for (const one of [signal, late]) one?.removeEventListener('abort', end);
+              done();
+            };
+            for (const one of [signal, late]) one?.addEventListener('abort', end);
+          });
+        }
+      },
+      get others() {
+        return others();
+      },
+      queueFor: (target: PresenceTarget) => this.queue(toRef(target).type, toRef(target).id),
+      reorder: (target: PresenceTarget, order: readonly Claim[]) => this.reorder(toRef(target).type, toRef(target).id, order),
+      onChange: (listener: () => void) => this.changes.add(listener),
+      onRejected: (listener: (rejection: ClaimLost) => void) => this.rejected.add(listener),
+      onLost: (listener: (lost: ClaimLost) => void) => this.lost.add(listener),
+      [Symbol.asyncIterator]: () => this.#follow(others),
+    }) as ClaimClient;
+  }
+
+  async *#follow<T>(read: () => T): AsyncGenerator<T> {
+    for (;;) {
+      yield read();
+      await new Promise<void>((done) => {
+        const stop = this.changes.add(() => {
+          stop();
+          done();
+        });
+      });
+    }
+  }
+}
+
+function nothing(): undefined {}
+
+/** A target in one form. */
+export function toRef(target: PresenceTarget): EntityRef {
+  if (!Array.isArray(target)) return target as EntityRef;
+  return { type: target[0] as string, id: target[1] as string };
+}
+
+/** A claim in the words of the interface. */
+function toClaim(wire: WireClaim, heldBy: string, participantKind: Peer['participantKind']): Claim {
+  const { claimId, entityType, entityId, action, declaredAt, expiresAt, estimatedMs, path, field, range, meta } = wire;
+  const { description } = (meta ?? {}) as { description?: string };
+  return Object.freeze({
+    object: 'claim',
+    id: claimId,
+    status: 'active',
+    target: Object.freeze({ type: entityType, id: entityId, ...defined({ path, field, range, meta }) }),
+    reason: action ?? 'editing',
+    ...defined({ description, createdAt: declaredAt }),
+    heldBy,
+    participantKind,
+    expiresAt: expiresAt ?? Date.now() + (estimatedMs ?? LEASE_MS),
+  });
+}
+
+function toModelClaim({ id, target, reason, heldBy, participantKind, expiresAt, description }: Claim): ModelClaim {
+  const { type: model, ...part } = target;
+  return Object.freeze({
+    ...{ id, actor: heldBy, participantKind, reason, expiresAt, status: 'active' as const, target: { model, ...part } },
+    ...defined({ description, field: part.field }),
+  });
+}
+
+function toPeer(frame: PeerFrame): Peer {
+  const { userId, status, syncGroups = [], activity, isAgent, timestamp, activeClaims = [], participantKind, label } = frame;
+  const kind = participantKind ?? (isAgent ? 'agent' : 'user');
+  const known = kind === 'human' ? 'user' : kind;
+  const claims = activeClaims.filter((claim) => (claim.status ?? 'active') === 'active');
+  return Object.freeze({
+    participantKind: known,
+    participantId: userId,
+    ...defined({ label }),
+    syncGroups: Object.freeze(syncGroups),
+    activity: Object.freeze(activity ?? { ...IDLE, action: status }),
+    lastActive: new Date(timestamp ?? Date.now()).toISOString(),
+    activeClaims: Object.freeze(claims.map((claim) => toClaim(claim, userId, known))),
+  });
+}
+
+/** Members that are there. */
+export function defined<T extends object>(members: T): { [K in keyof T]?: Exclude<T[K], undefined> } {
+  return Object.fromEntries(Object.entries(members).filter(([, value]) => value !== undefined)) as never;
+}
+
+/** Checks the options of a claim. */
+function checkClaim(options: ClaimOptions): ClaimOptions & { readonly queue: boolean } {
+  const wrong = (param: string, expected: string): AbloError => {
+    const got = show((options as Fields)[param]);
+    return invalid('write_options_invalid', `${param} must be ${expected}, got ${got}`, param);
+  };
+  if (!isPlainObject(options)) throw invalid('write_options_invalid', `claim takes an object, got ${show(options)}`);
+  checkKeys(options, [...CLAIM_KEYS, ...WAIT_KEYS], 'write_options_invalid', 'option of a claim');
+  const { signal, ...rest } = options as ClaimOptions;
+  for (const param of ['reason', 'description', 'field', 'path'] as const) {
+    if (rest[param] !== undefined && typeof rest[param] !== 'string') throw wrong(param, 'a string');
+  }
+  for (const param of ['maxQueueDepth', 'waitTimeoutMs'] as const) {
+    if (rest[param] !== undefined && !(Number.isSafeInteger(rest[param]) && rest[param] >= 0)) {
+      throw wrong(param, 'a non-negative integer');
+    }
+  }
+  if (typeof (rest.queue ?? true) !== 'boolean') throw wrong('queue', 'true or false');
+  if (signal !== undefined && !(signal instanceof AbortSignal)) throw wrong('signal', 'an AbortSignal');
+  checkJson(rest, 'claim', 'write_options_invalid');
+  return { ...rest, queue: rest.queue ?? true, ...(signal && { signal }) };
+}
+
+/** A duration in milliseconds. */
+function milliseconds(duration: unknown): number | undefined {
+  if (duration === undefined) return undefined;
+  const [, digits, unit] = /^(\d+(?:\.\d+)?)(ms|s|m|h)$/.exec(String(duration)) ?? [];
+  const ms = typeof duration === 'number' ? duration * 1000 : Number(digits) * MILLISECONDS[unit ?? 'ms']!;
+  if (ms > 0 && Number.isFinite(ms)) return ms;
+  const rule = 'a positive number of seconds, or a text such as "500ms", "30s", "2m", "1h"';
+  throw invalid('duration_invalid', `ttl must be ${rule}, got ${show(duration)}`, 'ttl');
+}
