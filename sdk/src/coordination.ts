@@ -220,6 +220,8 @@ export class Coordination {
     signal?.addEventListener('abort', abort);
     const granted = this.#session
       .send(ask(Ask.Claim, at.index, payload, limits), () => {
+        // It may have been lost while the row was read.
+        lost.signal.throwIfAborted();
         waited = entry().waited ?? false;
         readAt = entry().readAt;
       })

@@ -325,10 +325,12 @@ impl Engine {
     fn handle_claim(&mut self, at: usize, kind: &str, payload: Value<'_>) {
         let cursor = self.cursor;
         let claim = &mut self.claims.own[at];
-        let told = |what: &str| {
-            concat(&["the claim ", what, ", by ", &payload.get_str("heldBy").unwrap_or("the server".into())])
+        let holder = payload.get_str("heldBy").unwrap_or("somebody else".into());
+        let held = |what: &str| concat(&[what, "the row is held by ", &holder]);
+        let lost = || {
+            let why = payload.get_str("reason").unwrap_or("taken by somebody else".into());
+            Error::local("claim_lost", concat(&["the claim is over: ", &why]))
         };
-        let lost = || Error::local("claim_lost", told("was taken away"));
         let refused = match kind {
             "claim_acquired" | "claim_granted" => {
                 let fence = payload.get_u64("fencingToken");
@@ -374,9 +376,12 @@ impl Engine {
                 (
                     false,
                     match (conflict, waits) {
-                        (true, false) => Error::local("entity_claimed", told("is held")),
-                        (true, true) => Error::local("claim_conflict", told("was refused")),
-                        (false, _) => Error::local("claim_lease_unavailable", told("was refused")),
+                        (true, false) => Error::local("entity_claimed", held("")),
+                        (true, true) => Error::local("claim_conflict", held("the claim was refused: ")),
+                        (false, _) => {
+                            let why = payload.get_str("reason").unwrap_or_default();
+                            Error::local("claim_lease_unavailable", concat(&["the claim was refused: ", &why]))
+                        }
                     },
                 )
             }
