@@ -103,7 +103,7 @@ impl Clause {
     /// # Errors
     /// `query_unsupported_operator`, `query_invalid_identifier` or `invalid_request`, naming what is wrong.
     pub fn parse(value: Value<'_>) -> Result<Self, Error> {
-        let parts: Vec<Value<'_>> = value.elements().take(4).collect();
+        let parts = value.list();
         let (field, operator, operand) = match parts.as_slice() {
             [field, operand] => (field, Operator::Eq, operand),
             [field, operator, operand] => {

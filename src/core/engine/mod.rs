@@ -37,6 +37,7 @@ use super::rng::Rng;
 use super::snapshot::Snapshot;
 use super::time::{Instant, Now};
 use crate::core::text::{concat, digits};
+use end::{Waiting, take_late};
 use reads::Reads;
 use session::Session;
 
@@ -147,8 +148,8 @@ pub struct Engine {
     storage: storage::Storage,
     /// Writes of this turn wait for its end.
     flush_due: bool,
-    ready: Vec<(Ticket, Instant)>,
-    flushing: Vec<(Ticket, Option<Instant>)>,
+    ready: Waiting,
+    flushing: Waiting,
     forced_offline: bool,
     system_offline: bool,
     offline_since: Option<u64>,
@@ -342,8 +343,9 @@ impl Engine {
             offer(Some(not_before), Timer::Bootstrap);
         }
         offer(self.storage.tabs.deadline(), Timer::Tabs);
-        offer(self.ready.iter().map(|(_, until)| *until).min(), Timer::Ticket);
-        offer(self.flushing.iter().filter_map(|(_, until)| *until).min(), Timer::Ticket);
+        for (_, until) in self.ready.iter().chain(&self.flushing) {
+            offer(*until, Timer::Ticket);
+        }
         if let Phase::Draining { until, .. } = self.phase {
             offer(Some(until), Timer::Ticket);
         }
@@ -493,7 +495,7 @@ impl Engine {
             self.settle(ticket, Ok(None));
             return;
         }
-        self.ready.push((ticket, self.now.mono.after(READY_MS)));
+        self.ready.push((ticket, Some(self.now.mono.after(READY_MS))));
         self.begin();
         if matches!(self.connection.state(), State::SignedOut | State::Blocked { .. }) {
             self.fail_ready();
@@ -518,11 +520,8 @@ impl Engine {
             self.connection.handle_dead(now);
         }
         self.handle_session_timeout();
-        let overdue = |until: &Instant| *until <= now;
-        let late: Vec<Ticket> =
-            self.ready.iter().filter(|(_, until)| overdue(until)).map(|(ticket, _)| *ticket).collect();
+        let late = take_late(&mut self.ready, now);
         if !late.is_empty() {
-            self.ready.retain(|(ticket, _)| !late.contains(ticket));
             let reason = self.connection.reason().cloned();
             let error = reason.unwrap_or_else(|| {
                 Error::local("bootstrap_fetch_timeout", "no rows after 20 s; the client goes on trying")
@@ -531,14 +530,7 @@ impl Engine {
                 self.settle(ticket, Err(error.clone()));
             }
         }
-        let late: Vec<Ticket> = self
-            .flushing
-            .iter()
-            .filter(|(_, until)| until.as_ref().is_some_and(overdue))
-            .map(|(ticket, _)| *ticket)
-            .collect();
-        self.flushing.retain(|(ticket, _)| !late.contains(ticket));
-        for ticket in late {
+        for ticket in take_late(&mut self.flushing, now) {
             let message =
                 concat(&[&digits(self.queue.pending_count() as u64), " writes are still waiting to be confirmed"]);
             self.settle(ticket, Err(Error::local("flush_timeout", message)));
@@ -839,18 +831,6 @@ impl Engine {
         self.loaded = true;
         self.last_sync_at = Some(self.now.wall.0);
         self.settle_ready(&Ok(None));
-    }
-
-    fn settle_ready(&mut self, result: &Result<Option<String>, Error>) {
-        for (ticket, _) in std::mem::take(&mut self.ready) {
-            self.settle(ticket, result.clone());
-        }
-    }
-
-    fn settle_flushing(&mut self, result: &Result<Option<String>, Error>) {
-        for (ticket, _) in std::mem::take(&mut self.flushing) {
-            self.settle(ticket, result.clone());
-        }
     }
 
     fn fetch_for_connection(

@@ -11,7 +11,7 @@ use crate::core::error::Error;
 use crate::core::filter::{CLAUSES_MAX, Clause, Operator};
 use crate::core::id::{ModelIndex, SyncId};
 use crate::core::input::{Response, Ticket};
-use crate::core::json::{JsonStr, Kind, ObjectWriter, Value, merge, write_array, write_str, write_u64};
+use crate::core::json::{ArrayWriter, JsonStr, Kind, ObjectWriter, Value, merge, write_str, write_u64};
 use crate::core::map::SmallMap;
 use crate::core::output::{Method, Output, Request};
 use crate::core::pool::{Direction, Query, RowRef, RowText, Scope, Slot};
@@ -105,7 +105,7 @@ impl Reads {
         self.wanted.clear();
         self.missed.clear();
         let mut tickets = Vec::new();
-        for (_, mut fetch) in self.fetches.take() {
+        for mut fetch in self.fetches.take() {
             tickets.append(&mut fetch.tickets);
         }
         tickets
@@ -210,7 +210,11 @@ impl Engine {
         for ids in ids.chunks(FETCH_IDS_MAX) {
             let Some(definition) = self.config.schema.model(model) else { return };
             let mut condition = String::from("[\"id\",\"IN\",");
-            write_array(&mut condition, ids, |out, id| write_str(out, id));
+            let mut list = ArrayWriter::new(&mut condition);
+            for id in ids {
+                list.str(id);
+            }
+            list.end();
             condition.push(']');
             let request = request_text(&definition.typename, &[&condition], None, None, &[]);
             let fetch = Fetch { ids: ids.to_vec(), ..self.new_fetch(model, Vec::new()) };
@@ -355,7 +359,11 @@ impl Engine {
 
     fn settle_slots(&mut self, ticket: Ticket, slots: &[Slot]) {
         let mut text = String::new();
-        write_array(&mut text, slots, |out, slot| write_u64(out, u64::from(slot.0)));
+        let mut list = ArrayWriter::new(&mut text);
+        for slot in slots {
+            write_u64(list.item(), u64::from(slot.0));
+        }
+        list.end();
         self.settle(ticket, Ok(Some(text)));
     }
 }
@@ -465,13 +473,14 @@ fn parse_options(model: &Model, root: Value<'_>) -> Result<ReadOptions, Error> {
     let limit = if id.is_some() { Some(1) } else { limit };
     // Clauses in another order are the same query.
     let places = sorted_indices(conditions.len(), &mut |a, b| conditions.get(a).cmp(&conditions.get(b)));
-    let sorted: Vec<&str> =
-        places.iter().filter_map(|&index| conditions.get(index as usize).map(String::as_str)).collect();
-    let names: Vec<&str> = related.iter().map(|relation| relation.name.as_str()).collect();
+    let mut sorted = Vec::with_capacity(places.len());
+    for index in places {
+        sorted.push(conditions.get(index as usize).map_or("", String::as_str));
+    }
     let request_order = order.first().map(|(field, direction)| {
         (model.column_of_field(field), if *direction == Direction::Descending { "desc" } else { "asc" })
     });
-    let request = request_text(&model.typename, &sorted, request_order.as_ref(), limit, &names);
+    let request = request_text(&model.typename, &sorted, request_order.as_ref(), limit, &related);
     let query = Query { clauses, order, offset: 0, limit, scope: Scope::All };
     Ok(ReadOptions { local: query, request, related, complete, id })
 }
@@ -482,12 +491,16 @@ fn request_text(
     conditions: &[&str],
     order: Option<&(String, &str)>,
     limit: Option<usize>,
-    related: &[&str],
+    related: &[Relation],
 ) -> String {
     let mut out = String::from("{\"queries\":[");
     let mut query = ObjectWriter::new(&mut out);
     query.str("model", typename);
-    write_array(query.key("where"), conditions, |out, condition| out.push_str(condition));
+    let mut list = query.array("where");
+    for condition in conditions {
+        list.item().push_str(condition);
+    }
+    list.end();
     if let Some((column, direction)) = order {
         query.str("orderBy", column);
         query.str("order", direction);
@@ -496,7 +509,11 @@ fn request_text(
         query.u64("limit", limit as u64);
     }
     if !related.is_empty() {
-        query.strs("related", related);
+        let mut names = query.array("related");
+        for relation in related {
+            names.str(&relation.name);
+        }
+        names.end();
     }
     query.end();
     out.push_str("]}");

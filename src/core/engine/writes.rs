@@ -153,7 +153,7 @@ impl Engine {
                 return Err(Error::local("commit_operations_ambiguous", message).param("operations"));
             }
             (Some(one), None) => vec![one],
-            (None, Some(list)) => list.elements().collect(),
+            (None, Some(list)) => list.list(),
             (None, None) => Vec::new(),
         };
         if list.is_empty() {
@@ -297,19 +297,19 @@ impl Engine {
         }
         let mut text = String::new();
         let mut payload = ObjectWriter::new(&mut text);
-        payload.object("transaction", |transaction| {
-            transaction.opt_str("id", rejected.transaction_id.as_deref());
-            transaction.str("type", &kind);
-            transaction.str("modelName", &typename);
-            transaction.str("modelId", rejected.row.1.as_str());
-            transaction.str("modelKey", &rejected.model);
-            if let Some(input) = &rejected.input {
-                transaction.raw("data", input);
-            }
-            transaction.str("status", "rolled_back");
-            transaction.u64("createdAt", rejected.created.0);
-            transaction.u64("attempts", u64::from(rejected.attempts));
-        });
+        let mut transaction = payload.nested("transaction");
+        transaction.opt_str("id", rejected.transaction_id.as_deref());
+        transaction.str("type", &kind);
+        transaction.str("modelName", &typename);
+        transaction.str("modelId", rejected.row.1.as_str());
+        transaction.str("modelKey", &rejected.model);
+        if let Some(input) = &rejected.input {
+            transaction.raw("data", input);
+        }
+        transaction.str("status", "rolled_back");
+        transaction.u64("createdAt", rejected.created.0);
+        transaction.u64("attempts", u64::from(rejected.attempts));
+        transaction.end();
         payload.raw("error", &rejected.error.to_json());
         payload.bool("permanent", true);
         if let Some(current) = &current {
@@ -360,9 +360,13 @@ fn changed_fields(shown: &str, data: &str) -> Result<Option<String>, Error> {
             *mark = wish.raw == member.raw;
         }
     }
-    let mut marks = same.into_iter();
-    wanted.retain(|_| !marks.next().unwrap_or(false));
-    Ok(if wanted.is_empty() { None } else { Some(object_of(&wanted)) })
+    let mut changed = Vec::new();
+    for (index, field) in wanted.into_iter().enumerate() {
+        if same.get(index) == Some(&false) {
+            changed.push(field);
+        }
+    }
+    Ok(if changed.is_empty() { None } else { Some(object_of(&changed)) })
 }
 
 pub(super) fn object_of(members: &[(JsonStr<'_>, Value<'_>)]) -> String {

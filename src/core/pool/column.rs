@@ -297,9 +297,17 @@ impl Set {
         }
         let Self { numbers, texts, .. } = &mut set;
         let order = sorted_indices(numbers.len(), &mut |a, b| numbers.get(a).cmp(&numbers.get(b)));
-        *numbers = order.iter().filter_map(|&index| numbers.get(index as usize).copied()).collect();
+        let mut sorted = Vec::with_capacity(numbers.len());
+        for index in order {
+            sorted.push(numbers.get(index as usize).copied().unwrap_or_default());
+        }
+        *numbers = sorted;
         let order = sorted_indices(texts.len(), &mut |a, b| texts.get(a).cmp(&texts.get(b)));
-        *texts = order.iter().filter_map(|&index| texts.get_mut(index as usize).map(std::mem::take)).collect();
+        let mut sorted = Vec::with_capacity(texts.len());
+        for index in order {
+            sorted.push(texts.get_mut(index as usize).map(std::mem::take).unwrap_or_default());
+        }
+        *texts = sorted;
         set
     }
 }

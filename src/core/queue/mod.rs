@@ -173,6 +173,12 @@ impl Op {
         }
     }
 
+    fn wait(&mut self, waiting: Option<(Ticket, Wait)>) {
+        if let Some(waiting) = waiting {
+            self.waiting.push(waiting);
+        }
+    }
+
     fn is_guarded(&self) -> bool {
         self.read_at.is_some() || self.on_stale.is_some()
     }
@@ -293,13 +299,13 @@ impl Outcome {
 
     /// Settles those who wait only for the queue; the others go on waiting.
     fn settle_queued(&mut self, waiting: &mut Vec<(Ticket, Wait)>) {
-        waiting.retain(|(ticket, wait)| {
-            let queued = *wait == Wait::Queued;
-            if queued {
-                self.settled.push((*ticket, Ok(None)));
+        for (ticket, wait) in std::mem::take(waiting) {
+            if wait == Wait::Queued {
+                self.settled.push((ticket, Ok(None)));
+            } else {
+                waiting.push((ticket, wait));
             }
-            !queued
-        });
+        }
     }
 }
 
@@ -463,9 +469,10 @@ impl Queue {
             }
         }
         // Places that no commit has any more were to be emptied, or are by now.
-        let gone = orders.iter().filter(|order| !self.commits.iter().any(|commit| commit.order == **order));
-        if !bug::on(Bug::JournalRemovalsLost) {
-            self.removals.extend(gone);
+        for order in orders {
+            if !self.commits.iter().any(|commit| commit.order == *order) && !bug::on(Bug::JournalRemovalsLost) {
+                self.removals.push(*order);
+            }
         }
     }
 
@@ -661,13 +668,15 @@ fn record(ops: &Sequence<Op>, commit: &Commit) -> String {
     object.u64("attempts", u64::from(commit.attempts));
     object.bool("atomic", !matches!(commit.lane, Lane::Model));
     wire::write_operations(object.key("operations"), &operations(ops, &commit.ops));
-    crate::core::json::write_array(object.key("local"), &commit.ops, |out, seq| {
-        let mut local = ObjectWriter::new(out);
+    let mut list = object.array("local");
+    for seq in &commit.ops {
+        let mut local = ObjectWriter::new(list.item());
         if let Some(defaults) = ops.get(seq.0).and_then(|op| op.defaults.as_deref()) {
             local.raw("defaults", defaults);
         }
         local.end();
-    });
+    }
+    list.end();
     if let Some(reads) = &commit.reads {
         object.raw("reads", reads);
     }
