@@ -23,11 +23,12 @@ impl<K, V> Default for SmallMap<K, V> {
 impl<K: PartialEq, V> SmallMap<K, V> {
     /// Sets the value of `key`.
     pub fn insert(&mut self, key: K, value: V) {
+        let value = Box::new(value);
         match self.place(&key).and_then(|place| self.values.get_mut(place)) {
-            Some(known) => **known = value,
+            Some(known) => *known = value,
             None => {
                 self.keys.push(key);
-                self.values.push(Box::new(value));
+                self.values.push(value);
             }
         }
     }
