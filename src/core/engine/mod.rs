@@ -580,16 +580,14 @@ impl Engine {
             ("identity_resolve_failed", "identity_resolve_failed", "identity_network_error")
         };
         let response = result.map_err(|why| Error::local(network, why))?;
-        let body = String::from_utf8(response.body).unwrap_or_default();
-        if !(200..300).contains(&response.status) {
-            let mut error = Error::from_response(response.status, &body, response.request_id.as_deref(), failed);
-            error.retry_after_ms = response.retry_after_ms;
-            if response.status >= 500 && error.code == failed {
+        let status = response.status;
+        let body = response.text(failed).map_err(|mut error| {
+            if status >= 500 && error.code == failed {
                 // A gateway's page is no refusal.
                 error.code = network.into();
             }
-            return Err(error);
-        }
+            error
+        })?;
         let wrong = |what: &str| {
             let mut error = Error::wire(malformed, concat(&["the server's answer has no usable ", what]));
             error.status = Some(502);
@@ -672,11 +670,8 @@ impl Engine {
                 Snapshot::parse(response.body, &self.config.schema)
             }
             Ok(response) => {
-                let body = String::from_utf8(response.body).unwrap_or_default();
                 let code = if response.status < 500 { "bootstrap_response_invalid" } else { "bootstrap_offline" };
-                let mut error = Error::from_response(response.status, &body, response.request_id.as_deref(), code);
-                error.retry_after_ms = response.retry_after_ms;
-                Err(error)
+                Err(response.text(code).err().unwrap_or_else(|| Error::wire(code, "")))
             }
         };
         match snapshot {
@@ -789,8 +784,10 @@ impl Engine {
                     let kind = self.identity.as_ref().map_or("user", |who| who.kind.as_str());
                     let url = self.config.socket_url(self.server_cursor.as_deref(), kind, &self.acked_groups);
                     let bearer = self.token.as_ref().map(|token| concat(&[super::wire::BEARER_PREFIX, token]));
-                    let mut protocols = Vec::from_iter(bearer);
-                    protocols.push(super::wire::SUBPROTOCOL.to_owned());
+                    let mut protocols = vec![super::wire::SUBPROTOCOL.to_owned()];
+                    if let Some(bearer) = bearer {
+                        protocols.insert(0, bearer);
+                    }
                     self.emit(Output::OpenSocket { socket, url, protocols });
                 }
                 Action::Close(socket) => {

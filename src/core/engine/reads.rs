@@ -246,21 +246,16 @@ impl Engine {
         let Some(fetch) = self.reads.fetches.remove(&id) else { return };
         let answer = match result {
             Err(why) => Err(Error::local("wait_for_timeout", concat(&["the read failed: ", &why]))),
-            Ok(response) => {
-                let body = String::from_utf8(response.body).unwrap_or_default();
-                if (200..300).contains(&response.status) {
-                    self.take_rows(&fetch, &body)
-                } else {
-                    let request = response.request_id.as_deref();
-                    let mut error = Error::from_response(response.status, &body, request, "model_query_failed");
-                    error.retry_after_ms = response.retry_after_ms;
-                    Err(error)
-                }
-            }
+            Ok(response) => match response.text("model_query_failed") {
+                Ok(body) => self.take_rows(&fetch, &body),
+                Err(error) => Err(error),
+            },
         };
         match answer {
             Ok(slots) => {
-                self.reads.known.extend(fetch.key);
+                if let Some(key) = fetch.key {
+                    self.reads.known.push(key);
+                }
                 for ticket in fetch.tickets {
                     self.settle_slots(ticket, &slots);
                 }
@@ -289,11 +284,14 @@ impl Engine {
         let results = root.get("results").filter(|results| results.kind == Kind::Array);
         let result = results.and_then(|results| results.elements().next()).ok_or_else(|| wrong("has no results"))?;
         let at = root.get("lastSyncId").and_then(Value::as_u64_lenient).map_or(fetch.since, SyncId);
-        let mut ids = Vec::new();
+        let mut rows = result.list();
         // A read by id may be answered with the row itself.
-        ids.extend(self.take_row(fetch.model, result, &fetch.related, at));
-        for row in result.elements() {
-            ids.extend(self.take_row(fetch.model, row, &fetch.related, at));
+        rows.push(result);
+        let mut ids = Vec::new();
+        for row in rows {
+            if let Some(id) = self.take_row(fetch.model, row, &fetch.related, at) {
+                ids.push(id);
+            }
         }
         for id in fetch.ids.iter().filter(|id| !ids.contains(id)) {
             if let Some(slot) = self.pool.find(fetch.model, id) {
@@ -306,7 +304,9 @@ impl Engine {
         }
         let mut slots = Vec::with_capacity(ids.len());
         for id in &ids {
-            slots.extend(self.find(fetch.model, id));
+            if let Some(slot) = self.find(fetch.model, id) {
+                slots.push(slot);
+            }
         }
         Ok(slots)
     }

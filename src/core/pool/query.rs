@@ -82,10 +82,7 @@ impl Query {
 }
 
 fn invalid(param: &str, why: &str) -> Error {
-    let mut message = String::from(param);
-    message.push_str(": ");
-    message.push_str(why);
-    Error::local("invalid_options", message).param(param)
+    Error::local("invalid_options", concat(&[param, ": ", why])).param(param)
 }
 
 fn path(parent: &str, child: &str) -> String {
@@ -94,13 +91,6 @@ fn path(parent: &str, child: &str) -> String {
 
 fn read_where(value: Value<'_>) -> Result<Vec<Clause>, Error> {
     let mut clauses: Vec<Clause> = Vec::new();
-    let mut push = |clause: Clause| {
-        if clauses.len() == CLAUSES_MAX {
-            return Err(invalid("where", "too many conditions"));
-        }
-        clauses.push(clause);
-        Ok(())
-    };
     match value.kind {
         Kind::Object => {
             for (field, value) in value.members() {
@@ -108,20 +98,22 @@ fn read_where(value: Value<'_>) -> Result<Vec<Clause>, Error> {
                 let Some(operand) = Literal::parse(value) else {
                     return Err(invalid(&path("where", &field), "a field equals a text, a number, a boolean or null"));
                 };
-                push(Clause { field: field.into_owned(), operator: Operator::Eq, operands: vec![operand] })?;
+                clauses.push(Clause { field: field.into_owned(), operator: Operator::Eq, operands: vec![operand] });
             }
         }
         Kind::Array => {
-            for (index, clause) in value.elements().enumerate() {
-                push(
-                    Clause::parse(clause)
-                        .map_err(|error| invalid(&path("where", &digits(index as u64)), &error.message))?,
-                )?;
+            for clause in value.elements() {
+                let index = clauses.len() as u64;
+                let clause = Clause::parse(clause);
+                clauses.push(clause.map_err(|error| invalid(&path("where", &digits(index)), &error.message))?);
             }
         }
         Kind::Null | Kind::Bool | Kind::Number | Kind::String => {
             return Err(invalid("where", "conditions are an object or a list"));
         }
+    }
+    if clauses.len() > CLAUSES_MAX {
+        return Err(invalid("where", "too many conditions"));
     }
     Ok(clauses)
 }
@@ -138,10 +130,10 @@ fn read_order(value: Value<'_>) -> Result<Vec<(String, Direction)>, Error> {
             Some("desc") => Direction::Descending,
             _ => return Err(invalid(&path("orderBy", &field), "a direction is asc or desc")),
         };
-        if order.len() == ORDER_MAX {
-            return Err(invalid("orderBy", "too many fields"));
-        }
         order.push((field, direction));
+    }
+    if order.len() > ORDER_MAX {
+        return Err(invalid("orderBy", "too many fields"));
     }
     Ok(order)
 }

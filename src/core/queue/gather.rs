@@ -239,16 +239,8 @@ impl Queue {
             OpKind::Unarchive => Some(stamped(r#"{"archivedAt":null}"#, wall)),
         };
         let op = Op {
-            kind: new.kind,
-            row: new.row,
-            model: new.model,
-            input: new.input,
+            new,
             patch,
-            defaults: new.defaults,
-            refers_to: new.refers_to,
-            read_at: new.read_at,
-            on_stale: new.on_stale,
-            transaction_id: new.transaction_id,
             waiting: Vec::new(),
             replaced: Vec::new(),
             stamp: wall,

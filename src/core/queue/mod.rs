@@ -17,6 +17,7 @@ mod shared;
 
 pub use shared::{Refusal, same_commit};
 
+use std::ops::{Deref, DerefMut};
 use std::rc::Rc;
 
 use super::bug::{self, Bug};
@@ -117,17 +118,10 @@ impl Enqueue {
 
 #[derive(Debug)]
 struct Op {
-    kind: OpKind,
-    row: RowKey,
-    model: String,
-    input: Option<String>,
+    /// What it does, with what was merged into it.
+    new: NewOp,
     /// What goes over the confirmed row: `input` and the local stamps.
     patch: Option<String>,
-    defaults: Option<String>,
-    refers_to: Vec<RowKey>,
-    read_at: Option<SyncId>,
-    on_stale: Option<OnStale>,
-    transaction_id: Option<String>,
     waiting: Vec<(Ticket, Wait)>,
     /// For a delete, the unsent updates that it made pointless: refused with it, they are told too.
     replaced: Vec<Op>,
@@ -148,6 +142,20 @@ struct Merged {
     input: String,
     /// How many of those who wait for the operation wait for what came before.
     waited: usize,
+}
+
+impl Deref for Op {
+    type Target = NewOp;
+
+    fn deref(&self) -> &NewOp {
+        &self.new
+    }
+}
+
+impl DerefMut for Op {
+    fn deref_mut(&mut self) -> &mut NewOp {
+        &mut self.new
+    }
 }
 
 impl Op {
