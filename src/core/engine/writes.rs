@@ -14,10 +14,8 @@ use crate::core::wire::{IDEMPOTENCY_KEY_MAX, OnStale, OpKind};
 
 /// Most operations in one direct commit.
 const DIRECT_OPS_MAX: usize = 10_000;
-/// Longest label (api.md 2.5).
-const LABEL_MAX: usize = 255;
 
-/// Write options (api.md 2.5), checked.
+/// Write options (api.md 2.5).
 #[derive(Debug, Default)]
 struct WriteOptions {
     wait: Option<Wait>,
@@ -28,40 +26,24 @@ struct WriteOptions {
 }
 
 impl WriteOptions {
+    /// What the SDK would have refused counts as not given.
     fn parse(value: Value<'_>) -> Result<Self, Error> {
-        let wrong = |param: &str, expected: &str| {
-            Err(Error::local("write_options_invalid", concat(&[param, " must be ", expected])).param(param))
-        };
-        let mut options = Self::default();
-        for (key, member) in value.members().filter(|(_, member)| !member.is_null()) {
-            match key.raw() {
-                "wait" => match member.as_str().as_deref() {
-                    Some("queued") => options.wait = Some(Wait::Queued),
-                    Some("confirmed") => options.wait = Some(Wait::Confirmed),
-                    _ => return wrong("wait", "queued or confirmed"),
-                },
-                "readAt" => match member.as_u64() {
-                    Some(mark) => options.read_at = Some(SyncId(mark)),
-                    None => return wrong("readAt", "a non-negative integer"),
-                },
-                "onStale" => match member.as_str().and_then(|mode| OnStale::parse(&mode)) {
-                    Some(mode) => options.on_stale = Some(mode),
-                    None => return wrong("onStale", "reject, overwrite or notify"),
-                },
-                "idempotencyKey" => match member.as_str() {
-                    Some(text) if !text.is_empty() && text.len() <= IDEMPOTENCY_KEY_MAX => {
-                        options.key = Some(text.into_owned());
-                    }
-                    _ => return wrong("idempotencyKey", "a string of 1 to 255 bytes"),
-                },
-                "reads" => options.reads = Some(member.raw.to_owned()),
-                "label" if member.as_str().is_none_or(|text| text.chars().count() > LABEL_MAX) => {
-                    return wrong("label", "a string of at most 255 characters");
-                }
-                _ => {}
-            }
+        let key = value.get_string("idempotencyKey");
+        if key.as_ref().is_some_and(|key| key.is_empty() || key.len() > IDEMPOTENCY_KEY_MAX) {
+            let message = "idempotencyKey must be a string of 1 to 255 bytes";
+            return Err(Error::local("write_options_invalid", message).param("idempotencyKey"));
         }
-        Ok(options)
+        Ok(Self {
+            wait: match value.get_str("wait").as_deref() {
+                Some("queued") => Some(Wait::Queued),
+                Some("confirmed") => Some(Wait::Confirmed),
+                _ => None,
+            },
+            read_at: value.get_u64("readAt").map(SyncId),
+            on_stale: value.get_str("onStale").and_then(|mode| OnStale::parse(&mode)),
+            key,
+            reads: value.get("reads").filter(|reads| !reads.is_null()).map(|reads| reads.raw.to_owned()),
+        })
     }
 }
 
