@@ -323,8 +323,8 @@ export class History implements Listener {
   async #replay(verb: Verb): Promise<UndoResult | undefined> {
     const isUndo = verb === 'undo';
     const from = (): Kept[] => (isUndo ? this.#undo : this.#redo);
-    const isHere = this.#inside.session.core !== undefined && from().at(-1)?.isRestored !== true;
-    if (from().length > 0 && !isHere) await this.#client.ready();
+    const next = from().at(-1);
+    if (next !== undefined && (next.isRestored || this.#inside.session.core === undefined)) await this.#start();
     const kept = from().pop();
     if (kept === undefined) return undefined;
     const { era } = this;
@@ -342,7 +342,7 @@ export class History implements Listener {
       this.#changed();
       for (const conflict of conflicts) this.conflicts.call(conflict);
       await Promise.all(writes);
-      const applied = written?.forwards.length ?? 0;
+      const applied = new Set(written?.forwards.map(rowKey)).size;
       return Object.freeze({ ...(label !== undefined && { label }), applied, conflicts: Object.freeze(conflicts) });
     } catch (error) {
       if (era === this.era) {
@@ -354,6 +354,13 @@ export class History implements Listener {
       }
       throw error;
     }
+  }
+
+  /** Waits for rows: without them an entry would be in conflict with everything. */
+  async #start(): Promise<void> {
+    // After the end of the client this is what rejects.
+    await new Promise((resolve, reject) => this.#inside.session.whenLoaded(resolve, reject));
+    await this.#client.ready();
   }
 
   /** Writes what is left to write of `steps`, all in this turn. `counterpart` is what had been done before. */
