@@ -34,7 +34,7 @@ export type Conflict = UndoConflict;
 export type Settings = Required<{ [K in keyof UndoScopeOptions]: NonNullable<UndoScopeOptions[K]> }>;
 
 type Verb = 'undo' | 'redo';
-type Guard = { readonly readAt: number; readonly onStale: 'notify' };
+type Guard = { readonly readAt: number; readonly onStale: 'notify'; readonly idempotencyKey?: string };
 
 /** What is to become of one step. */
 interface Plan {
@@ -371,6 +371,9 @@ export class History implements Listener {
     counterpart.forEach(establish);
     const { lastSyncId: readAt } = this.#client.status;
     const isGuarded = readAt > 0 && this.#settings.conflictPolicy === 'skip-stale';
+    // What is taken back may not have been sent. It must be there when the server judges what takes it back, so the two
+    // may not be one commit: a key of its own makes the first write one, and what follows comes after it.
+    let barrier = kept.isOpen ? { idempotencyKey: this.#inside.KIT.newId() } : {};
     const batch = new Batch();
     const changes: Change[] = [];
     const writes: Promise<unknown>[] = [];
@@ -381,7 +384,8 @@ export class History implements Listener {
       if (conflict !== undefined) conflicts.push(conflict);
       if (step === undefined) continue;
       const isNotified = isGuarded && step.kind !== 'create';
-      const options = isNotified ? ({ readAt, onStale: 'notify' } as const) : {};
+      const options = isNotified ? { ...barrier, readAt, onStale: 'notify' as const } : {};
+      if (isNotified) barrier = {};
       const write = this.#writes.replay(() => this.#write(step, options));
       writes.push(write.done);
       if (!write.isTaken) {

@@ -77,6 +77,7 @@ export class LocalWrites implements Watch {
   }
 
   between(core: Core, ticket: Ticket): Core {
+    if (this.listeners.size === 0) return core;
     const ask: Core['ask'] = (kind, number, index, first, second, third) => {
       const replay = this.#replay;
       this.#replay = undefined;

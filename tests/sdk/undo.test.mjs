@@ -262,6 +262,29 @@ test('a row that somebody else has written to meanwhile is not deleted by an und
   assert.deepEqual(scope.size(), { undo: 0, redo: 0 }, 'nothing is left to redo');
 });
 
+test('what was never sent when it was undone is undone, whatever came between', async (t) => {
+  const { server, ada, scope, conflicts } = await board(t);
+  const grace = await server.client('grace');
+  const refused = listen((listener) => ada.on('write:rejected', listener));
+  ada.setOffline(true);
+  await ada.tasks.update({ id: 't1', data: { title: 'One' } });
+  await ada.tasks.update({ id: 't1', data: { title: 'Two' } });
+  await grace.tasks.update({ id: 't1', data: { title: 'Grace' }, wait: 'confirmed' });
+  assert.equal((await scope.undo()).applied, 1);
+  assert.equal((await scope.undo()).applied, 1);
+  assert.equal(titleOf(ada), TITLE);
+  ada.setOffline(false);
+  // Her first write was the last one of the title, so what she has undone is her own.
+  await until(grace, () => titleOf(grace) === TITLE);
+  await ada.waitForFlush();
+  assert.deepEqual([titleOf(ada), conflicts.length, scope.size()], [TITLE, 0, { undo: 0, redo: 2 }]);
+  const fields = refused.map(({ transaction }) => transaction.data.title);
+  assert.deepEqual(fields, ['One', TITLE], 'only what the server held back was refused');
+  await scope.redo();
+  assert.equal((await scope.redo()).applied, 1);
+  assert.equal(titleOf(ada), 'Two');
+});
+
 /** A client of Ada behind a proxy, with a write that the server has and of which she has not heard. */
 async function unheard(t) {
   const server = await Server.start(t);
