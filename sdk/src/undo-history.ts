@@ -10,7 +10,7 @@ import type { AbloEvents } from './events.js';
 import type { Inside } from './inside.js';
 import type { Schema } from './schema/define.js';
 import type { ModelOperations } from './types.js';
-import { Batch, type Change, type Data, type Draft, equal, pick, rowKey, type Step, toEntry, without } from './undo-entry.js';
+import { Batch, type Change, type Data, type Draft, equal, pick, rowKey, type Step, STEPS_MAX, toEntry, without } from './undo-entry.js';
 import { type Guarded, Guards, toConflict, valuesOf } from './undo-guard.js';
 import type { UndoConflict, UndoEntry, UndoResult, UndoScopeOptions, UndoSize } from './undo-types.js';
 import type { Listener, LocalWrites } from './undo-writes.js';
@@ -164,8 +164,10 @@ export class History implements Listener {
 
   /** Adds an entry, or adds it to the group that is open. */
   record(draft: Draft): void {
-    if (this.#group !== undefined) this.#group.addDraft(draft);
-    else this.#push(draft);
+    const group = this.#group;
+    if (group === undefined) return this.#push(draft);
+    if (group.size + draft.forwards.length > STEPS_MAX) this.#cut(group);
+    group.addDraft(draft);
   }
 
   beginGroup(label: string | undefined): void {
@@ -210,7 +212,7 @@ export class History implements Listener {
     for (const change of changes) {
       if (!this.#settings.tracksModel(change.forward.modelKey as never)) continue;
       const batch = this.#runs.at(-1) ?? this.#group ?? this.#openTick();
-      if (batch.isFull) this.#take(batch);
+      if (batch.size >= STEPS_MAX) this.#cut(batch);
       batch.add(change);
     }
   }
@@ -270,13 +272,21 @@ export class History implements Listener {
     if (tick !== undefined) this.#take(tick);
   }
 
-  /** Records what a batch has gathered so far. */
+  /** Records what a batch has gathered, in the group if one is open. */
   #take(batch: Batch): void {
     const draft = batch.take();
     if (draft !== undefined) this.record(draft);
   }
 
+  /** Makes what a batch has gathered so far an entry of its own. */
+  #cut(batch: Batch): void {
+    const draft = batch.take();
+    if (draft !== undefined) this.#push(draft);
+  }
+
   #push(draft: Draft): void {
+    // A function that outlives its scope.
+    if (!this.#writes.listeners.has(this)) return;
     this.#serial(() => {
       this.#undo.push({ draft, side: 'forwards', order: ++this.#lastOrder, isOpen: true, isRestored: false });
       this.#redo = [];
@@ -372,7 +382,8 @@ export class History implements Listener {
     const { lastSyncId: readAt } = this.#client.status;
     const isGuarded = readAt > 0 && this.#settings.conflictPolicy === 'skip-stale';
     // What is taken back may not have been sent. It must be there when the server judges what takes it back, so the two
-    // may not be one commit: a key of its own makes the first write one, and what follows comes after it.
+    // may not be one commit: a key of its own makes the first update one, and what follows comes after it. A delete needs
+    // none: the client drops what it makes pointless.
     let barrier = kept.isOpen ? { idempotencyKey: this.#inside.KIT.newId() } : {};
     const batch = new Batch();
     const changes: Change[] = [];
@@ -384,8 +395,9 @@ export class History implements Listener {
       if (conflict !== undefined) conflicts.push(conflict);
       if (step === undefined) continue;
       const isNotified = isGuarded && step.kind !== 'create';
-      const options = isNotified ? { ...barrier, readAt, onStale: 'notify' as const } : {};
-      if (isNotified) barrier = {};
+      const isFirst = isNotified && step.kind === 'update';
+      const options = isNotified ? { ...(isFirst && barrier), readAt, onStale: 'notify' as const } : {};
+      if (isFirst) barrier = {};
       const write = this.#writes.replay(() => this.#write(step, options));
       writes.push(write.done);
       if (!write.isTaken) {

@@ -55,6 +55,19 @@ test('a create is undone by a delete, and comes back as it was when it was undon
   await until(grace, () => grace.tasks.get(id)?.rank === 9);
 });
 
+test('a create that was never sent is undone without a trace', async (t) => {
+  const { ada, scope } = await board(t);
+  ada.setOffline(true);
+  await ada.tasks.create({ id: 't3', data: { title: 'Third' } });
+  await ada.tasks.update({ id: 't3', data: { rank: 3 } });
+  await scope.undo();
+  await scope.undo();
+  assert.deepEqual([ada.tasks.get('t3'), ada.status.pendingWrites], [undefined, 0]);
+  await scope.redo();
+  await scope.redo();
+  assert.deepEqual([titleOf(ada, 't3'), ada.tasks.get('t3').rank], ['Third', 3]);
+});
+
 test('a delete is undone by a create with all fields', async (t) => {
   const { server, ada, scope } = await board(t);
   await ada.tasks.delete({ id: 't2', wait: 'confirmed' });
@@ -323,6 +336,22 @@ test('of an undo and a redo that are both held back, the last one counts', async
   assert.deepEqual([titleOf(ada), titleOf(grace), conflicts.length], ['Ada', 'Ada', 0]);
 });
 
+test('an entry that would be too big is several', async (t) => {
+  const { ada, scope } = await board(t, { recordFromStream: false });
+  ada.setOffline(true);
+  const rows = (from, count) => Array.from({ length: count }, (_, at) => ({ id: `row${from + at}`, title: 'Many' }));
+  await scope.runRecorded(() => Promise.all(rows(0, 10_001).map(({ id, ...data }) => ada.tasks.create({ id, data }))));
+  assert.equal(scope.size().undo, 2);
+  assert.equal((await scope.undo()).applied, 1);
+  assert.equal((await scope.undo()).applied, 10_000);
+  scope.beginGroup();
+  const op = (data) => ({ kind: 'createMany', modelKey: 'tasks', data });
+  scope.record({ inverses: [], forwards: [op(rows(0, 6000))] });
+  scope.record({ inverses: [], forwards: [op(rows(6000, 4001))] });
+  scope.endGroup();
+  assert.equal(scope.size().undo, 2);
+});
+
 test('the history has an end', async (t) => {
   const { ada, scope } = await board(t, { maxHistory: 2 });
   for (const rank of [1, 2, 3]) await ada.tasks.update({ id: 't1', data: { rank } });
@@ -349,6 +378,12 @@ test('what the server refuses is no longer in the history', async (t) => {
   assert.deepEqual(scope.size(), { undo: 1, redo: 0 });
   assert.deepEqual(await scope.undo(), { applied: 1, conflicts: [] });
   assert.deepEqual([titleOf(lin), lin.projects.get('p1').name], [TITLE, 'Support']);
+  scope.beginGroup();
+  await lin.tasks.update({ id: 't1', data: { title: 'Still mine' } });
+  await lin.projects.update({ id: 'p1', data: { name: 'Shipping' } });
+  assert.equal((await refused.next()).transaction.modelId, 't1');
+  scope.endGroup();
+  assert.deepEqual(await scope.undo(), { applied: 1, conflicts: [] }, 'a group that was open when it was refused');
   // An undo that is refused: the row is gone again, and there is nothing to redo.
   await lin.tasks.delete({ id: 't2', wait: 'confirmed' });
   await scope.undo();
