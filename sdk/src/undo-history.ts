@@ -13,7 +13,7 @@ import type { ModelOperations } from './types.js';
 import { Batch, type Change, type Data, type Draft, equal, pick, rowKey, type Step, STEPS_MAX, toEntry, without } from './undo-entry.js';
 import { type Guarded, Guards, toConflict, valuesOf } from './undo-guard.js';
 import type { UndoConflict, UndoEntry, UndoResult, UndoScopeOptions, UndoSize } from './undo-types.js';
-import type { Listener, LocalWrites } from './undo-writes.js';
+import { type Listener, type LocalWrites, reportThrown } from './undo-writes.js';
 
 /** An entry with its place in the history. */
 export interface Kept {
@@ -70,8 +70,7 @@ export class Listeners<T> {
       try {
         listener(value);
       } catch (error) {
-        if (typeof reportError === 'function') reportError(error);
-        else console.error(error);
+        reportThrown(error);
       }
     }
   }
@@ -287,7 +286,9 @@ export class History implements Listener {
   #push(draft: Draft): void {
     // A function that outlives its scope.
     if (!this.#writes.listeners.has(this)) return;
+    const { era } = this;
     this.#serial(() => {
+      if (era !== this.era) return;
       this.#undo.push({ draft, side: 'forwards', order: ++this.#lastOrder, isOpen: true, isRestored: false });
       this.#redo = [];
       this.#trim();
@@ -320,14 +321,23 @@ export class History implements Listener {
 
   /** Does something when what was begun before has ended: at once if it has. */
   #serial(work: () => void | Promise<void>): void {
-    if (this.#isBusy) return void this.#waiting.push(work);
-    const done = work();
-    if (done === undefined) return;
-    this.#isBusy = true;
-    void done.then(() => {
-      this.#isBusy = false;
-      while (!this.#isBusy && this.#waiting.length > 0) this.#serial(this.#waiting.shift()!);
-    });
+    this.#waiting.push(work);
+    this.#next();
+  }
+
+  #next(): void {
+    while (!this.#isBusy && this.#waiting.length > 0) {
+      // Also while it is called: its listeners may ask for more.
+      this.#isBusy = true;
+      const done = this.#waiting.shift()!();
+      if (done === undefined) this.#isBusy = false;
+      else {
+        void done.then(() => {
+          this.#isBusy = false;
+          this.#next();
+        });
+      }
+    }
   }
 
   async #replay(verb: Verb): Promise<UndoResult | undefined> {

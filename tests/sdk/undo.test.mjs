@@ -378,12 +378,14 @@ test('what the server refuses is no longer in the history', async (t) => {
   assert.deepEqual(scope.size(), { undo: 1, redo: 0 });
   assert.deepEqual(await scope.undo(), { applied: 1, conflicts: [] });
   assert.deepEqual([titleOf(lin), lin.projects.get('p1').name], [TITLE, 'Support']);
+  const recorded = listen((listener) => scope.onRecord(listener));
   scope.beginGroup();
   await lin.tasks.update({ id: 't1', data: { title: 'Still mine' } });
   await lin.projects.update({ id: 'p1', data: { name: 'Shipping' } });
   assert.equal((await refused.next()).transaction.modelId, 't1');
   scope.endGroup();
-  assert.deepEqual(await scope.undo(), { applied: 1, conflicts: [] }, 'a group that was open when it was refused');
+  assert.deepEqual(recorded[0].forwards, [{ kind: 'update', modelKey: 'projects', patch: { id: 'p1', name: 'Shipping' } }]);
+  assert.deepEqual(await scope.undo(), { applied: 1, conflicts: [] });
   // An undo that is refused: the row is gone again, and there is nothing to redo.
   await lin.tasks.delete({ id: 't2', wait: 'confirmed' });
   await scope.undo();
@@ -507,6 +509,47 @@ test('an entry that is none is refused, with the place and the remedy', async (t
   assert.throws(() => undoScope(stateless, 'board'), { param: 'ablo', type: 'AbloValidationError' });
   assert.throws(() => scope.onChange(), { param: 'listener' });
   await assert.rejects(scope.runRecorded('work'), { param: 'work' });
+});
+
+test('what fails in a function of the application disturbs neither writes nor the history', async (t) => {
+  const reported = [];
+  globalThis.reportError = ({ message }) => reported.push(message);
+  t.after(() => delete globalThis.reportError);
+  const tracksModel = (modelKey) => {
+    if (modelKey === 'projects') throw new Error('tracksModel');
+    return true;
+  };
+  const { ada, scope } = await board(t, { tracksModel });
+  assert.equal((await ada.projects.update({ id: 'p1', data: { name: 'Sales' } })).name, 'Sales');
+  const nonsense = [null, { action: 'update', model: 'Task', id: 't1', data: 'text' }, { action: 'update', model: 'Task' }];
+  await assert.rejects(ada.commits.create({ operations: nonsense }), { type: 'AbloValidationError' });
+  assert.deepEqual([reported, scope.canUndo()], [['tracksModel'], false]);
+  scope.onRecord(() => {
+    throw new Error('onRecord');
+  });
+  const stop = scope.onChange(() => {
+    stop();
+    // What a listener asks for comes after what it is told of.
+    void scope.redo();
+    void scope.undo();
+  });
+  await ada.tasks.update({ id: 't1', data: { rank: 1 } });
+  assert.deepEqual([reported.at(-1), ada.tasks.get('t1').rank, scope.size()], ['onRecord', 0, { undo: 0, redo: 1 }]);
+});
+
+test('what is queued when everything is forgotten is forgotten too', async (t) => {
+  const { ada, scope } = await board(t);
+  await ada.tasks.update({ id: 't1', data: { rank: 1 } });
+  const undone = scope.undo();
+  scope.record({ inverses: [], forwards: [{ kind: 'delete', modelKey: 'tasks', id: 't2' }] });
+  scope.clear();
+  await undone;
+  assert.deepEqual(scope.size(), { undo: 0, redo: 0 });
+  await ada.tasks.update({ id: 't1', data: { rank: 2 } });
+  const failing = scope.undo();
+  await ada.purge();
+  await failing.catch(() => undefined);
+  assert.deepEqual(scope.size(), { undo: 0, redo: 0 });
 });
 
 test('a scope is shared by name until it is disposed of', async (t) => {
