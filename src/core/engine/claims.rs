@@ -45,7 +45,8 @@ struct Claim {
     ticket: Option<Ticket>,
     /// Until when.
     until: Option<Instant>,
-    /// A longer line is not waited in.
+    /// Whether it waits in line, and that not in a longer one.
+    waits: bool,
     depth: Option<u64>,
     stage: Stage,
     waited: bool,
@@ -146,6 +147,7 @@ impl Engine {
             let kind = definition.scope.as_deref().unwrap_or(&definition.key);
             concat(&[kind, ":", row.1.as_str()])
         });
+        let waits = parsed.get_bool("queue") == Some(true);
         let creates = options.get_bool("create") == Some(true);
         self.claims.own.push(Box::new(Claim {
             id,
@@ -155,6 +157,7 @@ impl Engine {
             payload,
             ticket: Some(ticket),
             until: options.get_u64("waitTimeoutMs").map(|ms| self.now.mono.after(ms)),
+            waits,
             depth: options.get_u64("maxQueueDepth"),
             stage: Stage::Announced,
             waited: false,
@@ -325,37 +328,32 @@ impl Engine {
 
     fn handle_claim(&mut self, at: usize, kind: &str, payload: Value<'_>) {
         let cursor = self.cursor;
-        let claim = &mut self.claims.own[at];
-        let holder = payload.get_str("heldBy").unwrap_or("somebody else".into());
-        let held = |what: &str| concat(&[what, "the row is held by ", &holder]);
-        let lost = || {
-            let why = payload.get_str("reason").unwrap_or("taken by somebody else".into());
-            Error::local("claim_lost", concat(&["the claim is over: ", &why]))
-        };
-        let refused = match kind {
+        let Some(claim) = self.claims.own.get_mut(at) else { return };
+        let text = |key: &str| payload.get_str(key).unwrap_or_default();
+        let fence = payload.get_u64("fencingToken");
+        let is_new = claim.stage == Stage::Announced;
+        let (abandon, code, why, whom) = match kind {
+            "claim_acquired" | "claim_granted" if is_new => {
+                claim.stage = Stage::Held;
+                claim.fence = fence;
+                claim.read_at = cursor;
+                claim.waited |= kind == "claim_granted";
+                self.take_hold(at);
+                return;
+            }
             "claim_acquired" | "claim_granted" => {
-                let fence = payload.get_u64("fencingToken");
-                if claim.stage == Stage::Announced {
-                    claim.stage = Stage::Held;
-                    claim.fence = fence;
-                    claim.read_at = cursor;
-                    claim.waited |= kind == "claim_granted";
-                    self.take_hold(at);
-                    return;
-                }
                 // Another grant than before: in between it was free for others.
                 if claim.fence == fence || claim.stage == Stage::Ending || bug::on(Bug::LapseUnnoticed) {
                     return;
                 }
-                (true, lost())
+                (true, "claim_lost", "the claim has lapsed while the connection was gone", "reason")
             }
             "claim_queued" => {
                 claim.waited = true;
-                let position = payload.get_u64("position").unwrap_or(0);
-                if claim.stage != Stage::Announced {
-                    (true, lost())
-                } else if claim.depth.is_some_and(|depth| position >= depth) {
-                    (true, Error::local("queue_too_deep", "more wait for this row than maxQueueDepth allows"))
+                if !is_new {
+                    (true, "claim_lost", "the row is held by somebody else now: ", "heldBy")
+                } else if claim.depth.is_some_and(|depth| payload.get_u64("position").unwrap_or(0) >= depth) {
+                    (true, "queue_too_deep", "more wait than maxQueueDepth allows for a row held by ", "heldBy")
                 } else {
                     return;
                 }
@@ -367,29 +365,19 @@ impl Engine {
                 }
                 return;
             }
-            "claim_ack" => {
-                let error = payload.get("error").and_then(Error::from_body);
-                (false, error.unwrap_or_else(|| Error::wire("claim_rejected", "the server refused the groups")))
-            }
-            "claim_rejected" => {
-                let waits = Value::known_object(&claim.payload).get_bool("queue") == Some(true);
-                let conflict = payload.get_str("reason").as_deref() == Some("conflict");
-                (
-                    false,
-                    match (conflict, waits) {
-                        (true, false) => Error::local("entity_claimed", held("")),
-                        (true, true) => Error::local("claim_conflict", held("the claim was refused: ")),
-                        (false, _) => {
-                            let why = payload.get_str("reason").unwrap_or_default();
-                            Error::local("claim_lease_unavailable", concat(&["the claim was refused: ", &why]))
-                        }
-                    },
-                )
-            }
-            "claim_lost" | "claim_expired" => (false, lost()),
+            "claim_ack" => (false, "claim_rejected", "the server refused the groups", "reason"),
+            "claim_rejected" => match (&*text("reason"), claim.waits) {
+                ("conflict", false) => (false, "entity_claimed", "the row is held by ", "heldBy"),
+                ("conflict", true) => (false, "claim_conflict", "the row is held by ", "heldBy"),
+                _ => (false, "claim_lease_unavailable", "the claim was refused: ", "reason"),
+            },
+            "claim_lost" | "claim_expired" => (false, "claim_lost", "the claim is over: ", "reason"),
             _ => return,
         };
-        let (abandon, mut error) = refused;
+        let mut error = Error::local(code, concat(&[why, &text(whom)]));
+        if let Some(told) = payload.get("error").and_then(Error::from_body) {
+            error = told;
+        }
         error.details.get_or_insert_with(|| payload.raw.to_owned());
         self.lose_claim(at, abandon, error);
     }
