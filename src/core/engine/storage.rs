@@ -167,7 +167,7 @@ impl Storage {
 
     /// Whether something of this kind is under way.
     fn is_doing(&self, kind: &dyn Fn(&Job) -> bool) -> bool {
-        self.jobs.values().any(|job| kind(job))
+        self.jobs.values().any(kind)
     }
 
     /// Whether it is known what rows and writes there are.
