@@ -172,7 +172,7 @@ impl Engine {
     /// Tells how the server answered a commit.
     pub(super) fn share_result(&mut self, result: &MutationResult) {
         if self.storage.tabs.leads && result.success {
-            self.post("result", &|message| result.write(message.key("result")));
+            self.post("result", &|message| result.write_accepted(message.key("result")));
         }
     }
 

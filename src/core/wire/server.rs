@@ -83,8 +83,12 @@ impl MutationResult {
         }
     }
 
-    /// Writes the receipt.
-    pub fn write(&self, out: &mut String) {
+    /// Writes the receipt of a commit that was accepted.
+    pub fn write_accepted(&self, out: &mut String) {
+        self.begin(out).end();
+    }
+
+    fn begin<'a>(&self, out: &'a mut String) -> ObjectWriter<'a> {
         let mut object = ObjectWriter::new(out);
         object.str("object", "commit_receipt");
         object.str("clientTxId", &self.client_tx_id);
@@ -96,6 +100,12 @@ impl MutationResult {
         if let Some(notifications) = &self.notifications {
             object.raw("notifications", notifications);
         }
+        object
+    }
+
+    /// Writes the receipt.
+    pub fn write(&self, out: &mut String) {
+        let mut object = self.begin(out);
         if let Some(error) = &self.error {
             let mut object = object.nested("error");
             object.str("code", &error.code);
