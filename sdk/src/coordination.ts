@@ -15,13 +15,11 @@ import type {
   PresenceStream,
   PresenceTarget,
 } from './coordination-types.js';
-import { AbloClaimedError, AbloConnectionError, type AbloError, invalid } from './errors.js';
+import { AbloClaimedError, AbloConnectionError, invalid } from './errors.js';
 import { Listeners } from './report.js';
 import type { ModelDef } from './schema/model.js';
 import { ask, type Session } from './session.js';
 import { checkJson, checkKeys, isPlainObject, newId, show } from './values.js';
-
-type Fields = Readonly<Record<string, unknown>>;
 
 /** A claim as it is announced, or as presence tells it (protocol.md 7.7, 11.7). */
 interface WireClaim extends Omit<ModelTarget, 'model' | 'id'> {
@@ -48,8 +46,10 @@ interface PeerFrame {
   readonly label?: string;
 }
 
-const CLAIM_KEYS = ['id', 'reason', 'description', 'field', 'path', 'range', 'meta', 'ttl', 'queue', 'maxQueueDepth'];
-const WAIT_KEYS = ['waitTimeoutMs', 'signal', 'target'];
+const CLAIM_KEYS = [
+  ...['reason', 'description', 'field', 'path', 'range', 'meta', 'ttl', 'queue', 'maxQueueDepth', 'waitTimeoutMs'],
+  'signal',
+];
 const MILLISECONDS: Readonly<Record<string, number>> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000 };
 /** How long an own lease is taken to last that says nothing: protocol.md 11.5. */
 const LEASE_MS = 90_000;
@@ -133,17 +133,11 @@ export class Coordination {
     };
   }
 
-  /** Whether a claim is on a row of a model, by whatever name. */
-  isOn(claim: Claim, { model, id, field }: Partial<ModelTarget>): boolean {
-    const type = claim.target.type.toLowerCase();
-    const names = (key: string): string[] => [key, this.#models[key]?.typename ?? key].map((name) => name.toLowerCase());
-    return (
-      (id === undefined || claim.target.id === id) &&
-      (field === undefined || claim.target.field === field) &&
-      (model === undefined ||
-        names(model).includes(type) ||
-        Object.keys(this.#models).some((key) => names(key).includes(type) && names(key).includes(model.toLowerCase())))
-    );
+  /** Whether a claim is on such a row. A model goes by its key, its typename, or its name on the wire. */
+  isOn({ target }: Claim, { model, id, field }: Partial<ModelTarget>): boolean {
+    const names = [model, this.#models[model ?? '']?.typename].map((name) => name?.toLowerCase());
+    const isSame = (wanted: unknown, actual: unknown): boolean => wanted === undefined || wanted === actual;
+    return isSame(id, target.id) && isSame(field, target.field) && (!model || names.includes(target.type.toLowerCase()));
   }
 
   state(model: string, id: string): Claim | null {
@@ -413,26 +407,24 @@ export function defined<T extends object>(members: T): { [K in keyof T]?: Exclud
 }
 
 /** Checks the options of a claim. */
-function checkClaim(options: ClaimOptions): ClaimOptions & { readonly queue: boolean } {
-  const wrong = (param: string, expected: string): AbloError => {
-    const got = show((options as Fields)[param]);
-    return invalid('write_options_invalid', `${param} must be ${expected}, got ${got}`, param);
-  };
+function checkClaim(options: ClaimOptions): ClaimOptions {
   if (!isPlainObject(options)) throw invalid('write_options_invalid', `claim takes an object, got ${show(options)}`);
-  checkKeys(options, [...CLAIM_KEYS, ...WAIT_KEYS], 'write_options_invalid', 'option of a claim');
+  checkKeys(options, CLAIM_KEYS, 'write_options_invalid', 'option of a claim');
   const { signal, ...rest } = options as ClaimOptions;
-  for (const param of ['reason', 'description', 'field', 'path'] as const) {
-    if (rest[param] !== undefined && typeof rest[param] !== 'string') throw wrong(param, 'a string');
-  }
-  for (const param of ['maxQueueDepth', 'waitTimeoutMs'] as const) {
-    if (rest[param] !== undefined && !(Number.isSafeInteger(rest[param]) && rest[param] >= 0)) {
-      throw wrong(param, 'a non-negative integer');
+  const check = (params: readonly string[], expected: string, isGood: (value: unknown) => boolean): void => {
+    for (const param of params) {
+      const value = options[param];
+      if (value !== undefined && !isGood(value)) {
+        throw invalid('write_options_invalid', `${param} must be ${expected}, got ${show(value)}`, param);
+      }
     }
-  }
-  if (typeof (rest.queue ?? true) !== 'boolean') throw wrong('queue', 'true or false');
-  if (signal !== undefined && !(signal instanceof AbortSignal)) throw wrong('signal', 'an AbortSignal');
+  };
+  check(['reason', 'description', 'field', 'path'], 'a string', (value) => typeof value === 'string');
+  check(['maxQueueDepth', 'waitTimeoutMs'], 'a non-negative integer', (value) => Number.isSafeInteger(value) && (value as number) >= 0);
+  check(['queue'], 'true or false', (value) => typeof value === 'boolean');
+  check(['signal'], 'an AbortSignal', (value) => value instanceof AbortSignal);
   checkJson(rest, 'claim', 'write_options_invalid');
-  return { ...rest, queue: rest.queue ?? true, ...(signal && { signal }) };
+  return { queue: true, ...options };
 }
 
 /** A duration in milliseconds. */
