@@ -264,6 +264,7 @@ test('values are compared as a whole, whatever the order of their members', asyn
     [{ tags: ['a'], x: 1 }, 1, 0],
     [{ x: 1, tags: ['a', 'b'] }, 0, 1],
     [{ x: 1, tags: ['a'], y: null }, 0, 1],
+    [{ x: 1 }, 0, 1],
     // That is what the undo would have made of it.
     [null, 0, 0],
   ]) {
