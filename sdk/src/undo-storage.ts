@@ -78,8 +78,8 @@ export function keepStored(history: History, client: Client, inside: Inside, sto
   const forget = (): void => {
     // Before it is known who is signed in, any of them may be theirs.
     if (!isOver && key === undefined) keysOf(storage).forEach((other) => storage.removeItem(other));
+    // Otherwise it went when the stacks became empty.
     isOver = true;
-    if (key !== undefined) storage.removeItem(key);
   };
   const stops = [
     client.onStatus(find),

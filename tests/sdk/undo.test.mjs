@@ -130,15 +130,22 @@ test('the writes of one microtask are one entry, and replays are none', async (t
 
 test('the operations of a commit are recorded, and archiving is not', async (t) => {
   const { ada, scope } = await board(t);
+  const recorded = listen((listener) => scope.onRecord(listener));
   await ada.commits.create({
     operations: [
       { action: 'update', model: 'Task', id: 't1', data: { title: 'One' } },
       { action: 'update', model: 'tasks', id: 't1', data: { title: 'Two' } },
       { action: 'create', target: { model: 'task', id: 't9' }, data: { title: 'Nine', done: false, rank: 0 } },
+      { action: 'update', model: 'Task', id: 't9', data: { rank: 4 } },
       { action: 'archive', model: 'Task', id: 't2' },
     ],
   });
   await until(ada, () => titleOf(ada, 't9') === 'Nine');
+  const created = { id: 't9', title: 'Nine', done: false, rank: 4 };
+  assert.deepEqual(recorded[0].forwards, [
+    { kind: 'update', modelKey: 'tasks', patch: { id: 't1', title: 'Two' } },
+    { kind: 'create', modelKey: 'tasks', data: created },
+  ]);
   assert.deepEqual(await scope.undo(), { applied: 2, conflicts: [] });
   assert.deepEqual([titleOf(ada), ada.tasks.get('t9')], [TITLE, undefined]);
   assert.ok(ada.tasks.get('t2').archivedAt instanceof Date);
@@ -176,6 +183,34 @@ test('a group is one entry, however many ticks it takes', async (t) => {
   assert.deepEqual(scope.size(), { undo: 0, redo: 2 });
 });
 
+test('what happens to one row within a group is one step', async (t) => {
+  const { ada, scope } = await board(t);
+  const recorded = listen((listener) => scope.onRecord(listener));
+  scope.beginGroup();
+  await ada.tasks.create({ id: 't3', data: { title: 'Third' } });
+  await ada.tasks.delete({ id: 't3' });
+  scope.endGroup();
+  scope.beginGroup();
+  await ada.tasks.update({ id: 't1', data: { title: 'Other' } });
+  await ada.tasks.update({ id: 't1', data: { title: TITLE } });
+  scope.endGroup();
+  assert.equal(recorded.length, 0, 'nothing has come of it');
+  scope.beginGroup();
+  await ada.tasks.update({ id: 't1', data: { title: 'Other', rank: 3 } });
+  await ada.tasks.delete({ id: 't1' });
+  scope.endGroup();
+  assert.equal(recorded[0].forwards.length, 1);
+  assert.equal((await scope.undo()).applied, 1);
+  assert.deepEqual([titleOf(ada), ada.tasks.get('t1').rank], [TITLE, 0]);
+  const op = (title) => ({ kind: 'update', modelKey: 'tasks', patch: { id: 't2', title } });
+  scope.beginGroup();
+  scope.record({ inverses: [op('1')], forwards: [op('2')] });
+  scope.record({ inverses: [op('3'), op('4')], forwards: [op('5')] });
+  scope.endGroup();
+  const titles = (ops) => ops.map(({ patch }) => patch.title).join('');
+  assert.deepEqual([titles(recorded[1].inverses), titles(recorded[1].forwards)], ['341', '25']);
+});
+
 test('runRecorded records without recordFromStream, and only the models that are tracked', async (t) => {
   const { ada, scope } = await board(t, { recordFromStream: false, tracksModel: (key) => key === 'tasks' });
   await ada.tasks.update({ id: 't1', data: { rank: 1 } });
@@ -194,6 +229,10 @@ test('runRecorded records without recordFromStream, and only the models that are
   await assert.rejects(failing, /half way/);
   assert.deepEqual(await scope.undo(), { applied: 1, conflicts: [] });
   assert.deepEqual(await scope.undo(), { label: 'sort', applied: 2, conflicts: [] });
+  await scope.runRecorded(async () => {
+    await ada.tasks.update({ id: 't1', data: { rank: 7 } });
+    assert.equal((await scope.undo()).label, 'cut', 'what it has written so far');
+  }, 'cut');
   assert.deepEqual([ada.tasks.get('t1').rank, ada.tasks.get('t2').rank, ada.projects.get('p1').name], [1, 1, 'Sales']);
 });
 
@@ -225,6 +264,7 @@ test('values are compared as a whole, whatever the order of their members', asyn
     [{ tags: ['a'], x: 1 }, 1, 0],
     [{ x: 1, tags: ['a', 'b'] }, 0, 1],
     [{ x: 1, tags: ['a'], y: null }, 0, 1],
+    [{ x: 1 }, 0, 1],
     // That is what the undo would have made of it.
     [null, 0, 0],
   ]) {
@@ -426,6 +466,27 @@ test('what the server refuses is no longer in the history', async (t) => {
   assert.deepEqual([titleOf(lin, 't2'), scope.size()], ['Send the invoice', { undo: 0, redo: 1 }]);
   assert.equal((await refused.next()).transaction.type, 'create');
   assert.deepEqual([lin.tasks.get('t2'), scope.size()], [undefined, { undo: 0, redo: 0 }]);
+});
+
+test('a refusal concerns the write that has had no answer, not an older one like it', async (t) => {
+  const { server, ada, scope } = await board(t);
+  const grace = await server.client('grace');
+  const refused = listen((listener) => ada.on('write:rejected', listener));
+  const write = async (label, title) => {
+    scope.beginGroup(label);
+    await ada.tasks.update({ id: 't1', data: { title } });
+    scope.endGroup();
+  };
+  await write('first', 'X');
+  await write('second', 'Y');
+  await ada.waitForFlush();
+  await until(ada, () => ada.status.pendingWrites === 0);
+  ada.setOffline(true);
+  await write('third', 'X');
+  await grace.tasks.delete({ id: 't1', wait: 'confirmed' });
+  ada.setOffline(false);
+  await refused.next();
+  assert.equal((await scope.undo()).label, 'second');
 });
 
 test('replays run one after another, in the order of the calls', async (t) => {
@@ -672,8 +733,14 @@ test('a history survives a reload, for whoever made it', async (t) => {
   await again.undo();
   await again.undo();
   assert.equal(titleOf(after), TITLE);
-  again.clear();
-  assert.deepEqual([...storage.items.keys()].includes(key), false);
+  await after.waitForFlush();
+
+  const last = server.make('ada');
+  const cleared = undoScope(last, 'board', OPTIONS);
+  cleared.clear();
+  await last.ready();
+  await stored(() => !storage.items.has(key));
+  assert.deepEqual(cleared.size(), { undo: 0, redo: 0 }, 'cleared before it was there');
 });
 
 test('nothing of a history is left after purge, and after the end of the login', async (t) => {
