@@ -17,6 +17,7 @@ export interface LocalOptions {
 
 const LOCAL_KEYS = ['where', 'filter', 'orderBy', 'limit', 'offset', 'state'];
 const LIST_KEYS = ['where', 'orderBy', 'limit', 'type', 'expand'];
+const ANSWERS = ['complete', 'unknown'];
 const RETRIEVE_KEYS = ['id', 'type', 'expand'];
 const STATES = ['live', 'archived', 'all'];
 const DIRECTIONS = ['asc', 'desc'];
@@ -90,13 +91,25 @@ export function splitFilter<T>(options: LocalOptions): { bare: LocalOptions; sel
   };
 }
 
-/** The text of `list`. The core checks the values; here only what JSON would hide from it. */
+/** The text of `list`: clauses instead of an object. The core knows which fields and operators there are. */
 export function listText(options: Readonly<Record<string, unknown>> = {}): string {
   if (!isPlainObject(options)) throw invalid('invalid_options', `list takes an object, got ${show(options)}`);
   checkKeys(options, LIST_KEYS, 'invalid_options', 'read option');
   checkJson(options, 'options', 'invalid_options');
-  const { where } = options;
-  return JSON.stringify(isPlainObject(where) ? { ...options, where: withNulls(where) } : options);
+  const { where, orderBy, limit, type } = options;
+  if (where != null && !isPlainObject(where) && !Array.isArray(where)) {
+    throw invalid('invalid_options', `where must be an object or a list of clauses, got ${show(where)}`, 'where');
+  }
+  if (orderBy != null && !isPlainObject(orderBy)) {
+    throw invalid('invalid_options', `orderBy must be an object, got ${show(orderBy)}`, 'orderBy');
+  }
+  for (const [field, direction] of Object.entries(orderBy ?? {})) oneOf(direction, DIRECTIONS, `orderBy.${field}`);
+  checkCount(limit ?? undefined, 'limit');
+  oneOf(type ?? undefined, ANSWERS, 'type');
+  const clauses = isPlainObject(where)
+    ? Object.entries(where).map(([field, value = null]) => (Array.isArray(value) ? [field, 'IN', value] : [field, value]))
+    : where;
+  return JSON.stringify({ ...options, where: clauses });
 }
 
 /** The text of `retrieve`. */
@@ -105,6 +118,7 @@ export function retrieveText(params: Readonly<Record<string, unknown>>): string 
     throw invalid('invalid_options', `retrieve takes an object with an id, got ${show(params)}`);
   checkKeys(params, RETRIEVE_KEYS, 'invalid_options', 'read option');
   checkId(params['id']);
+  oneOf(params['type'], ANSWERS, 'type');
   return JSON.stringify(params);
 }
 

@@ -375,7 +375,7 @@ fn random_read(model: ModelIndex, rows: usize, dice: &mut Dice) -> String {
     let mut object = ObjectWriter::new(&mut out);
     match dice.below(4) {
         0 => object.str("id", &shop::id(model, rows, false, false, dice)),
-        1 => object.raw("where", r#"{"title":"A"}"#),
+        1 => object.raw("where", r#"[["title","A"]]"#),
         2 => object.raw("where", r#"[["rank",">",0]]"#),
         _ => {}
     }

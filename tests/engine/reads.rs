@@ -11,7 +11,7 @@ fn body(request: &ablo_wasm::core::output::Request) -> Value {
 #[test]
 fn a_read_asks_once_and_remembers_only_complete_answers() {
     let mut bench = Bench::started(&tasks(&[]));
-    let options = json!({"where":{"taskId":["t1","t2"],"body":"x"},"orderBy":{"body":"desc"},"limit":5});
+    let options = json!({"where":[["taskId","IN",["t1","t2"]],["body","x"]],"orderBy":{"body":"desc"},"limit":5});
     let first = bench.read(NOTES, options.clone()).unwrap();
     let second = bench.read(NOTES, options.clone()).unwrap();
     let (task, request) = bench.request("/sync/query");
@@ -57,7 +57,7 @@ fn rows_join_the_cache_related_ones_too() {
 fn local_rows_answer_at_once_and_are_checked_behind() {
     let mut bench =
         Bench::started(&tasks(&[json!({"id":"t1","title":"A","rank":2}), json!({"id":"t2","title":"A","rank":1})]));
-    let ticket = bench.read(TASKS, json!({"where":{"title":"A"},"orderBy":{"rank":"asc"}})).unwrap();
+    let ticket = bench.read(TASKS, json!({"where":[["title","A"]],"orderBy":{"rank":"asc"}})).unwrap();
     let slots: Vec<u32> = serde_json::from_str(&bench.outcome(ticket).unwrap().unwrap().unwrap()).unwrap();
     assert_eq!(slots, [1, 0], "sorted as asked");
     let (task, _) = bench.request("/sync/query");
@@ -120,14 +120,11 @@ fn reading_one_row_subscribes_to_it() {
 fn bad_options_are_named() {
     let mut bench = Bench::started(&tasks(&[]));
     for (options, code, param) in [
-        (json!({"where":{"nope":1}}), "query_invalid_identifier", "where"),
+        (json!({"where":[["nope",1]]}), "query_invalid_identifier", "where"),
         (json!({"where":[["title","~","x"]]}), "query_unsupported_operator", "where"),
-        (json!({"where":7}), "invalid_options", "where"),
-        (json!({"orderBy":{"title":"up"}}), "invalid_options", "orderBy"),
-        (json!({"limit":-1}), "invalid_options", "limit"),
-        (json!({"type":"all"}), "invalid_options", "type"),
+        (json!({"where":vec![json!(["title","x"]); 65]}), "invalid_options", "where"),
+        (json!({"orderBy":{"nope":"asc"}}), "invalid_options", "orderBy"),
         (json!({"expand":["nope"]}), "query_unknown_relation", "expand"),
-        (json!({"id":""}), "invalid_options", "id"),
     ] {
         let error = bench.read(TASKS, options).unwrap_err();
         assert_eq!((error.code.as_ref(), error.param.as_deref()), (code, Some(param)));

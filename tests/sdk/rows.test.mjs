@@ -178,10 +178,12 @@ test('server reads resolve to rows, found when the answer came', async () => {
   assert.deepEqual(core.asked, { where: [['rank', '>=', 1]], orderBy: { rank: 'desc' }, limit: 0 });
   assert.ok(Object.isFrozen(list) && list.length === 2);
   await ablo.tasks.list({ where: { projectId: undefined, state: ['open'] } });
-  assert.deepEqual(core.asked, { where: { projectId: null, state: ['open'] } });
-  for (const options of [{ offset: 1 }, { where: { rank: Number.NaN } }, 7]) {
+  assert.deepEqual(core.asked, { where: [['projectId', null], ['state', 'IN', ['open']]] });
+  const wrong = [{ where: 7 }, { orderBy: { rank: 'up' } }, { orderBy: 'rank' }, { limit: -1 }, { type: 'all' }];
+  for (const options of [...wrong, { offset: 1 }, { where: { rank: Number.NaN } }, 7]) {
     await assert.rejects(ablo.tasks.list(options), { type: 'AbloValidationError', code: 'invalid_options' });
   }
   await assert.rejects(ablo.tasks.retrieve({}), { code: 'invalid_id' });
+  await assert.rejects(ablo.tasks.retrieve({ id: 't1', type: 'all' }), { code: 'invalid_options', param: 'type' });
   await settled();
 });

@@ -371,44 +371,19 @@ impl Engine {
     }
 }
 
+/// The SDK has brought the options into this form, and has checked what needs no schema.
 fn parse_options(model: &Model, root: Value<'_>) -> Result<ReadOptions, Error> {
     let wrong = |param: &str, expected: &str| {
         Error::local("invalid_options", concat(&[param, " must be ", expected])).param(param)
     };
-    let given = |key: &str| root.get(key).filter(|value| !value.is_null());
-    // Every condition as the text of a clause, whatever form it was given in.
     let mut given_clauses: Vec<String> = Vec::new();
-    match given("where") {
-        None => {}
-        Some(object) if object.kind == Kind::Object => {
-            for (field, operand) in object.members() {
-                let mut pair = String::from("[\"");
-                pair.push_str(field.raw());
-                pair.push_str(if operand.kind == Kind::Array { "\",\"IN\"," } else { "\"," });
-                pair.push_str(operand.raw);
-                pair.push(']');
-                given_clauses.push(pair);
-            }
-        }
-        Some(list) if list.kind == Kind::Array => {
-            for item in list.elements() {
-                given_clauses.push(item.raw.to_owned());
-            }
-        }
-        Some(_) => return Err(wrong("where", "an object or a list of clauses")),
+    for item in root.at("where").elements() {
+        given_clauses.push(item.raw.to_owned());
     }
-    let id = match given("id") {
-        None => None,
-        Some(id) => {
-            let text = id.as_json_str().and_then(JsonStr::decode_exact).filter(|text| !text.is_empty());
-            let text = text.ok_or_else(|| wrong("id", "a non-empty string"))?.into_owned();
-            let mut pair = String::from("[\"id\",");
-            pair.push_str(id.raw);
-            pair.push(']');
-            given_clauses.push(pair);
-            Some(text)
-        }
-    };
+    let id = root.get_string("id");
+    if id.is_some() {
+        given_clauses.push(concat(&["[\"id\",", root.at("id").raw, "]"]));
+    }
     if given_clauses.len() > CLAUSES_MAX {
         return Err(wrong("where", "at most 64 clauses"));
     }
@@ -438,32 +413,16 @@ fn parse_options(model: &Model, root: Value<'_>) -> Result<ReadOptions, Error> {
         clauses.push(clause);
     }
     let mut order = Vec::new();
-    if let Some(value) = given("orderBy") {
-        let first = value.members().next().filter(|_| value.kind == Kind::Object);
-        let (field, direction) = first.ok_or_else(|| wrong("orderBy", "an object of one field and asc or desc"))?;
-        let direction = match direction.as_str().as_deref() {
-            Some("asc") => Direction::Ascending,
-            Some("desc") => Direction::Descending,
-            _ => return Err(wrong("orderBy", "an object of one field and asc or desc")),
-        };
+    if let Some((field, direction)) = root.at("orderBy").members().next() {
         let field = field.decode().into_owned();
         let Some(field) = model.field_of_column(&field) else {
             return Err(wrong("orderBy", "a field of the model"));
         };
-        order.push((field.to_owned(), direction));
+        let descends = direction.as_str().as_deref() == Some("desc");
+        order.push((field.to_owned(), if descends { Direction::Descending } else { Direction::Ascending }));
     }
-    let limit = match given("limit") {
-        None => None,
-        Some(limit) => {
-            let limit = limit.as_u64().and_then(|limit| usize::try_from(limit).ok());
-            Some(limit.ok_or_else(|| wrong("limit", "a non-negative integer"))?).filter(|limit| *limit > 0)
-        }
-    };
-    let complete = match given("type").and_then(Value::as_str).as_deref() {
-        None | Some("unknown") => false,
-        Some("complete") => true,
-        Some(_) => return Err(wrong("type", "complete or unknown")),
-    };
+    let limit = root.get_u64("limit").filter(|limit| *limit > 0).map(|limit| limit as usize);
+    let complete = root.get_str("type").as_deref() == Some("complete");
     let mut related = Vec::new();
     for name in root.at("expand").elements() {
         let name = name.as_str().unwrap_or_default();
