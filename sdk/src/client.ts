@@ -6,6 +6,7 @@ import { createCommits } from './commits.js';
 import type { AbloHttpClient, AbloHttpOptions } from './http-types.js';
 import { Coordination } from './coordination.js';
 import type { ClaimClient, PresenceStream, Snapshot } from './coordination-types.js';
+import { INSIDE, type Inside } from './inside.js';
 import { defineLater } from './later.js';
 import { createOperations } from './operations.js';
 import { createOutbox, createStages, type Outbox } from './outbox.js';
@@ -19,7 +20,7 @@ import { Ask, Text } from './boundary.js';
 import { ask, Session } from './session.js';
 import { takeSnapshot } from './snapshot.js';
 import { createStorage, type StorageClient } from './storage.js';
-import { createStateless } from './stateless.js';
+import { createStateless, KIT } from './stateless.js';
 import { type Status, StatusReader, type SyncStatus } from './status.js';
 import type { CommitClient, ModelsOf } from './types.js';
 import { show } from './values.js';
@@ -278,6 +279,7 @@ function createClient(settings: Settings): AbloClient<Schema> {
   };
   const dispose = (): Promise<void> => (disposing ??= session.dispose());
   const deleteStored = async (): Promise<void> => {
+    session.watch?.purged();
     if (settings.core.persistence !== 'memory') await session.send(ask(Ask.Purge), nothing);
     await dispose();
   };
@@ -351,6 +353,8 @@ function createClient(settings: Settings): AbloClient<Schema> {
   for (const [index, [key, model]] of Object.entries(schema.models).entries()) {
     Object.defineProperty(client, key, { value: createOperations(session, coordination, index, key, model), enumerable: true });
   }
+  const inside: Inside = { session, KIT, baseUrl: settings.baseUrl, isEncrypted: !!settings.encryption };
+  Object.defineProperty(client, INSIDE, { value: inside });
   defineLater(client);
   return client;
 }

@@ -26,10 +26,18 @@ export function ask(kind: Ask, number = 0, first?: string, second?: string, thir
   return (core, ticket) => core.ask(kind, ticket, number, first, second, third);
 }
 
-interface Ticket {
+export interface Ticket {
   /** Runs inside `settle`, before anything else can change. */
   resolve(value: string | undefined): void;
   reject(error: AbloError): void;
+}
+
+/** Sees what a client is asked to do, for `ablo-wasm/undo`. */
+export interface Watch {
+  /** What a call gets as its core. */
+  between(core: Core, ticket: Ticket): Core;
+  /** Everything that this identity has stored here is being deleted. */
+  purged(): void;
 }
 
 /** What a live view offers to its session. */
@@ -62,6 +70,7 @@ export class Session implements Owner {
   statusVersion = 0;
   /** What the browser last said of its storage. */
   figures: StorageFigures = { persisted: false };
+  watch: Watch | undefined;
 
   #environment: Environment;
   #keys: readonly string[];
@@ -132,7 +141,7 @@ export class Session implements Owner {
     const id = ++this.#lastTicket;
     this.#tickets.set(id, ticket);
     try {
-      call(core, id);
+      call(this.watch?.between(core, ticket) ?? core, id);
     } catch (error) {
       this.#tickets.delete(id);
       ticket.reject(toAbloError(this.translate(error)));

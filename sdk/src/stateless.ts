@@ -22,8 +22,8 @@ import { RESERVED_NAMES } from './schema/reserved.js';
 import { checkId, checkJson, checkKeys, isPlainObject, newId, show } from './values.js';
 import { createText, optionsText, updateText } from './writes.js';
 
-/** What `http.ts` uses of this file's bundle. Passed, not imported: a second copy would have other error classes. */
-const KIT = {
+/** What other files use of this bundle. Passed, not imported: a second copy would have other error classes. */
+export const KIT = {
   ...{ AbloAuthenticationError, AbloClaimedError, AbloConnectionError, AbloError, AbloValidationError },
   ...{ BASE_FIELDS, checkId, checkJson, checkKeys, computedOf, createText, errorFromCore, finishRow, isPlainObject, mint },
   ...{ newId, optionsText, show, SyncSessionError, toAbloError, updateText },
