@@ -57,7 +57,8 @@ export class Agent {
     const { signal } = (this.#stop = new AbortController());
     this.#tell('starting');
     try {
-      this.#client ??= connect('agent');
+      // Other than most agents it counts everything, so it wants the rows here.
+      this.#client ??= connect('agent', { bootstrapMode: 'full' });
       await this.#client.ready();
       for (let id = this.#next(look); id !== undefined && !signal.aborted; id = this.#next(look)) await this.#work(id, signal);
     } catch (error) {

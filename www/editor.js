@@ -97,6 +97,7 @@ export class Editor {
     this.#attention.turn(this.#id, { ours: 'editing', draft: 'editing', waiting: 'waiting' }[state] ?? 'viewing');
     this.#draw(error);
     if (WRITABLE.includes(state)) this.#inputs.title.focus();
+    else if (state === 'lost') this.#news.querySelector('button').focus();
   }
 
   /** Shows the row as it is, except in fields that are being written in. */
