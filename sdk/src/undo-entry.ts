@@ -158,8 +158,9 @@ export class Batch {
     this.label = label;
   }
 
-  get isFull(): boolean {
-    return this.#changes.size >= STEPS_MAX;
+  /** How many steps there are, in one direction. */
+  get size(): number {
+    return this.#drafts.reduce((sum, { forwards }) => sum + forwards.length, this.#changes.size);
   }
 
   add({ forward, inverse }: Change): void {

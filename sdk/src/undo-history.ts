@@ -10,10 +10,10 @@ import type { AbloEvents } from './events.js';
 import type { Inside } from './inside.js';
 import type { Schema } from './schema/define.js';
 import type { ModelOperations } from './types.js';
-import { Batch, type Change, type Data, type Draft, equal, pick, rowKey, type Step, toEntry, without } from './undo-entry.js';
+import { Batch, type Change, type Data, type Draft, equal, pick, rowKey, type Step, STEPS_MAX, toEntry, without } from './undo-entry.js';
 import { type Guarded, Guards, toConflict, valuesOf } from './undo-guard.js';
 import type { UndoConflict, UndoEntry, UndoResult, UndoScopeOptions, UndoSize } from './undo-types.js';
-import type { Listener, LocalWrites } from './undo-writes.js';
+import { type Listener, type LocalWrites, reportThrown } from './undo-writes.js';
 
 /** An entry with its place in the history. */
 export interface Kept {
@@ -34,7 +34,7 @@ export type Conflict = UndoConflict;
 export type Settings = Required<{ [K in keyof UndoScopeOptions]: NonNullable<UndoScopeOptions[K]> }>;
 
 type Verb = 'undo' | 'redo';
-type Guard = { readonly readAt: number; readonly onStale: 'notify' };
+type Guard = { readonly readAt: number; readonly onStale: 'notify'; readonly idempotencyKey?: string };
 
 /** What is to become of one step. */
 interface Plan {
@@ -70,8 +70,7 @@ export class Listeners<T> {
       try {
         listener(value);
       } catch (error) {
-        if (typeof reportError === 'function') reportError(error);
-        else console.error(error);
+        reportThrown(error);
       }
     }
   }
@@ -164,8 +163,10 @@ export class History implements Listener {
 
   /** Adds an entry, or adds it to the group that is open. */
   record(draft: Draft): void {
-    if (this.#group !== undefined) this.#group.addDraft(draft);
-    else this.#push(draft);
+    const group = this.#group;
+    if (group === undefined) return this.#push(draft);
+    if (group.size + draft.forwards.length > STEPS_MAX) this.#cut(group);
+    group.addDraft(draft);
   }
 
   beginGroup(label: string | undefined): void {
@@ -210,7 +211,7 @@ export class History implements Listener {
     for (const change of changes) {
       if (!this.#settings.tracksModel(change.forward.modelKey as never)) continue;
       const batch = this.#runs.at(-1) ?? this.#group ?? this.#openTick();
-      if (batch.isFull) this.#take(batch);
+      if (batch.size >= STEPS_MAX) this.#cut(batch);
       batch.add(change);
     }
   }
@@ -270,14 +271,24 @@ export class History implements Listener {
     if (tick !== undefined) this.#take(tick);
   }
 
-  /** Records what a batch has gathered so far. */
+  /** Records what a batch has gathered, in the group if one is open. */
   #take(batch: Batch): void {
     const draft = batch.take();
     if (draft !== undefined) this.record(draft);
   }
 
+  /** Makes what a batch has gathered so far an entry of its own. */
+  #cut(batch: Batch): void {
+    const draft = batch.take();
+    if (draft !== undefined) this.#push(draft);
+  }
+
   #push(draft: Draft): void {
+    // A function that outlives its scope.
+    if (!this.#writes.listeners.has(this)) return;
+    const { era } = this;
     this.#serial(() => {
+      if (era !== this.era) return;
       this.#undo.push({ draft, side: 'forwards', order: ++this.#lastOrder, isOpen: true, isRestored: false });
       this.#redo = [];
       this.#trim();
@@ -310,21 +321,30 @@ export class History implements Listener {
 
   /** Does something when what was begun before has ended: at once if it has. */
   #serial(work: () => void | Promise<void>): void {
-    if (this.#isBusy) return void this.#waiting.push(work);
-    const done = work();
-    if (done === undefined) return;
-    this.#isBusy = true;
-    void done.then(() => {
-      this.#isBusy = false;
-      while (!this.#isBusy && this.#waiting.length > 0) this.#serial(this.#waiting.shift()!);
-    });
+    this.#waiting.push(work);
+    this.#next();
+  }
+
+  #next(): void {
+    while (!this.#isBusy && this.#waiting.length > 0) {
+      // Also while it is called: its listeners may ask for more.
+      this.#isBusy = true;
+      const done = this.#waiting.shift()!();
+      if (done === undefined) this.#isBusy = false;
+      else {
+        void done.then(() => {
+          this.#isBusy = false;
+          this.#next();
+        });
+      }
+    }
   }
 
   async #replay(verb: Verb): Promise<UndoResult | undefined> {
     const isUndo = verb === 'undo';
     const from = (): Kept[] => (isUndo ? this.#undo : this.#redo);
-    const isHere = this.#inside.session.core !== undefined && from().at(-1)?.isRestored !== true;
-    if (from().length > 0 && !isHere) await this.#client.ready();
+    const next = from().at(-1);
+    if (next !== undefined && (next.isRestored || this.#inside.session.core === undefined)) await this.#start();
     const kept = from().pop();
     if (kept === undefined) return undefined;
     const { era } = this;
@@ -342,7 +362,7 @@ export class History implements Listener {
       this.#changed();
       for (const conflict of conflicts) this.conflicts.call(conflict);
       await Promise.all(writes);
-      const applied = written?.forwards.length ?? 0;
+      const applied = new Set(written?.forwards.map(rowKey)).size;
       return Object.freeze({ ...(label !== undefined && { label }), applied, conflicts: Object.freeze(conflicts) });
     } catch (error) {
       if (era === this.era) {
@@ -356,6 +376,13 @@ export class History implements Listener {
     }
   }
 
+  /** Waits for rows: without them an entry would be in conflict with everything. */
+  async #start(): Promise<void> {
+    // After the end of the client this is what rejects.
+    await new Promise((resolve, reject) => this.#inside.session.whenLoaded(resolve, reject));
+    await this.#client.ready();
+  }
+
   /** Writes what is left to write of `steps`, all in this turn. `counterpart` is what had been done before. */
   #carryOut(kept: Kept, steps: readonly Step[], counterpart: readonly Step[]): Outcome {
     const established = new Map<string, Data>();
@@ -364,6 +391,10 @@ export class History implements Listener {
     counterpart.forEach(establish);
     const { lastSyncId: readAt } = this.#client.status;
     const isGuarded = readAt > 0 && this.#settings.conflictPolicy === 'skip-stale';
+    // What is taken back may not have been sent. It must be there when the server judges what takes it back, so the two
+    // may not be one commit: a key of its own makes the first update one, and what follows comes after it. A delete needs
+    // none: the client drops what it makes pointless.
+    let barrier = kept.isOpen ? { idempotencyKey: this.#inside.KIT.newId() } : {};
     const batch = new Batch();
     const changes: Change[] = [];
     const writes: Promise<unknown>[] = [];
@@ -374,7 +405,9 @@ export class History implements Listener {
       if (conflict !== undefined) conflicts.push(conflict);
       if (step === undefined) continue;
       const isNotified = isGuarded && step.kind !== 'create';
-      const options = isNotified ? ({ readAt, onStale: 'notify' } as const) : {};
+      const isFirst = isNotified && step.kind === 'update';
+      const options = isNotified ? { ...(isFirst && barrier), readAt, onStale: 'notify' as const } : {};
+      if (isFirst) barrier = {};
       const write = this.#writes.replay(() => this.#write(step, options));
       writes.push(write.done);
       if (!write.isTaken) {

@@ -77,11 +77,12 @@ export class LocalWrites implements Watch {
   }
 
   between(core: Core, ticket: Ticket): Core {
+    if (this.listeners.size === 0) return core;
     const ask: Core['ask'] = (kind, number, index, first, second, third) => {
       const replay = this.#replay;
       this.#replay = undefined;
       const listeners = [...this.listeners].filter((listener) => listener.isRecording());
-      const changes = replay || listeners.length > 0 ? this.#changes(kind, index, first, second) : [];
+      const changes = replay || listeners.length > 0 ? this.#foresee(kind, index, first, second) : [];
       // What this throws was not written.
       core.ask(kind, number, index, first, second, third);
       if (replay !== undefined) {
@@ -97,7 +98,14 @@ export class LocalWrites implements Watch {
           reject(error);
         };
       }
-      for (const listener of listeners) listener.recorded(changes);
+      for (const listener of listeners) {
+        try {
+          listener.recorded(changes);
+        } catch (error) {
+          // An application's function has failed, not the write.
+          reportThrown(error);
+        }
+      }
     };
     // Calls ask, and do nothing else with a core.
     return { ask } as Core;
@@ -107,7 +115,15 @@ export class LocalWrites implements Watch {
     for (const listener of this.listeners) listener.purged();
   }
 
-  /** What a call is about to do. */
+  /** What a call is about to do. One that makes no sense does nothing: the core will say so. */
+  #foresee(kind: number, index: number, first: string | undefined, second: string | undefined): Change[] {
+    try {
+      return this.#changes(kind, index, first, second);
+    } catch {
+      return [];
+    }
+  }
+
   #changes(kind: number, index: number, first: string | undefined, second: string | undefined): Change[] {
     if (kind === Ask.Commit) return this.#commit(first!);
     const verbs: { readonly [kind: number]: Step['kind'] } = {
@@ -166,4 +182,10 @@ export class LocalWrites implements Watch {
       return this.#change(action, modelKey, row, written, before);
     });
   }
+}
+
+/** As the browser reports an uncaught error. */
+export function reportThrown(error: unknown): void {
+  if (typeof reportError === 'function') reportError(error);
+  else console.error(error);
 }
