@@ -56,7 +56,7 @@ export class Shell implements Host {
   serve(core: Core): void {
     this.#core = core;
     const { signal } = this.#closing;
-    const listen = (target: EventTarget | undefined, name: string, listener: () => void): void =>
+    const listen = (target: EventTarget | undefined, name: string, listener: (event: Event) => void): void =>
       target?.addEventListener?.(name, listener, { signal });
     // Where there is no page (a server, a worker without a document), nothing is listened to.
     const { document, navigator } = globalThis;
@@ -70,6 +70,10 @@ export class Shell implements Host {
     listen(globalThis, 'offline', () => this.#tell(Ask.Offline, 0));
     listen(globalThis, 'ablo:wake', () => wake(Ask.Wake));
     listen(globalThis, 'pageshow', () => wake(Ask.Wake));
+    // One that may come back keeps what it holds.
+    listen(globalThis, 'pagehide', (event) => {
+      if (!(event as PageTransitionEvent).persisted) this.#tell(Ask.Leave, 0);
+    });
     listen(document, 'resume', () => wake(Ask.Wake));
     listen(document, 'visibilitychange', () => {
       if (document.visibilityState === 'visible') wake(Ask.Visible);

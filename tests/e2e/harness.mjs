@@ -35,6 +35,7 @@ export const sdk = await import(pathToFileURL(join(ROOT, 'pkg/schema.js')).href)
 const KEYS = [
   key('ek_test_ada', 'user', 'ada'),
   key('ek_test_grace', 'user', 'grace'),
+  key('ek_test_chief', 'user', 'chief', { operations: ['*', 'claim.reorder'] }),
   key('rk_test_bot', 'agent', 'bot'),
   key('rk_test_reader', 'agent', 'reader', { operations: ['projects.*'] }),
   key('sk_test_backend', 'system', 'backend'),
