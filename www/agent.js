@@ -5,7 +5,7 @@ import { PEOPLE } from './people.js';
 import { connect } from './session.js';
 
 /** What it thinks about, one thing after another: a real agent would ask a model. */
-const THOUGHTS = ['reading the task', 'counting who has how much', 'finding somebody for it'];
+const THOUGHTS = ['reading the task', 'comparing loads', 'choosing somebody'];
 const THOUGHT_MS = 1200;
 const REASON = 'finding somebody for it';
 /** From here on somebody else should help. */

@@ -57,8 +57,8 @@ export class Board {
   /** Moves a task to a place in a column. */
   move(id, status, index) {
     const column = this.columns.get(status);
-    this.#writer.move(id, { status, rank: column.rankAt(index, id) });
-    this.#say(`Moved to ${STATUS_LABELS[status]}`);
+    const done = this.#writer.move(id, { status, rank: column.rankAt(index, id) });
+    if (done !== undefined) this.#say(`Moved to ${STATUS_LABELS[status]}`);
   }
 
   #listen(column) {
@@ -130,7 +130,7 @@ export class Board {
     } else if (direct && (event.key === 'Delete' || event.key === 'Backspace')) {
       event.preventDefault();
       const index = card.index;
-      card.remove();
+      if (card.remove() === undefined) return;
       this.#say('Task deleted');
       column.focus(index);
     }

@@ -163,8 +163,9 @@ export class Card {
     this.#writer.move(this.row.id, { status: nextStatus(this.row.status) });
   }
 
+  /** @returns undefined when somebody else holds it, and nothing was done */
   remove() {
-    this.#writer.delete(this.row.id);
+    return this.#writer.delete(this.row.id);
   }
 
   destroy() {

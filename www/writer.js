@@ -36,6 +36,8 @@ export class Writer {
     return this.#run(id, () => this.#ablo.tasks.create({ id, data }));
   }
 
+  // What somebody else holds is not written: `update`, `move` and `delete` return undefined then, and a promise otherwise.
+
   /** A quick change. If somebody else was as quick, nobody is overwritten: the server holds it back and asks. */
   update(id, data) {
     if (!this.#isFree(id, data)) return undefined;

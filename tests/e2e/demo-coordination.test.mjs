@@ -107,7 +107,7 @@ test('the agent claims, thinks, writes and gives back; it can be stopped', async
   await ada.locator('.agent.careful').click();
   await card(grace, free).locator('.holder[data-holder="agent"]', { hasText: 'Agent · reading the task' }).waitFor();
   await grace.locator('.here [data-peer="agent"]').waitFor();
-  await card(grace, free).locator('.holder', { hasText: 'counting who has how much' }).waitFor();
+  await card(grace, free).locator('.holder', { hasText: 'comparing loads' }).waitFor();
   // Somebody waits behind it.
   await openTask(grace, 'theirs', free);
   await press(grace, 'Wait in line');
@@ -272,7 +272,11 @@ test('who is here, and which task they look at', async (t) => {
   await grace.keyboard.press('Escape');
   await grace.locator('.pill').focus();
   await card(ada).locator('.looking').waitFor({ state: 'detached' });
-  await grace.close();
+  // Who leaves the page gives back what they hold.
+  await openTask(grace, 'ours');
+  await card(ada).locator('.holder[data-holder="grace"]').waitFor();
+  await grace.goto('about:blank');
+  await card(ada).locator('.holder').waitFor({ state: 'detached' });
   await ada.waitForFunction(() => document.querySelectorAll('.here li').length === 1);
 });
 
