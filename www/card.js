@@ -155,7 +155,9 @@ export class Card {
     if (this.#holder?.isOurs === false) return this.open();
     this.element.draggable = false;
     const id = this.row.id;
-    this.#stopEditing = editText(title, this.row.title, 'Title', (text) => this.#writer.update(id, { title: text }));
+    // What others do to it from now on is not seen.
+    const seen = this.#writer.now;
+    this.#stopEditing = editText(title, this.row.title, 'Title', (text) => this.#writer.update(id, { title: text }, seen));
     this.element.querySelector('.edit').addEventListener('blur', () => (this.element.draggable = true), { once: true });
   }
 

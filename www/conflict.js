@@ -64,9 +64,9 @@ export class ConflictDialog {
   }
 
   #show() {
-    this.#draw(true);
     // Another dialog may be open: this one comes above it.
     if (!this.element.open) this.element.showModal();
+    this.#draw(true);
   }
 
   #draw(isNew = false) {
@@ -100,7 +100,7 @@ export class ConflictDialog {
         : keptText(mine, '', this.#say),
       h('div', { class: 'actions' }, ...buttons),
     );
-    if (isNew || this.element.open) this.#body.querySelector('.primary').focus();
+    this.#body.querySelector('.primary').focus();
   }
 
   /** Writes mine over what was seen of theirs; or leaves theirs, and writes what they have not touched. */

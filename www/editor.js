@@ -4,7 +4,7 @@ import { h, icon } from './dom.js';
 import { CHOICES, FIELD_LABELS } from './fields.js';
 import { keptText } from './kept.js';
 import { avatar, nameOf } from './people.js';
-import { explain } from './toast.js';
+import { explain, show } from './toast.js';
 import { Turn } from './turn.js';
 
 const FIELDS = ['title', 'status', 'priority', 'assignee'];
@@ -104,7 +104,9 @@ export class Editor {
   #follow() {
     if (this.#turn === undefined) return;
     const row = this.#ablo.tasks.get(this.#id);
+    const wasGone = this.#isGone;
     this.#isGone = row === undefined;
+    if (this.#isGone && !wasGone) this.#keep();
     for (const field of FIELDS) if (row && !this.#inputs[field].touched) this.#inputs[field].value = row[field] ?? '';
     this.#draw();
   }
@@ -118,7 +120,8 @@ export class Editor {
   }
 
   async #submit() {
-    const { state, claim, readAt } = this.#turn;
+    const turn = this.#turn;
+    const { state, claim, readAt } = turn;
     const data = this.#edits;
     if (this.#saving || !WRITABLE.includes(state) || data.title === '') return;
     if (Object.keys(data).length === 0) return this.element.close();
@@ -129,15 +132,20 @@ export class Editor {
     }
     this.#saving = true;
     this.#draw();
+    let problem;
     try {
       await this.#writer.updateUnder(claim, this.#id, data);
+    } catch (error) {
+      problem = error;
+    }
+    // Whoever does not wait for the answer finds it in the outbox.
+    if (this.#turn !== turn) return;
+    this.#saving = false;
+    if (problem === undefined) {
       this.#forget();
       this.element.close();
-    } catch (error) {
-      this.#keep(`It was not saved. ${explain(error)}`);
-    } finally {
-      this.#saving = false;
-      this.#draw();
+    } else {
+      this.#keep(`It was not saved. ${explain(problem)}`);
     }
   }
 
@@ -152,6 +160,11 @@ export class Editor {
 
   #closed() {
     const turn = this.#turn;
+    const id = this.#id;
+    const edits = this.#saving || this.#isGone ? {} : this.#edits;
+    if (Object.keys(edits).length > 0) {
+      show('hint', 'What you changed is not saved.', undefined, { label: 'Bring it back', run: () => this.open(id, edits) });
+    }
     this.#turn = undefined;
     this.#attention.turn();
     turn?.end();

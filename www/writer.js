@@ -38,10 +38,14 @@ export class Writer {
 
   // What somebody else holds is not written: `update`, `move` and `delete` return undefined then, and a promise otherwise.
 
+  /** How far the rows are up to date. */
+  get now() {
+    return this.#ablo.status.lastSyncId;
+  }
+
   /** A quick change. If somebody else was as quick, nobody is overwritten: the server holds it back and asks. */
-  update(id, data) {
-    if (!this.#isFree(id, data)) return undefined;
-    return this.draft(id, data, this.#ablo.status.lastSyncId);
+  update(id, data, readAt = this.now) {
+    return this.#isFree(id, data) ? this.draft(id, data, readAt) : undefined;
   }
 
   /** A change that was made while looking at what the row was at `readAt`. */

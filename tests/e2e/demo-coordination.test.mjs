@@ -218,6 +218,39 @@ test('two versions: decide later, after a reload', async (t) => {
   assert.equal(await titleOf(server), 'Mine');
 });
 
+test('two versions: both typed at once', async (t) => {
+  const { server, ada, grace } = await start(t);
+  await card(ada).locator('.title').click();
+  await ada.keyboard.type('Mine');
+  await retitle(grace, 'Theirs');
+  await ada.waitForFunction((id) => ablo.tasks.get(id).title === 'Theirs', ID);
+  await ada.keyboard.press('Enter');
+  await conflict(ada).waitFor();
+  assert.equal(await titleOf(server), 'Theirs', 'nobody was overwritten');
+  // The keyboard is where it should be.
+  await ada.keyboard.press('Enter');
+  await conflict(ada).waitFor({ state: 'hidden' });
+  await card(grace).filter({ hasText: 'Mine' }).waitFor();
+});
+
+test('what is closed unsaved can be brought back', async (t) => {
+  const server = await Server.start(t, DEMO);
+  const ada = await open(t, server);
+  await openTask(ada, 'ours');
+  await ada.locator('.editor [name="title"]').fill('Not yet');
+  await ada.keyboard.press('Escape');
+  await card(ada).locator('.holder').waitFor({ state: 'detached' });
+  assert.ok(await card(ada).evaluate((element) => element === document.activeElement), 'the keyboard is where it was');
+  await ada.getByRole('button', { name: 'Bring it back' }).click();
+  await editor(ada, 'ours').waitFor();
+  await ada.locator('.kept dd', { hasText: 'Not yet' }).waitFor();
+  // Nor is it gone with the task.
+  await ada.locator('.editor [name="title"]').fill('Never');
+  await ada.evaluate((id) => ablo.tasks.delete({ id }), ID);
+  await editor(ada, 'gone').filter({ hasText: 'Somebody has deleted this task.' }).waitFor();
+  await ada.locator('.kept dd', { hasText: 'Never' }).waitFor();
+});
+
 test('what somebody else has taken meanwhile is not written, and the text is kept', async (t) => {
   const { ada, grace } = await start(t);
   await card(ada).locator('.title').click();
