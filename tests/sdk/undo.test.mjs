@@ -299,7 +299,7 @@ test('what was never sent when it was undone is undone, whatever came between', 
 });
 
 /** A client of Ada behind a proxy, with a write that the server has and of which she has not heard. */
-async function unheard(t) {
+async function unheard(t, write = (ada) => ada.tasks.update({ id: 't1', data: { title: 'Ada' } }), id = 't1') {
   const server = await Server.start(t);
   const grace = await server.client('grace');
   const proxy = await Proxy.start(t, server);
@@ -307,8 +307,8 @@ async function unheard(t) {
   const scope = undoScope(ada, 'board', { recordFromStream: true });
   const conflicts = listen((listener) => scope.onConflict(listener));
   proxy.rewrite = () => Buffer.alloc(0);
-  await ada.tasks.update({ id: 't1', data: { title: 'Ada' } });
-  await until(grace, () => titleOf(grace) === 'Ada');
+  await write(ada);
+  await until(grace, () => titleOf(grace, id) === 'Ada');
   ada.setOffline(true);
   proxy.rewrite = (chunk) => chunk;
   return { ada, grace, scope, conflicts };
@@ -323,6 +323,17 @@ test('what only the client itself has changed is no conflict', async (t) => {
   await ada.waitForFlush();
   assert.equal(notified.length, 1, 'the server has held it back once');
   assert.deepEqual([titleOf(ada), conflicts.length, scope.size()], [TITLE, 0, { undo: 0, redo: 1 }]);
+});
+
+test('nor is a row that nobody else has touched since the client made it', async (t) => {
+  const create = (ada) => ada.tasks.create({ id: 't3', data: { title: 'Ada' } });
+  const { ada, grace, scope, conflicts } = await unheard(t, create, 't3');
+  const notified = listen((listener) => ada.on('conflict:notified', listener));
+  await scope.undo();
+  ada.setOffline(false);
+  await until(grace, () => grace.tasks.get('t3') === undefined);
+  await ada.waitForFlush();
+  assert.deepEqual([notified.length, conflicts.length, scope.size()], [1, 0, { undo: 0, redo: 1 }]);
 });
 
 test('of an undo and a redo that are both held back, the last one counts', async (t) => {
