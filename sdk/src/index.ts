@@ -79,7 +79,31 @@ export type {
   SyncStatus,
   TransactionInfo,
 };
+export type {
+  Activity,
+  Claim,
+  ClaimClient,
+  ClaimHandle,
+  ClaimLookupParams,
+  ClaimLost,
+  ClaimOptions,
+  ClaimParams,
+  Duration,
+  EntityRef,
+  JoinedParticipant,
+  ModelClaim,
+  ModelClaims,
+  ModelTarget,
+  Peer,
+  PresenceStream,
+  PresenceTarget,
+  ScopedClaims,
+  ScopedPresence,
+  Snapshot,
+  TargetRange,
+} from './coordination-types.js';
 export type { AbloEncryption } from './encryption.js';
+export type { CollaborationEvent } from './events.js';
 export type { InternalAbloOptions } from './options.js';
 export {
   ABLO_DEFAULT_BASE_URL,

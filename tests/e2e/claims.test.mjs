@@ -1,7 +1,7 @@
 // Claims, presence and joined groups of the live client: who holds a row, who waits for it, and what either may write.
 
 import assert from 'node:assert/strict';
-import { openClient, openContext, Server, test } from './harness.mjs';
+import { NO_SERVER, openClient, openContext, Server, test } from './harness.mjs';
 
 const SEED = { Task: [{ id: 't1', title: 'Call back', rank: 1 }, { id: 't2', title: 'Invoice', rank: 2 }] };
 const GRACE = { options: { apiKey: 'ek_test_grace' } };
@@ -159,14 +159,14 @@ test('a client that is disposed of, and a page that goes away, give back what th
 });
 
 test('a lost claim ends in one place: its handle, its stamps, its writes', async (t) => {
-  const [server, ada] = await twoClients(t);
+  const [server, ada, grace] = await twoClients(t);
   await ada.evaluate(() => {
     globalThis.told = [];
     ablo.claims.onLost(({ claimId, error }) => told.push([claimId, error.code]));
   });
   const { claimId } = await claim(ada);
   // A server that has forgotten its claims grants it anew: for a moment anybody could have had the row.
-  ada.expected.push(/WebSocket/, /net::ERR/, /Firefox can’t establish/, /due to access control/, /Could not connect/);
+  for (const page of [ada, grace]) page.expected.push(...NO_SERVER);
   await server.stop();
   await server.run();
   await ada.evaluate(() => until(() => held.signal.aborted));
