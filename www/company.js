@@ -1,7 +1,7 @@
 // Who else is on a task: whoever holds it, who waits for it, and who looks at it. All of it as the server tells it.
 
 import { h } from './dom.js';
-import { avatar, nameOf } from './people.js';
+import { avatar, nameOf, PEOPLE } from './people.js';
 
 /** What people call the words of presence. */
 const DOING = { editing: 'editing', viewing: 'looking', reading: 'reading', waiting: 'waiting' };
@@ -63,7 +63,8 @@ export class CompanyMark {
   show(id) {
     const holder = this.#company.holder(id);
     const waiting = this.#company.line(id);
-    const peers = this.#company.peers(id).filter(({ participantId }) => participantId !== holder?.id);
+    const isNamed = ({ participantId }) => participantId === holder?.id || waiting.includes(participantId);
+    const peers = this.#company.peers(id).filter((peer) => !isNamed(peer));
     const shown = JSON.stringify([holder, waiting, peers.map(({ participantId, activity }) => [participantId, activity.action])]);
     if (shown !== this.#shown) {
       this.#shown = shown;
@@ -75,13 +76,16 @@ export class CompanyMark {
 }
 
 function holding({ id, isOurs, doing }, waiting) {
-  const who = isOurs ? 'You' : nameOf(id).split(' ')[0].replace('The', 'Agent');
+  // An agent has its spark, and more to say than people.
+  const isPerson = Object.hasOwn(PEOPLE, id);
+  const name = isOurs ? 'You' : nameOf(id);
+  const who = h('span', { class: isPerson ? 'name' : 'hidden' }, `${isPerson ? name.split(' ')[0] : name} · `);
   const behind = waiting.length === 0 ? '' : `${waiting.length} in line: ${waiting.map(nameOf).join(', ')}`;
   return h(
     'span',
-    { class: 'holder', 'data-holder': id, title: [`${isOurs ? 'You' : nameOf(id)}: ${doing}`, behind].filter(Boolean).join(' · ') },
+    { class: 'holder', 'data-holder': id, title: [`${name}: ${doing}`, behind].filter(Boolean).join(' · ') },
     avatar(id),
-    h('span', { class: 'doing' }, `${who} · ${doing}`),
+    h('span', { class: 'doing' }, who, doing),
     waiting.length === 0 ? null : h('span', { class: 'line' }, `+${waiting.length}`, h('span', { class: 'hidden' }, ' in line')),
   );
 }

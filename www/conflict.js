@@ -107,26 +107,29 @@ export class ConflictDialog {
   async #decide(keepMine) {
     if (this.#deciding) return;
     this.#deciding = true;
+    for (const each of this.#body.querySelectorAll('button')) each.disabled = true;
     const [{ notification, mine }] = this.#waiting;
     const { id, conflictingFields, observedSyncId } = notification;
     const rest = Object.entries(mine).filter(([field]) => keepMine || (conflictingFields.length > 0 && !conflictingFields.includes(field)));
     const letters = this.#ablo.outbox.list({ stage: 'rejected' }).filter(({ error, operations }) => error.code === 'stale_context' && operations[0].id === id);
     try {
-      if (rest.length > 0 && this.#ablo.tasks.get(id)) await this.#writer.draft(id, Object.fromEntries(rest), observedSyncId);
+      const isWanted = rest.length > 0 && this.#ablo.tasks.get(id) !== undefined;
+      const isDone = !isWanted || (await this.#writer.draft(id, Object.fromEntries(rest), observedSyncId));
       // It is on its way, or given up: the outbox need not keep it any more.
-      for (const letter of letters) await this.#ablo.outbox.discard(letter.id);
-      this.#say(keepMine ? 'Yours was kept' : 'Theirs was taken');
+      for (const letter of isDone ? letters : []) await this.#ablo.outbox.discard(letter.id);
+      if (isDone) this.#say(keepMine ? 'Yours was kept' : 'Theirs was taken');
     } catch (error) {
       this.#failed(error);
     }
     this.#deciding = false;
     this.#waiting.shift();
-    if (this.#waiting.length > 0) this.#draw(true);
+    if (this.#waiting.length > 0) this.#show();
     else this.element.close();
   }
 
   #closed() {
-    if (this.#waiting.length === 0 || this.#deciding) return;
+    // This is told a moment after: the next one may be shown already.
+    if (this.element.open || this.#waiting.length === 0 || this.#deciding) return;
     this.#waiting = [];
     show('hint', 'Your version waits in the outbox until you decide.', undefined, { label: 'Outbox', run: this.#openOutbox });
   }

@@ -64,7 +64,7 @@ export class Editor {
       event.preventDefault();
       form.requestSubmit();
     });
-    this.element.addEventListener('close', () => this.#closed());
+    this.element.addEventListener('close', () => this.element.open || this.#end());
     company.onChange(() => this.#draw());
     ablo.subscribe(({ models }) => models.includes('tasks') && this.#follow());
   }
@@ -72,6 +72,7 @@ export class Editor {
   /** @param kept fields that somebody has written elsewhere and could not save */
   open(id, kept) {
     if (this.element.open) return;
+    this.#end();
     this.#id = id;
     this.#isGone = this.#saving = false;
     this.#kept.replaceChildren(...(kept ? [keptText(kept, '', this.#say)] : []));
@@ -158,7 +159,9 @@ export class Editor {
     if (this.#turn.state === 'ours') this.#say('The agent waits in line until you close this.');
   }
 
-  #closed() {
+  /** Ends what was open. The dialog tells of its end a moment later, when the next task may be open already. */
+  #end() {
+    if (this.#turn === undefined) return;
     const turn = this.#turn;
     const id = this.#id;
     const edits = this.#saving || this.#isGone ? {} : this.#edits;
@@ -167,7 +170,7 @@ export class Editor {
     }
     this.#turn = undefined;
     this.#attention.turn();
-    turn?.end();
+    turn.end();
   }
 
   #draw(error = this.#turn?.error) {

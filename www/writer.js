@@ -36,7 +36,8 @@ export class Writer {
     return this.#run(id, () => this.#ablo.tasks.create({ id, data }));
   }
 
-  // What somebody else holds is not written: `update`, `move` and `delete` return undefined then, and a promise otherwise.
+  // What somebody else holds is not written: `update`, `move` and `delete` return undefined then. Otherwise it is
+  // a promise of whether the write is safe here.
 
   /** How far the rows are up to date. */
   get now() {
@@ -104,8 +105,10 @@ export class Writer {
     this.#remember(id, false);
     try {
       await write();
+      return true;
     } catch (error) {
       this.#failed(error);
+      return false;
     }
   }
 

@@ -105,7 +105,7 @@ test('the agent claims, thinks, writes and gives back; it can be stopped', async
   // The first task that nobody has.
   const free = 'p0-t4';
   await ada.locator('.agent.careful').click();
-  await card(grace, free).locator('.holder[data-holder="agent"]', { hasText: 'Agent · reading the task' }).waitFor();
+  await card(grace, free).locator('.holder[data-holder="agent"]', { hasText: 'The agent · reading the task' }).waitFor();
   await grace.locator('.here [data-peer="agent"]').waitFor();
   await card(grace, free).locator('.holder', { hasText: 'comparing loads' }).waitFor();
   // Somebody waits behind it.
