@@ -6,7 +6,7 @@ import type { Session } from './session.js';
 import { ask } from './session.js';
 import type { CommitClient, CommitCreateOptions, CommitReceipt } from './types.js';
 import { checkJson, checkKeys, isPlainObject, show } from './values.js';
-import { optionsText } from './writes.js';
+import { notClaim, optionsText } from './writes.js';
 
 const OWN = ['operation', 'operations', 'claim'];
 const OPERATION_KEYS = ['action', 'model', 'id', 'target', 'data', 'transactionId', 'readAt', 'onStale'];
@@ -35,6 +35,7 @@ function commitText(options: CommitCreateOptions): string {
   if (!isPlainObject(options))
     throw invalid('write_options_invalid', `${CONTEXT} takes an object, got ${show(options)}`);
   const { operation, operations, claim } = options as CommitCreateOptions;
+  if (claim != null && typeof claim.claimId !== 'string') throw notClaim(claim);
   const rest = optionsText(options, OWN, CONTEXT);
   for (const [place, item] of Object.entries({ operation, ...operations })) {
     if (isPlainObject(item)) checkKeys(item, OPERATION_KEYS, 'write_options_invalid', 'member of an operation');

@@ -12,7 +12,7 @@ import { ask } from './session.js';
 import type { ModelOperations } from './types.js';
 import { checkId, isPlainObject, newId, show } from './values.js';
 import { openView } from './view.js';
-import { createText, optionsText, updateText } from './writes.js';
+import { createText, notClaim, optionsText, updateText } from './writes.js';
 
 type Params = Readonly<Record<string, unknown>>;
 type Operations = ModelOperations<Row, object, object>;
@@ -83,7 +83,7 @@ export function createOperations(
   const missing = (id: string): Error => invalid('entity_not_found', `no ${key} with id "${id}"`, 'id');
 
   /** Does a write under the claim that it names, or under one that is taken for it alone. */
-  const claimed = async <T>(
+  const claimed = <T>(
     { claim: given, wait }: Params,
     id: string,
     options: string | undefined,
@@ -91,16 +91,11 @@ export function createOperations(
     create = false,
   ): Promise<T> => {
     if (given == null) return verb(options, wait === 'confirmed');
+    if (!isPlainObject(given)) throw notClaim(given);
     const under = (claimId: unknown): Promise<T> =>
       verb(JSON.stringify({ ...JSON.parse(options ?? '{}'), claim: claimId }), wait !== 'queued');
-    if (!isPlainObject(given)) throw invalid('write_options_invalid', `claim must be an object, got ${show(given)}`, 'claim');
     if ('claimId' in given) return under(given['claimId']);
-    const handle = await claim({ ...given, id }, create);
-    try {
-      return await under(handle.claimId);
-    } finally {
-      handle.revoke();
-    }
+    return claim({ ...given, id }, create).then(({ claimId, revoke }) => under(claimId).finally(revoke));
   };
 
   /** Changes a row by what it is: read again and tried again while others are faster. */

@@ -246,6 +246,8 @@ function readIdentity(options: Loose, schema: Schema): Identity {
   if (bootstrapMode !== undefined && bootstrapMode !== 'full' && bootstrapMode !== 'none') {
     throw invalid('invalid_options', `bootstrapMode must be full or none, got ${show(bootstrapMode)}`, 'bootstrapMode');
   }
+  if (user?.id != null && typeof user.id !== 'string')
+    throw invalid('invalid_options', `user.id must be a string, got ${show(user.id)}`, 'user.id');
   const agent = kind === 'agent';
   const participantId = agent ? agentId : user?.id;
   const known = user && identityGroups({ ...user, userId: user.id, organizationId }, schema.identityRoles);

@@ -140,7 +140,7 @@ export class LocalWrites implements Watch {
   /** `before` is the row as it is. */
   #change(kind: Step['kind'], modelKey: string, id: string, data: Data, before: Data | undefined): Change[] {
     const at = { modelKey, id };
-    const { fields } = this.#schema.models[modelKey]!;
+    const { fields, shape } = this.#schema.models[modelKey]!;
     if (kind === 'create') {
       return [{ forward: { ...at, kind, data }, inverse: { ...at, kind: 'delete', data: {} } }];
     }
@@ -153,7 +153,9 @@ export class LocalWrites implements Watch {
           .map((name) => [name, before[name] ?? null]),
       );
     if (kind === 'delete') {
-      const inverse = { ...at, kind: 'create', data: previous(Object.keys(fields)) } as const;
+      // A field that is not there must be named only where a create would fill it in.
+      const named = Object.keys(fields).filter((name) => before[name] !== undefined || shape[name]?.initial !== undefined);
+      const inverse = { ...at, kind: 'create', data: previous(named) } as const;
       return [{ forward: { ...at, kind, data: {} }, inverse }];
     }
     const names = Object.keys(data).filter((name) => Object.hasOwn(fields, name) && !equal(data[name], before[name]));

@@ -150,6 +150,10 @@ function checkReads(reads: unknown, fail: (param: string, expected: string, got:
   checkJson(reads, 'reads', 'write_options_invalid');
 }
 
+export function notClaim(value: unknown): AbloError {
+  return invalid('write_options_invalid', `claim must be the handle of a claim, got ${show(value)}`, 'claim');
+}
+
 function isObject(value: unknown): value is Record<string, unknown> {
   return typeof value === 'object' && value !== null;
 }

@@ -2,7 +2,7 @@
 
 use super::connection::Source;
 use super::error::Error;
-use super::json::{Kind, ObjectWriter, Value};
+use super::json::{ObjectWriter, Value};
 use super::schema::{Load, Schema};
 use crate::core::text::{concat, contains, split};
 
@@ -49,45 +49,32 @@ pub struct Config {
 }
 
 impl Config {
-    /// Reads the configuration object that the SDK passes.
+    /// Reads the configuration object that the SDK passes, which has checked kinds and words of options already. What is
+    /// of the wrong kind counts as not given.
     ///
     /// # Errors
-    /// `invalid_options` or `schema_definition_invalid`, naming the option.
+    /// `base_url_missing`, `invalid_options` or `schema_definition_invalid`.
     pub fn parse(text: &str) -> Result<Self, Error> {
         let root = Value::parse(text).map_err(|error| Error::local("invalid_options", error.message()))?;
-        if root.kind != Kind::Object {
-            return Err(Error::local("invalid_options", "the configuration must be an object"));
-        }
-        let string = |key: &str| match root.get(key).filter(|value| !value.is_null()) {
-            None => Ok(None),
-            Some(value) => match value.as_str() {
-                Some(text) => Ok(Some(text.trim_ascii().to_owned()).filter(|text| !text.is_empty())),
-                None => Err(Error::local("invalid_options", concat(&[key, " must be a string"])).param(key)),
-            },
+        let string = |key: &str| {
+            let text = root.get_str(key)?;
+            let text = text.trim_ascii();
+            if text.is_empty() { None } else { Some(text.to_owned()) }
         };
-        let schema = Schema::parse(root.get("schema").map_or("null", |schema| schema.raw))?;
-        let base_url = check_base_url(string("baseUrl")?.unwrap_or_default())?;
-        let kind = string("kind")?.unwrap_or_else(|| "user".to_owned());
-        if !matches!(kind.as_str(), "user" | "agent" | "system") {
-            return Err(Error::local("invalid_options", concat(&["kind must be user, agent or system, not ", &kind]))
-                .param("kind"));
-        }
-        let key = string("apiKey")?;
-        let token = string("authToken")?;
-        let function = root.get_bool("apiKeyFunction").unwrap_or(false);
-        let (source, token) = match (token, key) {
-            (Some(token), _) => (Source::Token, Some(token)),
-            (None, Some(key)) if ["pk_", "ek_", "rk_"].iter().any(|prefix| key.starts_with(prefix)) => {
-                (Source::Token, Some(key))
-            }
-            (None, Some(key)) => (Source::Exchange, Some(key)),
-            (None, None) if function => (Source::Function, None),
-            (None, None) => (Source::Missing, None),
+        let schema = Schema::parse(root.at("schema").raw)?;
+        let base_url = check_base_url(string("baseUrl").unwrap_or_default())?;
+        let kind = string("kind").unwrap_or_else(|| "user".to_owned());
+        let (token, key) = (string("authToken"), string("apiKey"));
+        let source = match &key {
+            _ if token.is_some() => Source::Token,
+            Some(key) if ["pk_", "ek_", "rk_"].iter().any(|prefix| key.starts_with(prefix)) => Source::Token,
+            Some(_) => Source::Exchange,
+            None if root.get_bool("apiKeyFunction").unwrap_or(false) => Source::Function,
+            None => Source::Missing,
         };
         let sync_groups = root.get_strings("syncGroups");
-        let participant = string("participantId")?;
-        let organization = string("organizationId")?;
-        let identity = match (&participant, organization) {
+        let participant = string("participantId");
+        let identity = match (&participant, string("organizationId")) {
             (Some(participant), Some(organization)) => Some(Identity {
                 kind: kind.clone(),
                 participant: participant.clone(),
@@ -96,29 +83,18 @@ impl Config {
             }),
             _ => None,
         };
-        let bootstrap = match string("bootstrapMode")?.as_deref() {
-            None => None,
-            Some("full") => Some(true),
-            Some("none") => Some(false),
-            Some(other) => {
-                return Err(Error::local(
-                    "invalid_options",
-                    concat(&["bootstrapMode must be full or none, not ", other]),
-                )
-                .param("bootstrapMode"));
-            }
-        };
+        let bootstrap = string("bootstrapMode").map(|mode| mode == "full");
         Ok(Self {
             schema,
             base_url,
             source,
-            token,
+            token: token.or(key),
             identity,
             kind,
             participant,
             sync_groups,
             bootstrap,
-            timezone: string("timezone")?,
+            timezone: string("timezone"),
             durable: root.get_bool("durable").unwrap_or(false),
             stored: root.get_str("persistence").is_some_and(|mode| mode == "indexeddb"),
         })
@@ -164,18 +140,16 @@ impl Config {
             encode(&mut url, group);
             sign = '&';
         }
-        let instant = self.schema.models.iter().filter(|model| model.load == Load::Instant);
-        let names: Vec<&str> = instant.map(|model| model.typename.as_str()).collect();
-        if !names.is_empty() {
+        let mut list = String::new();
+        for model in self.schema.models.iter().filter(|model| model.load == Load::Instant) {
+            if !list.is_empty() {
+                list.push(',');
+            }
+            list.push_str(&model.typename);
+        }
+        if !list.is_empty() {
             url.push(sign);
             url.push_str("models=");
-            let mut list = String::new();
-            for name in names {
-                if !list.is_empty() {
-                    list.push(',');
-                }
-                list.push_str(name);
-            }
             encode(&mut url, &list);
         }
         url
@@ -276,14 +250,8 @@ mod tests {
     }
 
     #[test]
-    fn bad_options_are_named() {
-        for (extra, param) in [
-            (r#","baseUrl":"ftp://x""#, "baseURL"),
-            (r#","baseUrl":"http://u:p@x""#, "baseURL"),
-            (r#","kind":"human""#, "kind"),
-            (r#","bootstrapMode":"some""#, "bootstrapMode"),
-            (r#","apiKey":7"#, "apiKey"),
-        ] {
+    fn bad_addresses_are_refused() {
+        for (extra, param) in [(r#","baseUrl":"ftp://x""#, "baseURL"), (r#","baseUrl":"http://u:p@x""#, "baseURL")] {
             assert_eq!(config(extra).unwrap_err().param.as_deref(), Some(param), "{extra}");
         }
     }

@@ -439,7 +439,10 @@ impl Connection {
             State::SignedOut | State::Stopped => return None,
         };
         let minted = self.minting.map(|(_, since)| since.after(ANSWER_MS));
-        own.into_iter().chain(minted).min()
+        match (own, minted) {
+            (Some(own), Some(minted)) => Some(own.min(minted)),
+            (own, minted) => own.or(minted),
+        }
     }
 
     /// When it tries again by itself.

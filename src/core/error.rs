@@ -231,46 +231,55 @@ pub fn recovery(code: &str) -> Recovery {
     }
 }
 
+/// Classes with the codes that always have them.
+type Classes = [(&'static str, &'static str)];
+
+static WIRE_CLASSES: [(&str, &str); 3] = [
+    ("CapabilityError", "capability_scope_denied capability_invalid"),
+    ("AbloClaimedError", "claim_conflict entity_claimed"),
+    ("AbloStaleContextError", "stale_context"),
+];
+static LOCAL_CLASSES: [(&str, &str); 6] = [
+    ("SyncSessionError", "session_expired"),
+    (
+        "AbloClaimedError",
+        "claim_lost model_claimed model_claimed_timeout claim_queued claim_lease_unavailable grant_timeout \
+         queue_too_deep",
+    ),
+    ("AbloValidationError", "bootstrap_response_invalid bootstrap_response_schema_invalid capability_id_missing"),
+    (
+        "AbloAuthenticationError",
+        "exchange_malformed_response exchange_network_error identity_network_error browser_apikey_blocked \
+         browser_database_url_blocked",
+    ),
+    ("AbloConnectionError", "ws_not_ready db_not_opened idb_unavailable fetch_unavailable claim_wait_aborted"),
+    ("AbloError", "client_crashed protocol_violation"),
+];
+
+fn class_in(classes: &Classes, code: &str) -> Option<&'static str> {
+    classes.iter().find(|(_, codes)| word(codes, code).is_some()).map(|(class, _)| *class)
+}
+
 /// The name of the error class that JavaScript sees, by code and HTTP status (protocol.md 13.4).
 pub fn wire_class(code: &str, status: Option<u16>) -> &'static str {
-    match (code, status.or_else(|| code_spec(code).map(|spec| spec.status))) {
-        ("capability_scope_denied" | "capability_invalid", _) => "CapabilityError",
-        ("claim_conflict" | "entity_claimed", _) => "AbloClaimedError",
-        ("stale_context", _) => "AbloStaleContextError",
-        (_, Some(401)) => "AbloAuthenticationError",
-        (_, Some(403)) => "AbloPermissionError",
-        (_, Some(409)) => "AbloIdempotencyError",
-        (_, Some(400 | 422)) => "AbloValidationError",
-        (_, Some(429)) => "AbloRateLimitError",
-        (_, Some(500..)) => "AbloServerError",
+    if let Some(class) = class_in(&WIRE_CLASSES, code) {
+        return class;
+    }
+    match status.or_else(|| code_spec(code).map(|spec| spec.status)) {
+        Some(401) => "AbloAuthenticationError",
+        Some(403) => "AbloPermissionError",
+        Some(409) => "AbloIdempotencyError",
+        Some(400 | 422) => "AbloValidationError",
+        Some(429) => "AbloRateLimitError",
+        Some(500..) => "AbloServerError",
         _ => "AbloError",
     }
 }
 
 /// The class of an error that the client raises itself (api.md 5.7).
 fn local_class(code: &str) -> &'static str {
-    match code {
-        "session_expired" => return "SyncSessionError",
-        "claim_lost"
-        | "model_claimed"
-        | "model_claimed_timeout"
-        | "claim_queued"
-        | "claim_lease_unavailable"
-        | "grant_timeout"
-        | "queue_too_deep" => return "AbloClaimedError",
-        "bootstrap_response_invalid" | "bootstrap_response_schema_invalid" | "capability_id_missing" => {
-            return "AbloValidationError";
-        }
-        "exchange_malformed_response"
-        | "exchange_network_error"
-        | "identity_network_error"
-        | "browser_apikey_blocked"
-        | "browser_database_url_blocked" => return "AbloAuthenticationError",
-        "ws_not_ready" | "db_not_opened" | "idb_unavailable" | "fetch_unavailable" | "claim_wait_aborted" => {
-            return "AbloConnectionError";
-        }
-        "client_crashed" | "protocol_violation" => return "AbloError",
-        _ => {}
+    if let Some(class) = class_in(&LOCAL_CLASSES, code) {
+        return class;
     }
     match code_spec(code).map(|spec| spec.category) {
         Some(Transport | Bootstrap) => "AbloConnectionError",
@@ -369,28 +378,21 @@ impl Error {
 
     /// Reads an error object of a frame or an envelope. `None` when it has neither code nor message.
     pub fn from_body(body: Value<'_>) -> Option<Self> {
-        let nested = body.get("error");
-        let code = body
-            .get_str("code")
-            .or_else(|| nested?.get_str("code"))
-            .or_else(|| nested?.as_str())
-            .unwrap_or_default()
-            .into_owned();
-        let message = nested
-            .and_then(|error| error.get_str("message"))
-            .or_else(|| body.get_str("reason"))
-            .or_else(|| body.get_str("message"))
-            .or_else(|| nested?.as_str())
-            .unwrap_or_default()
-            .into_owned();
+        let nested = body.at("error");
+        let code = text(body, "code").or_else(|| text(nested, "code")).or_else(|| own_text(nested)).unwrap_or_default();
+        let message = text(nested, "message")
+            .or_else(|| text(body, "reason"))
+            .or_else(|| text(body, "message"))
+            .or_else(|| own_text(nested))
+            .unwrap_or_default();
         if code.is_empty() && message.is_empty() {
             return None;
         }
-        let find = |key: &str| body.get(key).or_else(|| nested?.get(key));
+        let find = |key: &str| body.get(key).or_else(|| nested.get(key));
         let mut error = Self::wire(code, message);
-        error.request_id = find("request_id").and_then(Value::as_str).map(Cow::into_owned);
-        error.param = find("param").or_else(|| find("field")).and_then(Value::as_str).map(Cow::into_owned);
-        error.details = details(find);
+        error.request_id = find("request_id").and_then(own_text);
+        error.param = find("param").or_else(|| find("field")).and_then(own_text);
+        error.details = details(&find);
         Some(error)
     }
 
@@ -437,8 +439,16 @@ impl Error {
     }
 }
 
+fn own_text(value: Value<'_>) -> Option<String> {
+    value.as_str().map(Cow::into_owned)
+}
+
+fn text(value: Value<'_>, key: &str) -> Option<String> {
+    own_text(value.at(key))
+}
+
 /// The members of an error body that the page may want, whatever nesting they came in.
-fn details<'a>(find: impl Fn(&str) -> Option<Value<'a>>) -> Option<String> {
+fn details<'a>(find: &dyn Fn(&str) -> Option<Value<'a>>) -> Option<String> {
     const KEPT: [&str; 8] =
         ["requiredCapability", "claims", "heldByClaim", "heldBy", "policyReason", "conflicts", "readAt", "warnings"];
     let mut out = String::new();

@@ -103,7 +103,7 @@ impl Clause {
     /// # Errors
     /// `query_unsupported_operator`, `query_invalid_identifier` or `invalid_request`, naming what is wrong.
     pub fn parse(value: Value<'_>) -> Result<Self, Error> {
-        let parts: Vec<Value<'_>> = value.elements().take(4).collect();
+        let parts = value.list();
         let (field, operator, operand) = match parts.as_slice() {
             [field, operand] => (field, Operator::Eq, operand),
             [field, operator, operand] => {
@@ -153,12 +153,17 @@ impl Clause {
             Operator::Le => compare(value, first).is_some_and(std::cmp::Ordering::is_le),
             Operator::Gt => compare(value, first).is_some_and(std::cmp::Ordering::is_gt),
             Operator::Ge => compare(value, first).is_some_and(std::cmp::Ordering::is_ge),
-            Operator::Like => like(value, first, false) == Some(true),
-            Operator::NotLike => like(value, first, false) == Some(false),
-            Operator::ILike => like(value, first, true) == Some(true),
-            Operator::NotILike => like(value, first, true) == Some(false),
+            Operator::Like | Operator::NotLike | Operator::ILike | Operator::NotILike => {
+                is_like(self.operator, value, first)
+            }
         }
     }
+}
+
+/// Whether a value meets a condition of the `LIKE` family. What is no text does not, nor does it meet the opposite.
+pub fn is_like(operator: Operator, value: Option<Value<'_>>, pattern: &Literal) -> bool {
+    let fold = matches!(operator, Operator::ILike | Operator::NotILike);
+    like(value, pattern, fold) == Some(matches!(operator, Operator::Like | Operator::ILike))
 }
 
 /// The scalars of a list, one more than allowed at most. `None` when something else is among them.

@@ -23,6 +23,23 @@ pub struct Response {
     pub body: Vec<u8>,
 }
 
+impl Response {
+    /// The body of a success as text; of anything else the error that it tells of, which has the code `fallback` when
+    /// the body has none.
+    ///
+    /// # Errors
+    /// That error.
+    pub fn text(self, fallback: &'static str) -> Result<String, Error> {
+        let body = String::from_utf8(self.body).unwrap_or_default();
+        if (200..300).contains(&self.status) {
+            return Ok(body);
+        }
+        let mut error = Error::from_response(self.status, &body, self.request_id.as_deref(), fallback);
+        error.retry_after_ms = self.retry_after_ms;
+        Err(error)
+    }
+}
+
 /// What the application's credential function said (protocol.md 3.3).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Credential {

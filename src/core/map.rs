@@ -6,58 +6,74 @@
 use std::ops::{Deref, DerefMut};
 
 /// A map of few entries, kept in the order of insertion and searched one by one.
+///
+/// Keys apart from boxed values: maps with keys alike share most of their machine code.
 #[derive(Clone, Debug)]
-pub struct SmallMap<K, V>(Vec<(K, V)>);
+pub struct SmallMap<K, V> {
+    keys: Vec<K>,
+    values: Vec<Box<V>>,
+}
 
 impl<K, V> Default for SmallMap<K, V> {
     fn default() -> Self {
-        Self(Vec::new())
+        Self { keys: Vec::new(), values: Vec::new() }
     }
 }
 
 impl<K: PartialEq, V> SmallMap<K, V> {
     /// Sets the value of `key`.
     pub fn insert(&mut self, key: K, value: V) {
-        match self.0.iter_mut().find(|(known, _)| *known == key) {
-            Some(entry) => entry.1 = value,
-            None => self.0.push((key, value)),
+        let value = Box::new(value);
+        match self.place(&key).and_then(|place| self.values.get_mut(place)) {
+            Some(known) => *known = value,
+            None => {
+                self.keys.push(key);
+                self.values.push(value);
+            }
         }
     }
 
     /// Takes out the value of `key`.
     pub fn remove(&mut self, key: &K) -> Option<V> {
-        let index = self.0.iter().position(|(known, _)| known == key)?;
-        Some(self.0.remove(index).1)
+        let place = self.place(key)?;
+        self.keys.remove(place);
+        Some(*self.values.remove(place))
     }
 
     /// The value of `key`.
     pub fn get(&self, key: &K) -> Option<&V> {
-        self.0.iter().find(|(known, _)| known == key).map(|(_, value)| value)
+        self.values.get(self.place(key)?).map(|value| &**value)
     }
 
     /// The value of `key`, to change.
     pub fn get_mut(&mut self, key: &K) -> Option<&mut V> {
-        self.0.iter_mut().find(|(known, _)| known == key).map(|(_, value)| value)
+        let place = self.place(key)?;
+        self.values.get_mut(place).map(|value| &mut **value)
     }
 
     /// The values, oldest first.
     pub fn values(&self) -> impl Iterator<Item = &V> {
-        self.0.iter().map(|(_, value)| value)
+        self.values.iter().map(|value| &**value)
     }
 
     /// The values, oldest first, to change.
     pub fn values_mut(&mut self) -> impl Iterator<Item = &mut V> {
-        self.0.iter_mut().map(|(_, value)| value)
+        self.values.iter_mut().map(|value| &mut **value)
     }
 
-    /// Takes out everything.
-    pub fn take(&mut self) -> Vec<(K, V)> {
-        std::mem::take(&mut self.0)
+    /// Takes out all values, oldest first.
+    pub fn take(&mut self) -> Vec<Box<V>> {
+        self.keys.clear();
+        std::mem::take(&mut self.values)
     }
 
     /// Whether there is nothing.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.keys.is_empty()
+    }
+
+    fn place(&self, key: &K) -> Option<usize> {
+        self.keys.iter().position(|known| known == key)
     }
 }
 

@@ -59,6 +59,15 @@ pub enum JournalOp {
     },
 }
 
+impl JournalOp {
+    /// The place that it changes.
+    pub fn order(&self) -> u64 {
+        match self {
+            Self::Put { order, .. } | Self::Remove { order } => *order,
+        }
+    }
+}
+
 /// Something for the shell to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Output {

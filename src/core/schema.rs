@@ -155,46 +155,47 @@ pub struct Schema {
 
 impl Schema {
     /// Reads of schema JSON what a client needs. The rest keeps its default: the client's package has no use for code
-    /// that reads it.
+    /// that reads it. Nor does it look again for what `defineSchema` has refused; [`Schema::parse_all`] does.
     ///
     /// # Errors
     /// `schema_definition_invalid`, naming the model and what is wrong with it.
     pub fn parse(text: &str) -> Result<Self, Error> {
         let root = Value::parse(text).map_err(|error| invalid("schema", &error.message()))?;
-        if root.get("v").and_then(Value::as_u64) != Some(VERSION) {
-            return Err(invalid("schema", "the version `v` must be 3"));
-        }
-        let Some(models) = root.get("models").filter(|models| models.kind == Kind::Object) else {
-            return Err(invalid("schema", "`models` must be an object"));
-        };
         let mut schema = Self { fingerprint: super::store::fingerprint(text.as_bytes()), ..Self::default() };
-        for (key, model) in models.members() {
-            schema.models.push(read_model(&key.decode(), model)?);
+        for (key, model) in root.at("models").members() {
+            let model = read_model(&key.decode(), model);
+            if schema.models.iter().any(|known| known.typename.eq_ignore_ascii_case(&model.typename)) {
+                return Err(invalid(&model.key, "two models share a typename"));
+            }
+            schema.models.push(model);
         }
         if schema.models.len() > MODELS_MAX {
             return Err(invalid("schema", "more than 1000 models"));
         }
-        for model in &schema.models {
-            let twin = |other: &&Model| other.typename.eq_ignore_ascii_case(&model.typename);
-            if schema.models.iter().filter(twin).count() > 1 {
-                return Err(invalid(&model.key, "two models share a typename"));
-            }
-            for relation in &model.relations {
-                if !schema.models.iter().any(|target| target.key == relation.target) {
-                    return Err(invalid(&model.key, &concat(&["relation ", &relation.name, " has an unknown target"])));
-                }
-            }
-        }
         Ok(schema)
     }
 
-    /// Reads schema JSON with everything that is marked as the server's.
+    /// Reads schema JSON that nobody has checked, with everything that is marked as the server's.
     ///
     /// # Errors
     /// As [`Schema::parse`].
     pub fn parse_all(text: &str) -> Result<Self, Error> {
         let mut schema = Self::parse(text)?;
         let root = Value::parse(text)?;
+        if root.get("v").and_then(Value::as_u64) != Some(VERSION) {
+            return Err(invalid("schema", "the version `v` must be 3"));
+        }
+        if root.at("models").kind != Kind::Object {
+            return Err(invalid("schema", "`models` must be an object"));
+        }
+        for (model, (_, value)) in schema.models.iter().zip(root.at("models").members()) {
+            check_model(model, value)?;
+            for relation in &model.relations {
+                if !schema.models.iter().any(|target| target.key == relation.target) {
+                    return Err(invalid(&model.key, &concat(&["relation ", &relation.name, " has an unknown target"])));
+                }
+            }
+        }
         schema.identity_roles = read_roles(root.at("identityRoles"));
         for (model, (_, value)) in schema.models.iter_mut().zip(root.at("models").members()) {
             read_rules(model, value);
@@ -304,15 +305,7 @@ fn invalid(model: &str, why: &str) -> Error {
     Error::local("schema_definition_invalid", concat(&[model, ": ", why])).param(model)
 }
 
-fn read_model(key: &str, value: Value<'_>) -> Result<Model, Error> {
-    if value.kind != Kind::Object {
-        return Err(invalid(key, "a model must be an object"));
-    }
-    let load = match value.get_str("load").as_deref() {
-        None | Some("instant") => Load::Instant,
-        Some("lazy" | "manual") => Load::OnDemand,
-        Some(other) => return Err(invalid(key, &concat(&["load must be instant, lazy or manual, not ", other]))),
-    };
+fn read_model(key: &str, value: Value<'_>) -> Model {
     let mut fields = Vec::new();
     for (name, field) in value.at("fields").members() {
         let name = name.decode().into_owned();
@@ -326,15 +319,13 @@ fn read_model(key: &str, value: Value<'_>) -> Result<Model, Error> {
     }
     let mut relations = Vec::new();
     for (name, relation) in value.at("relations").members() {
-        let kind = match relation.get_str("type").as_deref() {
-            Some("belongsTo") => RelationKind::BelongsTo,
-            Some("hasMany") => RelationKind::HasMany,
-            Some("hasOne") => RelationKind::HasOne,
-            _ => return Err(invalid(key, "a relation is belongsTo, hasMany or hasOne")),
-        };
         relations.push(Relation {
             name: name.decode().into_owned(),
-            kind,
+            kind: match relation.get_str("type").as_deref() {
+                Some("belongsTo") => RelationKind::BelongsTo,
+                Some("hasMany") => RelationKind::HasMany,
+                _ => RelationKind::HasOne,
+            },
             target: relation.get_string("target").unwrap_or_default(),
             foreign_key: relation.get_string("foreignKey").unwrap_or_default(),
             defer: relation.at("options").get_bool("defer").unwrap_or(false),
@@ -342,13 +333,16 @@ fn read_model(key: &str, value: Value<'_>) -> Result<Model, Error> {
             fk: false,
         });
     }
-    let scope = value.at("scope");
     let typename = value.get_string("typename").unwrap_or_else(|| key.to_owned());
-    Ok(Model {
+    let scope = value.at("scope");
+    Model {
         key: key.to_owned(),
         commit_name: commit_name(&typename),
         typename,
-        load,
+        load: match value.get_str("load").as_deref() {
+            Some("lazy" | "manual") => Load::OnDemand,
+            _ => Load::Instant,
+        },
         fields,
         relations,
         scope: if scope.as_bool() == Some(true) { Some(key.to_owned()) } else { scope.as_str().map(Cow::into_owned) },
@@ -356,7 +350,26 @@ fn read_model(key: &str, value: Value<'_>) -> Result<Model, Error> {
         entity_roles: Vec::new(),
         required_fields: value.get_strings("requiredFields"),
         mutable: true,
-    })
+    }
+}
+
+/// Refuses what [`read_model`] takes for something else.
+fn check_model(model: &Model, value: Value<'_>) -> Result<(), Error> {
+    if value.kind != Kind::Object {
+        return Err(invalid(&model.key, "a model must be an object"));
+    }
+    match value.get_str("load").as_deref() {
+        None | Some("instant" | "lazy" | "manual") => {}
+        Some(other) => {
+            return Err(invalid(&model.key, &concat(&["load must be instant, lazy or manual, not ", other])));
+        }
+    }
+    for (_, relation) in value.at("relations").members() {
+        if !matches!(relation.get_str("type").as_deref(), Some("belongsTo" | "hasMany" | "hasOne")) {
+            return Err(invalid(&model.key, "a relation is belongsTo, hasMany or hasOne"));
+        }
+    }
+    Ok(())
 }
 
 /// What only the server needs of a model that [`read_model`] has read.
@@ -440,7 +453,7 @@ mod tests {
                 "target",
             ),
         ] {
-            let error = Schema::parse(text).unwrap_err();
+            let error = Schema::parse_all(text).unwrap_err();
             assert_eq!(error.code, "schema_definition_invalid");
             assert!(error.message.contains(word), "{}", error.message);
         }

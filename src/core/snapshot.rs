@@ -94,7 +94,9 @@ impl Snapshot {
                     "failedModels" => {
                         let names = reader.value()?;
                         for name in names.elements() {
-                            failed.extend(schema.by_typename(&name.as_str().unwrap_or_default()));
+                            if let Some(model) = schema.by_typename(&name.as_str().unwrap_or_default()) {
+                                failed.push(model);
+                            }
                         }
                     }
                     _ => drop(reader.value()?),
@@ -112,7 +114,9 @@ impl Snapshot {
             Some("partial") => snapshot.deltas = Some(deltas),
             _ => return Err(invalid("type must be full or partial")),
         }
-        snapshot.models.retain(|model| !failed.contains(&model.model));
+        while let Some(index) = snapshot.models.iter().position(|listed| failed.contains(&listed.model)) {
+            snapshot.models.remove(index);
+        }
         Ok(snapshot)
     }
 }

@@ -50,9 +50,18 @@ pub fn sort_by(items: &mut [u32], order: &mut dyn FnMut(u32, u32) -> Ordering) {
 
 /// The numbers from 0 to `count` in the order of what they stand for.
 pub fn sorted_indices(count: usize, order: &mut dyn FnMut(usize, usize) -> Ordering) -> Vec<u32> {
-    let mut indices: Vec<u32> = (0..u32::try_from(count).unwrap_or(u32::MAX)).collect();
+    let mut indices = numbers(u32::try_from(count).unwrap_or(u32::MAX));
     sort_by(&mut indices, &mut |a, b| order(a as usize, b as usize));
     indices
+}
+
+/// The numbers from 0 up to `end`.
+pub fn numbers(end: u32) -> Vec<u32> {
+    let mut numbers = Vec::with_capacity(end as usize);
+    for number in 0..end {
+        numbers.push(number);
+    }
+    numbers
 }
 
 fn merge(mut left: &[u32], mut right: &[u32], out: &mut Vec<u32>, order: &mut dyn FnMut(u32, u32) -> Ordering) {

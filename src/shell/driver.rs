@@ -117,41 +117,38 @@ impl Driver {
         self.host.perform(kind as u32, id as f64, number, first, second, third);
     }
 
-    fn perform(&self, output: Output) {
-        match output {
+    fn perform(&self, mut output: Output) {
+        let written;
+        let (kind, id, number, texts) = match &mut output {
             Output::OpenSocket { socket, url, protocols } => {
                 let mut list = String::new();
                 for protocol in protocols {
-                    list.push_str(&protocol);
+                    list.push_str(protocol);
                     list.push(' ');
                 }
-                self.say(Perform::OpenSocket, socket.0, 0, [Some(&url), Some(list.trim_ascii_end()), None]);
+                written = list;
+                (Perform::OpenSocket, socket.0, 0, [Some(&**url), Some(written.trim_ascii_end()), None])
             }
-            Output::SendFrame(socket, text) => self.say(Perform::Send, socket.0, 0, [Some(&text), None, None]),
+            Output::SendFrame(socket, text) => (Perform::Send, socket.0, 0, one(text)),
             Output::CloseSocket { socket, code, reason } => {
-                self.say(Perform::CloseSocket, socket.0, u32::from(code), [Some(reason), None, None]);
+                (Perform::CloseSocket, socket.0, u32::from(*code), one(reason))
             }
-            Output::Fetch(task, request) => {
-                let Request { method, url, bearer, body, no_cache, timeout_ms } = request;
-                let line = concat(&[method.name(), if no_cache { " no-store " } else { " default " }, &url]);
-                let texts = [Some(&*line), bearer.as_deref(), body.as_deref()];
-                self.say(Perform::Request, task.0, delay(timeout_ms), texts);
+            Output::Fetch(task, Request { method, url, bearer, body, no_cache, timeout_ms }) => {
+                written = concat(&[method.name(), if *no_cache { " no-store " } else { " default " }, url]);
+                (Perform::Request, task.0, delay(*timeout_ms), [Some(&*written), bearer.as_deref(), body.as_deref()])
             }
-            Output::AskCredential(task) => self.say(Perform::Credential, task.0, 0, [None; 3]),
+            Output::AskCredential(task) => (Perform::Credential, task.0, 0, [None; 3]),
             // Memory mode: what is applied is as safe as it gets.
-            Output::Journal(task, _) => self.handle_input(Input::Journaled(task, Ok(()))),
+            Output::Journal(task, _) => return self.handle_input(Input::Journaled(*task, Ok(()))),
             Output::Store(task, database, request) => {
-                let database = database as u32;
+                let database = *database as u32;
                 match request {
-                    StoreRequest::Open { name } => {
-                        self.say(Perform::OpenStore, task.0, database, [Some(&name), None, None]);
-                    }
+                    StoreRequest::Open { name } => (Perform::OpenStore, task.0, database, one(name)),
                     StoreRequest::Read { store, from, to } => {
-                        let number = database * 2 + store as u32;
-                        self.say(Perform::ReadStore, task.0, number, [Some(&from), Some(&to), None]);
+                        (Perform::ReadStore, task.0, database * 2 + *store as u32, [Some(&**from), Some(&**to), None])
                     }
                     StoreRequest::Write { changes, strict } => {
-                        for change in changes {
+                        for change in std::mem::take(changes) {
                             match change {
                                 StoreChange::Put { store, key, value } => self.host.put(store as u32, &key, value),
                                 StoreChange::Remove { store, from, to } => {
@@ -159,26 +156,31 @@ impl Driver {
                                 }
                             }
                         }
-                        self.say(Perform::WriteStore, task.0, database * 2 + u32::from(strict), [None; 3]);
+                        (Perform::WriteStore, task.0, database * 2 + u32::from(*strict), [None; 3])
                     }
-                    StoreRequest::Delete => self.say(Perform::DeleteStore, task.0, database, [None; 3]),
+                    StoreRequest::Delete => (Perform::DeleteStore, task.0, database, [None; 3]),
                 }
             }
-            Output::CloseStores => self.say(Perform::CloseStores, 0, 0, [None; 3]),
-            Output::RequestLock { name, steal } => {
-                self.say(Perform::Lock, 0, u32::from(steal), [Some(&name), None, None]);
+            Output::CloseStores => (Perform::CloseStores, 0, 0, [None; 3]),
+            Output::RequestLock { name, steal } => (Perform::Lock, 0, u32::from(*steal), one(name)),
+            Output::ReleaseLock => (Perform::Lock, 0, 0, [None; 3]),
+            Output::OpenChannel(name) => (Perform::Channel, 0, 0, one(name)),
+            Output::Post(text) => (Perform::Post, 0, 0, one(text)),
+            Output::CloseChannel => (Perform::Channel, 0, 0, [None; 3]),
+            Output::Settle(ticket, result) => {
+                let texts = match result {
+                    Ok(value) => [None, value.as_deref(), None],
+                    Err(error) => {
+                        written = error.to_json();
+                        one(&written)
+                    }
+                };
+                (Perform::Settle, u64::from(ticket.0), 0, texts)
             }
-            Output::ReleaseLock => self.say(Perform::Lock, 0, 0, [None; 3]),
-            Output::OpenChannel(name) => self.say(Perform::Channel, 0, 0, [Some(&name), None, None]),
-            Output::Post(text) => self.say(Perform::Post, 0, 0, [Some(&text), None, None]),
-            Output::CloseChannel => self.say(Perform::Channel, 0, 0, [None; 3]),
-            Output::Settle(ticket, result) => match result {
-                Ok(value) => self.say(Perform::Settle, u64::from(ticket.0), 0, [None, value.as_deref(), None]),
-                Err(error) => self.say(Perform::Settle, u64::from(ticket.0), 0, [Some(&error.to_json()), None, None]),
-            },
-            Output::Event(name, payload) => self.say(Perform::Event, 0, 0, [Some(name), Some(&payload), None]),
-            Output::StatusChanged => self.say(Perform::Status, 0, 0, [None; 3]),
-        }
+            Output::Event(name, payload) => (Perform::Event, 0, 0, [Some(&**name), Some(&**payload), None]),
+            Output::StatusChanged => (Perform::Status, 0, 0, [None; 3]),
+        };
+        self.say(kind, id, number, texts);
     }
 
     fn arm(&self) {
@@ -216,6 +218,10 @@ impl Driver {
             self.host.views(views);
         }
     }
+}
+
+fn one(text: &str) -> [Option<&str>; 3] {
+    [Some(text), None, None]
 }
 
 fn delay(ms: u64) -> u32 {

@@ -484,9 +484,6 @@ fn bad_calls_fail_at_once_and_change_nothing() {
         ("t9", Change::Delete, None, "entity_not_found"),
         ("t1", Change::Update("[]".into()), None, "invalid_body"),
         ("t1", Change::Update("{".into()), None, "invalid_json"),
-        ("t1", Change::Delete, Some(r#"{"wait":"soon"}"#), "write_options_invalid"),
-        ("t1", Change::Delete, Some(r#"{"readAt":-1}"#), "write_options_invalid"),
-        ("t1", Change::Delete, Some(r#"{"onStale":"force"}"#), "write_options_invalid"),
         ("t1", Change::Delete, Some(r#"{"idempotencyKey":""}"#), "write_options_invalid"),
     ] {
         let error = bench.write(TASKS, id, change, options).unwrap_err();

@@ -221,13 +221,13 @@ test('models are real properties, and every function works alone', async () => {
 
 test('what comes later says so', async () => {
   const ablo = makeClient();
-  for (const name of ['presence', 'claims', 'model', 'snapshot', '_ws', '_pool', '_store']) {
+  for (const name of ['model', '_ws', '_pool', '_store']) {
     assert.throws(() => ablo[name], { code: 'not_available', param: name });
   }
   assert.throws(() => ablo.sessions, { code: 'apikey_missing' });
-  await assert.rejects(ablo.tasks.claim({ id: 't1' }), { code: 'model_claim_not_configured' });
-  assert.throws(() => ablo.tasks.claim.state({ id: 't1' }), { code: 'model_claim_not_configured' });
-  await assert.rejects(ablo.tasks.watch('t1'), { code: 'model_watch_not_configured' });
+  // Before anything is loaded there is nobody, and nothing is held.
+  assert.equal(ablo.tasks.claim.state({ id: 't1' }), null);
+  assert.deepEqual([ablo.presence.others, ablo.claims.others], [[], []]);
   assert.ok({ ...ablo }.tasks);
 });
 

@@ -21,6 +21,7 @@ export const schema = defineSchema({
       done: field.boolean().default(false),
       rank: field.number().default(0),
       projectId: field.id().optional(),
+      layout: field.json().optional(),
     },
     { project: relation.belongsTo('projects', 'projectId') },
     { typename: 'Task' },
@@ -61,10 +62,11 @@ export class Server extends AnyServer {
     return ablo;
   }
 
-  /** A client that is ready. */
+  /** A client that is ready and connected. */
   async client(name, options) {
     const ablo = this.make(name, options);
     await ablo.ready();
+    await until(ablo, () => ablo.status.connection.state === 'connected');
     return ablo;
   }
 }

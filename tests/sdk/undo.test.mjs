@@ -217,6 +217,29 @@ test('a field that somebody else has changed since is left alone and told', asyn
   assert.deepEqual(scope.size(), { undo: 1, redo: 0 });
 });
 
+test('values are compared as a whole, whatever the order of their members', async (t) => {
+  const { server, ada, scope } = await board(t);
+  const grace = await server.client('grace');
+  const layout = { x: 1, tags: ['a'] };
+  for (const [theirs, ...outcome] of [
+    [{ tags: ['a'], x: 1 }, 1, 0],
+    [{ x: 1, tags: ['a', 'b'] }, 0, 1],
+    [{ x: 1, tags: ['a'], y: null }, 0, 1],
+    // That is what the undo would have made of it.
+    [null, 0, 0],
+  ]) {
+    const isHere = (ablo, value) => JSON.stringify(ablo.tasks.get('t2').layout ?? null) === JSON.stringify(value);
+    await ada.tasks.update({ id: 't2', data: { layout: null } });
+    await ada.tasks.update({ id: 't2', data: { layout }, wait: 'confirmed' });
+    await until(grace, () => isHere(grace, layout));
+    await grace.tasks.update({ id: 't2', data: { layout: theirs }, wait: 'confirmed' });
+    await until(ada, () => isHere(ada, theirs));
+    const { applied, conflicts } = await scope.undo();
+    assert.deepEqual([applied, conflicts.length], outcome);
+    await ada.waitForFlush();
+  }
+});
+
 test('the last writer wins when that is wanted', async (t) => {
   const { server, ada, scope, conflicts } = await board(t, { conflictPolicy: 'last-writer-wins' });
   const grace = await server.client('grace');

@@ -113,9 +113,9 @@ test('write options are checked and passed on', async () => {
     await assert.rejects(call, { type: 'AbloValidationError', code: 'write_options_invalid', param }, param);
   }
   await assert.rejects(ablo.tasks.delete({ id: 't1', reads: [{ model: 'task' }] }), { param: 'reads.0' });
-  await assert.rejects(ablo.tasks.update({ id: 't1', data: {}, claim: { reason: 'x' } }), {
-    code: 'model_claim_not_configured',
-  });
+  await ablo.tasks.update({ id: 't1', data: { rank: 3 }, claim: { claimId: 'c2' } });
+  assert.deepEqual(core.written.options, { claim: 'c2' });
+  await assert.rejects(ablo.tasks.update({ id: 't1', data: {}, claim: 'c2' }), { code: 'write_options_invalid', param: 'claim' });
   assert.throws(() => sdk.assertWriteOptions({ wait: 'no' }, 'tickets write'), /tickets write: wait/);
   sdk.assertWriteOptions({ anything: 'else' });
 });
@@ -195,7 +195,7 @@ test('commits are passed on, and refused where JSON would hide a mistake', async
     [{ operation, readAt: -1 }, 'write_options_invalid', 'readAt'],
     [{ operation, wait: 'soon' }, 'write_options_invalid', 'wait'],
     [{ operation, timeout: 5 }, 'write_options_invalid', 'timeout'],
-    [{ operation, claim: { reason: 'x' } }, 'model_claim_not_configured', 'claim'],
+    [{ operation, claim: { reason: 'x' } }, 'write_options_invalid', 'claim'],
     [undefined, 'write_options_invalid'],
   ]) {
     await assert.rejects(ablo.commits.create(options), (error) => {

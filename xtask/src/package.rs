@@ -60,6 +60,8 @@ const STD: &[&str] = &["-Z", "build-std=std,panic_abort", "-Z", "build-std-featu
 const PANIC: &[&str] = &["-Zunstable-options", "-Cpanic=immediate-abort", "-Zlocation-detail=none", "-Zfmt-debug=none"];
 /// Small functions become part of their callers before LLVM sees them, which at this level it does to hardly any.
 const INLINE: &[&str] = &["-Zinline-mir=yes", "-Zinline-mir-threshold=15", "-Zinline-mir-hint-threshold=15"];
+/// Addresses in loops are left as they are written: what LLVM makes of them is longer, and browsers do it again.
+const LOOPS: &[&str] = &["-Cllvm-args=-disable-lsr"];
 /// The entry that the others import from.
 const MAIN_ENTRY: &str = "index.js";
 /// Entries that the main one loads when it needs them.
@@ -129,7 +131,7 @@ fn compile(repo: &Repo) -> Result<PathBuf> {
             .envs(&compiler.env())
             // The flags of STD, PANIC and INLINE are not stable yet.
             .env("RUSTC_BOOTSTRAP", "1")
-            .env("CARGO_ENCODED_RUSTFLAGS", [PANIC, INLINE].concat().join("\x1f"))
+            .env("CARGO_ENCODED_RUSTFLAGS", [PANIC, INLINE, LOOPS].concat().join("\x1f"))
             .run()
     })?;
     Ok(repo.cargo_target().join("wasm32-unknown-unknown").join(PROFILE).join("ablo_wasm.wasm"))

@@ -10,6 +10,7 @@ use crate::core::error::Error;
 use crate::core::id::{ModelIndex, RowId, SyncId, TaskId};
 use crate::core::input::Ticket;
 use crate::core::json::{ObjectWriter, Value, write_array};
+use crate::core::map::Line;
 use crate::core::output::Output;
 use crate::core::queue::RowKey;
 use crate::core::text::concat;
@@ -62,7 +63,7 @@ impl Claim {
 /// This client's claims, and what is known of others.
 #[derive(Debug, Default)]
 pub(super) struct Claims {
-    own: Vec<Box<Claim>>,
+    own: Line<Claim>,
     /// Presence by participant, as it came.
     peers: Vec<(String, String)>,
     /// Waiting lines by row, as they came.
@@ -88,14 +89,14 @@ impl Claims {
 
     /// The server refuses groups: those of claims are dispensable.
     pub(super) fn leave_groups(&mut self) {
-        for claim in &mut self.own {
+        for claim in self.own.iter_mut() {
             claim.group = None;
         }
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {
         let mut next = self.tell_at;
-        for claim in &self.own {
+        for claim in self.own.iter() {
             if let Some(until) = claim.until.filter(|_| claim.ticket.is_some()) {
                 next = Some(next.map_or(until, |next| next.min(until)));
             }
@@ -105,7 +106,7 @@ impl Claims {
 
     /// A row was read from the server: its holder has seen it as of there.
     pub(super) fn note_read(&mut self, model: ModelIndex, id: &str, at: SyncId) {
-        for claim in &mut self.own {
+        for claim in self.own.iter_mut() {
             if claim.is_on(model, id) {
                 claim.read_at = claim.read_at.max(at);
             }
@@ -182,7 +183,7 @@ impl Engine {
 
     /// Gives back what can be given back: the page goes away.
     pub(super) fn leave_claims(&mut self) {
-        for claim in &mut self.claims.own {
+        for claim in self.claims.own.iter_mut() {
             claim.stage = Stage::Ending;
         }
         self.pump_claims();
@@ -424,7 +425,7 @@ impl Engine {
         id: Option<&str>,
         strict: bool,
     ) -> Result<Option<Stamp>, Error> {
-        let is_meant = |claim: &Box<Claim>| match (id, row) {
+        let is_meant = |claim: &Claim| match (id, row) {
             (Some(id), _) => claim.id == id,
             (None, Some((model, row))) => claim.is_on(model, row),
             (None, None) => false,
@@ -465,7 +466,7 @@ impl Engine {
         let mut object = ObjectWriter::new(&mut out);
         write_texts(object.key("peers"), &self.claims.peers);
         write_texts(object.key("lines"), &self.claims.lines);
-        write_array(object.key("own"), &self.claims.own, |out, claim| {
+        write_array(object.key("own"), self.claims.own.iter(), |out, claim| {
             let mut object = ObjectWriter::new(out);
             object.bool("held", claim.stage == Stage::Held);
             object.bool("waited", claim.waited);

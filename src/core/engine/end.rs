@@ -1,10 +1,14 @@
-//! How a client ends: disposed or signed out. Purging is in `storage`.
+//! How a client ends: disposed or signed out, and what becomes of those who wait. Purging is in `storage`.
 
 use super::{DRAIN_MS, Engine, Loading, Phase};
 use crate::core::error::Error;
 use crate::core::id::SyncId;
 use crate::core::input::Ticket;
 use crate::core::output::Output;
+use crate::core::time::Instant;
+
+/// Those who wait for something that happens once, each until some moment at most.
+pub(super) type Waiting = Vec<(Ticket, Option<Instant>)>;
 
 impl Engine {
     pub(super) fn dispose(&mut self, ticket: Ticket) {
@@ -62,4 +66,33 @@ impl Engine {
         let ended = Output::Event("session:ended", error.to_json());
         self.purge_storage(ended);
     }
+
+    pub(super) fn settle_ready(&mut self, result: &Result<Option<String>, Error>) {
+        let waiting = std::mem::take(&mut self.ready);
+        self.settle_all(waiting, result);
+    }
+
+    pub(super) fn settle_flushing(&mut self, result: &Result<Option<String>, Error>) {
+        let waiting = std::mem::take(&mut self.flushing);
+        self.settle_all(waiting, result);
+    }
+
+    fn settle_all(&mut self, waiting: Waiting, result: &Result<Option<String>, Error>) {
+        for (ticket, _) in waiting {
+            self.settle(ticket, result.clone());
+        }
+    }
+}
+
+/// Takes out those who wait no longer.
+pub(super) fn take_late(waiting: &mut Waiting, now: Instant) -> Vec<Ticket> {
+    let mut late = Vec::new();
+    for (ticket, until) in std::mem::take(waiting) {
+        if until.is_some_and(|until| until <= now) {
+            late.push(ticket);
+        } else {
+            waiting.push((ticket, until));
+        }
+    }
+    late
 }

@@ -122,7 +122,9 @@ impl Engine {
         if added.is_empty() && removed.is_empty() {
             return;
         }
-        self.groups.retain(|group| !removed.contains(group));
+        while let Some(index) = self.groups.iter().position(|group| removed.contains(group)) {
+            self.groups.remove(index);
+        }
         for group in &added {
             if !self.groups.contains(group) {
                 self.groups.push(group.clone());
@@ -195,12 +197,13 @@ impl Engine {
                 }
             }
             // Rows that the snapshot does not have are gone; pending creates have no confirmed row to lose.
-            let gone: Vec<_> = self
-                .pool
-                .base_slots(model)
-                .filter(|slot| !present.get(slot.0 as usize).copied().unwrap_or(false))
-                .collect();
-            for slot in gone.into_iter().filter(|_| !bug::on(Bug::GhostsStay)) {
+            let mut gone = Vec::new();
+            for slot in self.pool.base_slots(model) {
+                if !present.get(slot.0 as usize).copied().unwrap_or(false) && !bug::on(Bug::GhostsStay) {
+                    gone.push(slot);
+                }
+            }
+            for slot in gone {
                 self.pool.remove_base(RowRef { model, slot });
             }
         }

@@ -39,6 +39,7 @@ use super::rng::Rng;
 use super::snapshot::Snapshot;
 use super::time::{Instant, Now};
 use crate::core::text::{concat, digits};
+use end::{Waiting, take_late};
 use reads::Reads;
 use session::Session;
 
@@ -150,8 +151,8 @@ pub struct Engine {
     storage: storage::Storage,
     /// Writes of this turn wait for its end.
     flush_due: bool,
-    ready: Vec<(Ticket, Instant)>,
-    flushing: Vec<(Ticket, Option<Instant>)>,
+    ready: Waiting,
+    flushing: Waiting,
     forced_offline: bool,
     system_offline: bool,
     offline_since: Option<u64>,
@@ -355,8 +356,9 @@ impl Engine {
         }
         offer(self.claims.deadline(), Timer::Claims);
         offer(self.storage.tabs.deadline(), Timer::Tabs);
-        offer(self.ready.iter().map(|(_, until)| *until).min(), Timer::Ticket);
-        offer(self.flushing.iter().filter_map(|(_, until)| *until).min(), Timer::Ticket);
+        for (_, until) in self.ready.iter().chain(&self.flushing) {
+            offer(*until, Timer::Ticket);
+        }
         if let Phase::Draining { until, .. } = self.phase {
             offer(Some(until), Timer::Ticket);
         }
@@ -506,7 +508,7 @@ impl Engine {
             self.settle(ticket, Ok(None));
             return;
         }
-        self.ready.push((ticket, self.now.mono.after(READY_MS)));
+        self.ready.push((ticket, Some(self.now.mono.after(READY_MS))));
         self.begin();
         if matches!(self.connection.state(), State::SignedOut | State::Blocked { .. }) {
             self.fail_ready();
@@ -531,11 +533,8 @@ impl Engine {
             self.connection.handle_dead(now);
         }
         self.handle_session_timeout();
-        let overdue = |until: &Instant| *until <= now;
-        let late: Vec<Ticket> =
-            self.ready.iter().filter(|(_, until)| overdue(until)).map(|(ticket, _)| *ticket).collect();
+        let late = take_late(&mut self.ready, now);
         if !late.is_empty() {
-            self.ready.retain(|(ticket, _)| !late.contains(ticket));
             let reason = self.connection.reason().cloned();
             let error = reason.unwrap_or_else(|| {
                 Error::local("bootstrap_fetch_timeout", "no rows after 20 s; the client goes on trying")
@@ -544,14 +543,7 @@ impl Engine {
                 self.settle(ticket, Err(error.clone()));
             }
         }
-        let late: Vec<Ticket> = self
-            .flushing
-            .iter()
-            .filter(|(_, until)| until.as_ref().is_some_and(overdue))
-            .map(|(ticket, _)| *ticket)
-            .collect();
-        self.flushing.retain(|(ticket, _)| !late.contains(ticket));
-        for ticket in late {
+        for ticket in take_late(&mut self.flushing, now) {
             let message =
                 concat(&[&digits(self.queue.pending_count() as u64), " writes are still waiting to be confirmed"]);
             self.settle(ticket, Err(Error::local("flush_timeout", message)));
@@ -601,16 +593,14 @@ impl Engine {
             ("identity_resolve_failed", "identity_resolve_failed", "identity_network_error")
         };
         let response = result.map_err(|why| Error::local(network, why))?;
-        let body = String::from_utf8(response.body).unwrap_or_default();
-        if !(200..300).contains(&response.status) {
-            let mut error = Error::from_response(response.status, &body, response.request_id.as_deref(), failed);
-            error.retry_after_ms = response.retry_after_ms;
-            if response.status >= 500 && error.code == failed {
+        let status = response.status;
+        let body = response.text(failed).map_err(|mut error| {
+            if status >= 500 && error.code == failed {
                 // A gateway's page is no refusal.
                 error.code = network.into();
             }
-            return Err(error);
-        }
+            error
+        })?;
         let wrong = |what: &str| {
             let mut error = Error::wire(malformed, concat(&["the server's answer has no usable ", what]));
             error.status = Some(502);
@@ -693,11 +683,8 @@ impl Engine {
                 Snapshot::parse(response.body, &self.config.schema)
             }
             Ok(response) => {
-                let body = String::from_utf8(response.body).unwrap_or_default();
                 let code = if response.status < 500 { "bootstrap_response_invalid" } else { "bootstrap_offline" };
-                let mut error = Error::from_response(response.status, &body, response.request_id.as_deref(), code);
-                error.retry_after_ms = response.retry_after_ms;
-                Err(error)
+                Err(response.text(code).err().unwrap_or_else(|| Error::wire(code, "")))
             }
         };
         match snapshot {
@@ -811,8 +798,10 @@ impl Engine {
                     let kind = self.identity.as_ref().map_or("user", |who| who.kind.as_str());
                     let url = self.config.socket_url(self.server_cursor.as_deref(), kind, &self.acked_groups);
                     let bearer = self.token.as_ref().map(|token| concat(&[super::wire::BEARER_PREFIX, token]));
-                    let mut protocols = Vec::from_iter(bearer);
-                    protocols.push(super::wire::SUBPROTOCOL.to_owned());
+                    let mut protocols = vec![super::wire::SUBPROTOCOL.to_owned()];
+                    if let Some(bearer) = bearer {
+                        protocols.insert(0, bearer);
+                    }
                     self.emit(Output::OpenSocket { socket, url, protocols });
                 }
                 Action::Close(socket) => {
@@ -853,18 +842,6 @@ impl Engine {
         self.loaded = true;
         self.last_sync_at = Some(self.now.wall.0);
         self.settle_ready(&Ok(None));
-    }
-
-    fn settle_ready(&mut self, result: &Result<Option<String>, Error>) {
-        for (ticket, _) in std::mem::take(&mut self.ready) {
-            self.settle(ticket, result.clone());
-        }
-    }
-
-    fn settle_flushing(&mut self, result: &Result<Option<String>, Error>) {
-        for (ticket, _) in std::mem::take(&mut self.flushing) {
-            self.settle(ticket, result.clone());
-        }
     }
 
     fn fetch_for_connection(

@@ -5,7 +5,7 @@ use super::storage::Letter;
 use crate::core::error::Error;
 use crate::core::id::{ModelIndex, RowId};
 use crate::core::input::Ticket;
-use crate::core::json::{Kind, ObjectWriter, Value, merge, write_array};
+use crate::core::json::{ArrayWriter, Kind, ObjectWriter, Value, merge};
 use crate::core::queue::{Enqueue, NewOp, Rejected, Wait};
 use crate::core::text::{concat, short};
 use crate::core::wire::{OpKind, Operation, write_operations};
@@ -28,7 +28,11 @@ impl Engine {
             entries.push(merge(&letter.text, &extra));
         }
         let mut out = String::new();
-        write_array(&mut out, entries, |out, entry| out.push_str(&entry));
+        let mut list = ArrayWriter::new(&mut out);
+        for entry in &entries {
+            list.item().push_str(entry);
+        }
+        list.end();
         out
     }
 

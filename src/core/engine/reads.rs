@@ -11,7 +11,7 @@ use crate::core::error::Error;
 use crate::core::filter::{CLAUSES_MAX, Clause, Operator};
 use crate::core::id::{ModelIndex, SyncId};
 use crate::core::input::{Response, Ticket};
-use crate::core::json::{JsonStr, Kind, ObjectWriter, Value, merge, write_array, write_str, write_u64};
+use crate::core::json::{ArrayWriter, JsonStr, Kind, ObjectWriter, Value, merge, write_str, write_u64};
 use crate::core::map::SmallMap;
 use crate::core::output::{Method, Output, Request};
 use crate::core::pool::{Direction, Query, RowRef, RowText, Scope, Slot};
@@ -105,7 +105,7 @@ impl Reads {
         self.wanted.clear();
         self.missed.clear();
         let mut tickets = Vec::new();
-        for (_, mut fetch) in self.fetches.take() {
+        for mut fetch in self.fetches.take() {
             tickets.append(&mut fetch.tickets);
         }
         tickets
@@ -210,7 +210,11 @@ impl Engine {
         for ids in ids.chunks(FETCH_IDS_MAX) {
             let Some(definition) = self.config.schema.model(model) else { return };
             let mut condition = String::from("[\"id\",\"IN\",");
-            write_array(&mut condition, ids, |out, id| write_str(out, id));
+            let mut list = ArrayWriter::new(&mut condition);
+            for id in ids {
+                list.str(id);
+            }
+            list.end();
             condition.push(']');
             let request = request_text(&definition.typename, &[&condition], None, None, &[]);
             let fetch = Fetch { ids: ids.to_vec(), ..self.new_fetch(model, Vec::new()) };
@@ -242,21 +246,16 @@ impl Engine {
         let Some(fetch) = self.reads.fetches.remove(&id) else { return };
         let answer = match result {
             Err(why) => Err(Error::local("wait_for_timeout", concat(&["the read failed: ", &why]))),
-            Ok(response) => {
-                let body = String::from_utf8(response.body).unwrap_or_default();
-                if (200..300).contains(&response.status) {
-                    self.take_rows(&fetch, &body)
-                } else {
-                    let request = response.request_id.as_deref();
-                    let mut error = Error::from_response(response.status, &body, request, "model_query_failed");
-                    error.retry_after_ms = response.retry_after_ms;
-                    Err(error)
-                }
-            }
+            Ok(response) => match response.text("model_query_failed") {
+                Ok(body) => self.take_rows(&fetch, &body),
+                Err(error) => Err(error),
+            },
         };
         match answer {
             Ok(slots) => {
-                self.reads.known.extend(fetch.key);
+                if let Some(key) = fetch.key {
+                    self.reads.known.push(key);
+                }
                 for ticket in fetch.tickets {
                     self.settle_slots(ticket, &slots);
                 }
@@ -285,11 +284,14 @@ impl Engine {
         let results = root.get("results").filter(|results| results.kind == Kind::Array);
         let result = results.and_then(|results| results.elements().next()).ok_or_else(|| wrong("has no results"))?;
         let at = root.get("lastSyncId").and_then(Value::as_u64_lenient).map_or(fetch.since, SyncId);
-        let mut ids = Vec::new();
+        let mut rows = result.list();
         // A read by id may be answered with the row itself.
-        ids.extend(self.take_row(fetch.model, result, &fetch.related, at));
-        for row in result.elements() {
-            ids.extend(self.take_row(fetch.model, row, &fetch.related, at));
+        rows.push(result);
+        let mut ids = Vec::new();
+        for row in rows {
+            if let Some(id) = self.take_row(fetch.model, row, &fetch.related, at) {
+                ids.push(id);
+            }
         }
         for id in &ids {
             self.claims.note_read(fetch.model, id, at);
@@ -305,7 +307,9 @@ impl Engine {
         }
         let mut slots = Vec::with_capacity(ids.len());
         for id in &ids {
-            slots.extend(self.find(fetch.model, id));
+            if let Some(slot) = self.find(fetch.model, id) {
+                slots.push(slot);
+            }
         }
         Ok(slots)
     }
@@ -358,7 +362,11 @@ impl Engine {
 
     fn settle_slots(&mut self, ticket: Ticket, slots: &[Slot]) {
         let mut text = String::new();
-        write_array(&mut text, slots, |out, slot| write_u64(out, u64::from(slot.0)));
+        let mut list = ArrayWriter::new(&mut text);
+        for slot in slots {
+            write_u64(list.item(), u64::from(slot.0));
+        }
+        list.end();
         self.settle(ticket, Ok(Some(text)));
     }
 }
@@ -468,13 +476,14 @@ fn parse_options(model: &Model, root: Value<'_>) -> Result<ReadOptions, Error> {
     let limit = if id.is_some() { Some(1) } else { limit };
     // Clauses in another order are the same query.
     let places = sorted_indices(conditions.len(), &mut |a, b| conditions.get(a).cmp(&conditions.get(b)));
-    let sorted: Vec<&str> =
-        places.iter().filter_map(|&index| conditions.get(index as usize).map(String::as_str)).collect();
-    let names: Vec<&str> = related.iter().map(|relation| relation.name.as_str()).collect();
+    let mut sorted = Vec::with_capacity(places.len());
+    for index in places {
+        sorted.push(conditions.get(index as usize).map_or("", String::as_str));
+    }
     let request_order = order.first().map(|(field, direction)| {
         (model.column_of_field(field), if *direction == Direction::Descending { "desc" } else { "asc" })
     });
-    let request = request_text(&model.typename, &sorted, request_order.as_ref(), limit, &names);
+    let request = request_text(&model.typename, &sorted, request_order.as_ref(), limit, &related);
     let query = Query { clauses, order, offset: 0, limit, scope: Scope::All };
     Ok(ReadOptions { local: query, request, related, complete, id })
 }
@@ -485,12 +494,16 @@ fn request_text(
     conditions: &[&str],
     order: Option<&(String, &str)>,
     limit: Option<usize>,
-    related: &[&str],
+    related: &[Relation],
 ) -> String {
     let mut out = String::from("{\"queries\":[");
     let mut query = ObjectWriter::new(&mut out);
     query.str("model", typename);
-    write_array(query.key("where"), conditions, |out, condition| out.push_str(condition));
+    let mut list = query.array("where");
+    for condition in conditions {
+        list.item().push_str(condition);
+    }
+    list.end();
     if let Some((column, direction)) = order {
         query.str("orderBy", column);
         query.str("order", direction);
@@ -499,7 +512,11 @@ fn request_text(
         query.u64("limit", limit as u64);
     }
     if !related.is_empty() {
-        query.strs("related", related);
+        let mut names = query.array("related");
+        for relation in related {
+            names.str(&relation.name);
+        }
+        names.end();
     }
     query.end();
     out.push_str("]}");

@@ -235,11 +235,11 @@ impl Engine {
         let ops = self.queue.take_journal_ops();
         if !ops.is_empty() {
             let task = self.task_id();
-            let orders = ops.iter().map(|op| match op {
-                crate::core::output::JournalOp::Put { order, .. }
-                | crate::core::output::JournalOp::Remove { order } => *order,
-            });
-            self.journaling.insert(task, orders.collect());
+            let mut orders = Vec::with_capacity(ops.len());
+            for op in &ops {
+                orders.push(op.order());
+            }
+            self.journaling.insert(task, orders);
             self.emit(Output::Journal(task, ops));
         }
     }

@@ -27,23 +27,23 @@ impl Engine {
         let signed_out = *self.connection.state() == State::SignedOut;
         let mut out = String::new();
         let mut root = ObjectWriter::new(&mut out);
-        root.object("connection", |connection| {
-            connection.str("state", state);
-            if let Some(reason) = self.connection.reason() {
-                connection.str("reason", &reason.code);
-            }
-            connection.u64("since", wall_of(self.connection.since()));
-            if let Some(at) = self.connection.next_attempt() {
-                connection.u64("nextAttemptAt", wall_of(at));
-            }
-        });
+        let mut connection = root.nested("connection");
+        connection.str("state", state);
+        if let Some(reason) = self.connection.reason() {
+            connection.str("reason", &reason.code);
+        }
+        connection.u64("since", wall_of(self.connection.since()));
+        if let Some(at) = self.connection.next_attempt() {
+            connection.u64("nextAttemptAt", wall_of(at));
+        }
+        connection.end();
         let durable = self.storage.stage == super::storage::Stage::Open;
         root.str("durability", if durable { "indexeddb" } else { "memory" });
-        root.object("storage", |storage| {
-            if let Some(problem) = &self.storage.problem {
-                storage.raw("problem", &problem.to_json());
-            }
-        });
+        let mut storage = root.nested("storage");
+        if let Some(problem) = &self.storage.problem {
+            storage.raw("problem", &problem.to_json());
+        }
+        storage.end();
         root.u64("pendingWrites", pending);
         root.u64("rejectedWrites", self.storage.letters.len() as u64);
         match self.identity.as_ref().or(self.storage.owner.as_ref()) {
@@ -57,21 +57,21 @@ impl Engine {
             }
         }
         root.u64("lastSyncId", self.cursor.0);
-        root.object("sync", |object| {
-            object.str("state", sync);
-            object.u64("progress", if self.loaded { 100 } else { 0 });
-            object.u64("pendingChanges", pending);
-            object.bool("isSessionError", signed_out);
-            if let (Some(reason), "error") = (self.connection.reason(), sync) {
-                object.raw("error", &reason.to_json());
-            }
-            if let Some(at) = self.last_sync_at {
-                object.u64("lastSyncAt", at);
-            }
-            if let Some(at) = self.offline_since {
-                object.u64("offlineSince", at);
-            }
-        });
+        let mut object = root.nested("sync");
+        object.str("state", sync);
+        object.u64("progress", if self.loaded { 100 } else { 0 });
+        object.u64("pendingChanges", pending);
+        object.bool("isSessionError", signed_out);
+        if let (Some(reason), "error") = (self.connection.reason(), sync) {
+            object.raw("error", &reason.to_json());
+        }
+        if let Some(at) = self.last_sync_at {
+            object.u64("lastSyncAt", at);
+        }
+        if let Some(at) = self.offline_since {
+            object.u64("offlineSince", at);
+        }
+        object.end();
         root.end();
         out
     }

@@ -165,6 +165,11 @@ impl Storage {
         }
     }
 
+    /// Whether something of this kind is under way.
+    fn is_doing(&self, kind: &dyn Fn(&Job) -> bool) -> bool {
+        self.jobs.values().any(kind)
+    }
+
     /// Whether it is known what rows and writes there are.
     pub(super) fn is_settled(&self) -> bool {
         matches!(self.stage, Stage::Memory | Stage::Open)
@@ -338,7 +343,7 @@ impl Engine {
             Job::CatchUpJournal(asked) => {
                 self.adopt_journal(records, &asked);
                 // One that was asked for before this tab had the lock says nothing about what the sender did since.
-                let last = !self.storage.jobs.values().any(|job| matches!(job, Job::CatchUpJournal(..)));
+                let last = !self.storage.is_doing(&|job| matches!(job, Job::CatchUpJournal(..)));
                 if self.storage.tabs.leads && last {
                     self.queue.set_sender(true);
                 }
@@ -352,7 +357,7 @@ impl Engine {
 
     /// The two object stores are read side by side, and either may take longer.
     fn handle_read(&mut self) {
-        if !self.storage.jobs.values().any(|job| matches!(job, Job::ReadCache | Job::ReadJournal)) {
+        if !self.storage.is_doing(&|job| matches!(job, Job::ReadCache | Job::ReadJournal)) {
             self.storage.stage = Stage::Hidden;
         }
     }
@@ -439,7 +444,7 @@ impl Engine {
 
     /// Whether the database is tried once more, or that is under way.
     fn may_reopen(&self) -> bool {
-        !self.storage.reopened || self.storage.jobs.values().any(|job| matches!(job, Job::Reopen))
+        !self.storage.reopened || self.storage.is_doing(&|job| matches!(job, Job::Reopen))
     }
 
     fn reopen(&mut self) {
@@ -577,11 +582,11 @@ impl Engine {
     }
 
     fn is_reopening(&self) -> bool {
-        self.storage.jobs.values().any(|job| matches!(job, Job::Reopen))
+        self.storage.is_doing(&|job| matches!(job, Job::Reopen))
     }
 
     pub(super) fn is_journaling(&self) -> bool {
-        self.storage.jobs.values().any(|job| matches!(job, Job::Journal(..)))
+        self.storage.is_doing(&|job| matches!(job, Job::Journal(..)))
     }
 
     /// Changes of the journal failed, and go with the next, as things are by then.

@@ -149,12 +149,14 @@ impl Engine {
     pub(super) fn share_journal(&mut self, changes: &[StoreChange]) {
         let cursor = self.cursor;
         self.post("journal", &|message| {
-            message.strs("put", keys_of(changes));
-            let dropped = changes.iter().filter_map(|change| match change {
-                StoreChange::Remove { from, .. } => Some(from.as_str()),
-                StoreChange::Put { .. } => None,
-            });
-            message.strs("drop", dropped);
+            write_keys(message, "put", changes);
+            let mut dropped = message.array("drop");
+            for change in changes {
+                if let StoreChange::Remove { from, .. } = change {
+                    dropped.str(from);
+                }
+            }
+            dropped.end();
             message.u64("cursor", cursor.0);
         });
     }
@@ -163,7 +165,7 @@ impl Engine {
     /// it and told nobody.
     pub(super) fn share_seen(&mut self, found: &[StoreChange]) {
         if !found.is_empty() {
-            self.post("journal", &|message| message.strs("seen", keys_of(found)));
+            self.post("journal", &|message| write_keys(message, "seen", found));
         }
     }
 
@@ -245,7 +247,9 @@ impl Engine {
     /// Another tab, which had rows up to `cursor`, has taken a record out of the journal.
     fn handle_dropped(&mut self, key: &str, cursor: SyncId) {
         if let Some(id) = letter_id(key) {
-            self.storage.letters.retain(|letter| letter.id != id);
+            if let Some(index) = self.storage.letters.iter().position(|letter| letter.id == id) {
+                self.storage.letters.remove(index);
+            }
             self.announce_outbox();
         } else if let Some(order) = journal_order(key) {
             let outcome = self.queue.retire(order, cursor, self.cursor, &|name| refusal(&self.storage.letters, name));
@@ -254,10 +258,13 @@ impl Engine {
     }
 }
 
-/// Keys of the records that were put.
-fn keys_of(changes: &[StoreChange]) -> impl Iterator<Item = &str> {
-    changes.iter().filter_map(|change| match change {
-        StoreChange::Put { key, .. } => Some(key.as_str()),
-        StoreChange::Remove { .. } => None,
-    })
+/// Writes the keys of the records that were put.
+fn write_keys(message: &mut ObjectWriter<'_>, name: &str, changes: &[StoreChange]) {
+    let mut keys = message.array(name);
+    for change in changes {
+        if let StoreChange::Put { key, .. } = change {
+            keys.str(key);
+        }
+    }
+    keys.end();
 }

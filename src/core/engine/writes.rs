@@ -1,7 +1,5 @@
 //! Writes: from the application's call to the queue, and from the queue's outcomes back to rows, tickets and events.
 
-use std::borrow::Cow;
-
 use super::Engine;
 use super::claims::Stamp;
 use crate::core::error::Error;
@@ -18,10 +16,8 @@ use crate::core::wire::{IDEMPOTENCY_KEY_MAX, OnStale, OpKind};
 
 /// Most operations in one direct commit.
 const DIRECT_OPS_MAX: usize = 10_000;
-/// Longest label (api.md 2.5).
-const LABEL_MAX: usize = 255;
 
-/// Write options (api.md 2.5), checked.
+/// Write options (api.md 2.5).
 #[derive(Debug, Default)]
 struct WriteOptions {
     wait: Option<Wait>,
@@ -37,43 +33,27 @@ struct WriteOptions {
 }
 
 impl WriteOptions {
+    /// What the SDK would have refused counts as not given.
     fn parse(value: Value<'_>) -> Result<Self, Error> {
-        let wrong = |param: &str, expected: &str| {
-            Err(Error::local("write_options_invalid", concat(&[param, " must be ", expected])).param(param))
-        };
-        let mut options = Self::default();
-        for (key, member) in value.members().filter(|(_, member)| !member.is_null()) {
-            match key.raw() {
-                "wait" => match member.as_str().as_deref() {
-                    Some("queued") => options.wait = Some(Wait::Queued),
-                    Some("confirmed") => options.wait = Some(Wait::Confirmed),
-                    _ => return wrong("wait", "queued or confirmed"),
-                },
-                "readAt" => match member.as_u64() {
-                    Some(mark) => options.read_at = Some(SyncId(mark)),
-                    None => return wrong("readAt", "a non-negative integer"),
-                },
-                "onStale" => match member.as_str().and_then(|mode| OnStale::parse(&mode)) {
-                    Some(mode) => options.on_stale = Some(mode),
-                    None => return wrong("onStale", "reject, overwrite or notify"),
-                },
-                "idempotencyKey" => match member.as_str() {
-                    Some(text) if !text.is_empty() && text.len() <= IDEMPOTENCY_KEY_MAX => {
-                        options.key = Some(text.into_owned());
-                    }
-                    _ => return wrong("idempotencyKey", "a string of 1 to 255 bytes"),
-                },
-                "reads" => options.reads = Some(member.raw.to_owned()),
-                "current" => options.current = true,
-                "claim" => options.claim = member.as_str().map(Cow::into_owned),
-                "claimRef" => options.claim_ref = member.as_str().map(Cow::into_owned),
-                "label" if member.as_str().is_none_or(|text| text.chars().count() > LABEL_MAX) => {
-                    return wrong("label", "a string of at most 255 characters");
-                }
-                _ => {}
-            }
+        let key = value.get_string("idempotencyKey");
+        if key.as_ref().is_some_and(|key| key.is_empty() || key.len() > IDEMPOTENCY_KEY_MAX) {
+            let message = "idempotencyKey must be a string of 1 to 255 bytes";
+            return Err(Error::local("write_options_invalid", message).param("idempotencyKey"));
         }
-        Ok(options)
+        Ok(Self {
+            wait: match value.get_str("wait").as_deref() {
+                Some("queued") => Some(Wait::Queued),
+                Some("confirmed") => Some(Wait::Confirmed),
+                _ => None,
+            },
+            read_at: value.get_u64("readAt").map(SyncId),
+            on_stale: value.get_str("onStale").and_then(|mode| OnStale::parse(&mode)),
+            key,
+            reads: value.get("reads").filter(|reads| !reads.is_null()).map(|reads| reads.raw.to_owned()),
+            claim: value.get_string("claim"),
+            claim_ref: value.get_string("claimRef"),
+            current: value.get("current").is_some(),
+        })
     }
 }
 
@@ -158,7 +138,7 @@ impl Engine {
                 return Err(Error::local("commit_operations_ambiguous", message).param("operations"));
             }
             (Some(one), None) => vec![one],
-            (None, Some(list)) => list.elements().collect(),
+            (None, Some(list)) => list.list(),
             (None, None) => Vec::new(),
         };
         if list.is_empty() {
@@ -316,19 +296,19 @@ impl Engine {
         }
         let mut text = String::new();
         let mut payload = ObjectWriter::new(&mut text);
-        payload.object("transaction", |transaction| {
-            transaction.opt_str("id", rejected.transaction_id.as_deref());
-            transaction.str("type", &kind);
-            transaction.str("modelName", &typename);
-            transaction.str("modelId", rejected.row.1.as_str());
-            transaction.str("modelKey", &rejected.model);
-            if let Some(input) = &rejected.input {
-                transaction.raw("data", input);
-            }
-            transaction.str("status", "rolled_back");
-            transaction.u64("createdAt", rejected.created.0);
-            transaction.u64("attempts", u64::from(rejected.attempts));
-        });
+        let mut transaction = payload.nested("transaction");
+        transaction.opt_str("id", rejected.transaction_id.as_deref());
+        transaction.str("type", &kind);
+        transaction.str("modelName", &typename);
+        transaction.str("modelId", rejected.row.1.as_str());
+        transaction.str("modelKey", &rejected.model);
+        if let Some(input) = &rejected.input {
+            transaction.raw("data", input);
+        }
+        transaction.str("status", "rolled_back");
+        transaction.u64("createdAt", rejected.created.0);
+        transaction.u64("attempts", u64::from(rejected.attempts));
+        transaction.end();
         payload.raw("error", &rejected.error.to_json());
         payload.bool("permanent", true);
         if let Some(current) = &current {
@@ -402,9 +382,13 @@ fn changed_fields(shown: &str, data: &str) -> Result<Option<String>, Error> {
             *mark = wish.raw == member.raw;
         }
     }
-    let mut marks = same.into_iter();
-    wanted.retain(|_| !marks.next().unwrap_or(false));
-    Ok(if wanted.is_empty() { None } else { Some(object_of(&wanted)) })
+    let mut changed = Vec::new();
+    for (index, field) in wanted.into_iter().enumerate() {
+        if same.get(index) == Some(&false) {
+            changed.push(field);
+        }
+    }
+    Ok(if changed.is_empty() { None } else { Some(object_of(&changed)) })
 }
 
 pub(super) fn object_of(members: &[(JsonStr<'_>, Value<'_>)]) -> String {

@@ -8,7 +8,7 @@ mod read;
 mod write;
 
 pub use read::{DEPTH_MAX, Elements, JsonError, JsonStr, Kind, Members, Reader, SAFE_INTEGER_MAX, Value};
-pub use write::{ObjectWriter, merge, write_array, write_str, write_u64};
+pub use write::{ArrayWriter, ObjectWriter, merge, write_array, write_str, write_u64};
 
 /// First position at or after `pos` that holds a quote, a backslash or a control character, or the end. Eight bytes
 /// at a time: strings are most of a row, and this loop is most of a bootstrap.

@@ -184,6 +184,15 @@ impl<'a> Value<'a> {
         Elements { reader, open, first: true }
     }
 
+    /// [`Value::elements`] as a list.
+    pub fn list(self) -> Vec<Self> {
+        let mut list = Vec::new();
+        for element in self.elements() {
+            list.push(element);
+        }
+        list
+    }
+
     /// The member `key`, if this is an object that has it.
     pub fn get(self, key: &str) -> Option<Self> {
         let mut found = None;

@@ -108,14 +108,28 @@ impl<'a> ObjectWriter<'a> {
 
     /// An array of strings.
     pub fn strs<S: AsRef<str>>(&mut self, key: &str, values: impl IntoIterator<Item = S>) {
-        write_array(self.key(key), values, |out, value| write_str(out, value.as_ref()));
+        let mut list = self.array(key);
+        for value in values {
+            list.str(value.as_ref());
+        }
+        list.end();
+    }
+
+    /// A nested object, to be ended by the caller.
+    pub fn nested(&mut self, key: &str) -> ObjectWriter<'_> {
+        ObjectWriter::new(self.key(key))
     }
 
     /// A nested object.
     pub fn object(&mut self, key: &str, fill: impl FnOnce(&mut ObjectWriter<'_>)) {
-        let mut inner = ObjectWriter::new(self.key(key));
+        let mut inner = self.nested(key);
         fill(&mut inner);
         inner.end();
+    }
+
+    /// A nested array, to be ended by the caller.
+    pub fn array(&mut self, key: &str) -> ArrayWriter<'_> {
+        ArrayWriter::new(self.key(key))
     }
 
     /// Closes the object.
@@ -124,16 +138,56 @@ impl<'a> ObjectWriter<'a> {
     }
 }
 
+/// Writes an array item by item, leaving the commas to it.
+///
+/// ```
+/// use ablo_wasm::core::json::ArrayWriter;
+///
+/// let mut text = String::new();
+/// let mut list = ArrayWriter::new(&mut text);
+/// list.str("a");
+/// list.item().push_str("7");
+/// list.end();
+/// assert_eq!(text, r#"["a",7]"#);
+/// ```
+pub struct ArrayWriter<'a> {
+    out: &'a mut String,
+    empty: bool,
+}
+
+impl<'a> ArrayWriter<'a> {
+    /// Opens an array at the end of `out`.
+    pub fn new(out: &'a mut String) -> Self {
+        out.push('[');
+        Self { out, empty: true }
+    }
+
+    /// Gives the text for the next item to be written to.
+    pub fn item(&mut self) -> &mut String {
+        if !std::mem::replace(&mut self.empty, false) {
+            self.out.push(',');
+        }
+        self.out
+    }
+
+    /// A string.
+    pub fn str(&mut self, text: &str) {
+        write_str(self.item(), text);
+    }
+
+    /// Closes the array.
+    pub fn end(self) {
+        self.out.push(']');
+    }
+}
+
 /// Writes an array, one element at a time.
 pub fn write_array<T>(out: &mut String, items: impl IntoIterator<Item = T>, mut each: impl FnMut(&mut String, T)) {
-    out.push('[');
-    for (index, item) in items.into_iter().enumerate() {
-        if index > 0 {
-            out.push(',');
-        }
-        each(out, item);
+    let mut list = ArrayWriter::new(out);
+    for item in items {
+        each(list.item(), item);
     }
-    out.push(']');
+    list.end();
 }
 
 /// Whether `patch` begins with the members of `base`, in their order: servers mostly send full rows.

@@ -11,7 +11,7 @@ use std::borrow::Cow;
 use std::cmp::Ordering;
 
 use super::scan::Found;
-use crate::core::filter::{Clause, Literal, Operator};
+use crate::core::filter::{Clause, Literal, Operator, is_like};
 use crate::core::json::{Kind, Reader, Value};
 
 /// Gives the text of the row in a slot, as it was when the row's cells were made.
@@ -259,7 +259,8 @@ fn key_number(key: u64) -> f64 {
 /// A condition made ready for a column. It means exactly what [`Clause::matches`] says of the row's text.
 pub(super) struct Test {
     pub(super) column: usize,
-    clause: Clause,
+    /// The only value that it compares with, unless it is one of a set.
+    operand: Literal,
     kind: TestKind,
 }
 
@@ -268,8 +269,8 @@ enum TestKind {
     In(Set, bool),
     /// Less, less or equal, greater, greater or equal: which outcomes of a comparison pass.
     Range { less: bool, equal: bool, greater: bool },
-    /// Patterns, left to the clause.
-    Like,
+    /// Patterns.
+    Like(Operator),
 }
 
 #[derive(Default)]
@@ -297,9 +298,17 @@ impl Set {
         }
         let Self { numbers, texts, .. } = &mut set;
         let order = sorted_indices(numbers.len(), &mut |a, b| numbers.get(a).cmp(&numbers.get(b)));
-        *numbers = order.iter().filter_map(|&index| numbers.get(index as usize).copied()).collect();
+        let mut sorted = Vec::with_capacity(numbers.len());
+        for index in order {
+            sorted.push(numbers.get(index as usize).copied().unwrap_or_default());
+        }
+        *numbers = sorted;
         let order = sorted_indices(texts.len(), &mut |a, b| texts.get(a).cmp(&texts.get(b)));
-        *texts = order.iter().filter_map(|&index| texts.get_mut(index as usize).map(std::mem::take)).collect();
+        let mut sorted = Vec::with_capacity(texts.len());
+        for index in order {
+            sorted.push(texts.get_mut(index as usize).map(std::mem::take).unwrap_or_default());
+        }
+        *texts = sorted;
         set
     }
 }
@@ -323,19 +332,21 @@ impl Test {
             Operator::Le => range(true, true, false),
             Operator::Gt => range(false, false, true),
             Operator::Ge => range(false, true, true),
-            Operator::Like | Operator::NotLike | Operator::ILike | Operator::NotILike => TestKind::Like,
+            Operator::Like | Operator::NotLike | Operator::ILike | Operator::NotILike => {
+                TestKind::Like(clause.operator)
+            }
         };
-        Self { column, clause: clause.clone(), kind }
+        Self { column, operand: one.first().cloned().unwrap_or(Literal::Null), kind }
     }
 
     pub(super) fn probe(&self, column: &Column) -> Probe {
         let text = match &self.kind {
             TestKind::In(set, _) => set.texts.first().map(String::as_str),
-            TestKind::Range { .. } => match self.clause.operands.first() {
-                Some(Literal::Text(text)) => Some(text.as_str()),
-                Some(Literal::Null | Literal::Bool(_) | Literal::Number(_)) | None => None,
+            TestKind::Range { .. } => match &self.operand {
+                Literal::Text(text) => Some(text.as_str()),
+                Literal::Null | Literal::Bool(_) | Literal::Number(_) => None,
             },
-            TestKind::Like => None,
+            TestKind::Like(_) => None,
         };
         Probe { key: text.and_then(|text| column.common.key(text.as_bytes())) }
     }
@@ -351,13 +362,15 @@ impl Test {
                 Some(Ordering::Greater) => *greater,
                 None => false,
             },
-            TestKind::Like => cell.rank() == TEXT_RANK && self.clause.matches(cell.value(texts(slot))),
+            TestKind::Like(operator) => {
+                cell.rank() == TEXT_RANK && is_like(*operator, cell.value(texts(slot)), &self.operand)
+            }
         }
     }
 
     /// Order of the value and the operand, if they have one.
     fn order<'t>(&self, probe: &Probe, cell: Cell, row: &dyn Fn() -> &'t str) -> Option<Ordering> {
-        match self.clause.operands.first()? {
+        match &self.operand {
             Literal::Number(number) if cell.tag() == NUMBER => key_number(cell.key).partial_cmp(number),
             Literal::Text(text) if cell.rank() == TEXT_RANK => {
                 let order = probe.key.map_or(Ordering::Equal, |key| cell.key.cmp(&key));

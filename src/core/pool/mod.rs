@@ -30,7 +30,7 @@ pub use view::EDITS_MAX;
 
 use super::id::{ModelIndex, SyncId};
 use super::schema::Schema;
-use crate::core::sort::sorted_indices;
+use crate::core::sort::sort_by;
 use rows::{Pack, Rows};
 use table::Table;
 use text::Chunks;
@@ -160,7 +160,10 @@ pub struct Pool {
 impl Pool {
     /// An empty pool. `seed` goes into the hashes of ids and nothing else.
     pub fn new(schema: &Schema, seed: u64) -> Self {
-        let tables = schema.models.iter().map(|_| Table::new(seed)).collect();
+        let mut tables = Vec::with_capacity(schema.models.len());
+        for _ in &schema.models {
+            tables.push(Table::new(seed));
+        }
         Self { tables, chunks: Chunks::default(), views: Vec::new(), next_view: 0 }
     }
 
@@ -215,8 +218,7 @@ impl Pool {
 
     /// The rows that a query asks for.
     pub fn query(&mut self, model: ModelIndex, query: &Query) -> Vec<Slot> {
-        let slots = self.table_mut(model).map(|table| table.query(query)).unwrap_or_default();
-        slots.into_iter().map(Slot).collect()
+        slots(&self.table_mut(model).map(|table| table.query(query)).unwrap_or_default())
     }
 
     /// How many rows meet a query's conditions; its window does not matter.
@@ -246,8 +248,7 @@ impl Pool {
 
     /// A view's window as it is now. This does not count as taking its changes.
     pub fn view_rows(&mut self, view: ViewId) -> Vec<Slot> {
-        let window = self.view_mut(view).map(|view| view.window().to_vec());
-        window.unwrap_or_default().into_iter().map(Slot).collect()
+        self.view_mut(view).map(|view| slots(view.window())).unwrap_or_default()
     }
 
     /// What has become of a view's window since this was last called, or since the view was opened.
@@ -282,15 +283,21 @@ impl Pool {
     pub fn take_changes(&mut self) -> Changes {
         self.settle();
         let mut changes = Changes::default();
+        let mut news = Vec::new();
         for (index, table) in self.tables.iter_mut().enumerate() {
             if let Some((version, rows)) = table.rows.take_changes(&mut self.chunks) {
                 changes.models.push(ModelChanges { model: ModelIndex(index as u16), version, rows });
             }
-            let news = table.views.iter_mut().filter_map(|view| view.take_news().then_some(ViewId(view.id)));
-            changes.views.extend(news);
+            for view in &mut table.views {
+                if view.take_news() {
+                    news.push(view.id);
+                }
+            }
         }
-        let order = sorted_indices(changes.views.len(), &mut |a, b| changes.views.get(a).cmp(&changes.views.get(b)));
-        changes.views = order.iter().filter_map(|&index| changes.views.get(index as usize).copied()).collect();
+        sort_by(&mut news, &mut |a, b| a.cmp(&b));
+        for view in news {
+            changes.views.push(ViewId(view));
+        }
         changes
     }
 
@@ -371,4 +378,12 @@ impl Pool {
         let (id, model) = self.views.iter().copied().find(|&(id, _)| id == view.0)?;
         self.table_mut(model)?.view(id)
     }
+}
+
+fn slots(numbers: &[u32]) -> Vec<Slot> {
+    let mut slots = Vec::with_capacity(numbers.len());
+    for &number in numbers {
+        slots.push(Slot(number));
+    }
+    slots
 }

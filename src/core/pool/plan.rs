@@ -4,7 +4,7 @@
 //! no view needs are limited in number; the least recently used goes first. Deliberately keeps no results: see
 //! [`super::view`].
 
-use crate::core::sort::sort_by;
+use crate::core::sort::{numbers, sort_by};
 use std::cmp::Ordering;
 
 use super::column::{Cell, Column, Probe, Test, Texts};
@@ -53,18 +53,22 @@ impl Columns {
         self.plans += 1;
         let known = self.list.len();
         let mut reused = Vec::new();
-        let tests: Vec<Test> =
-            (query.clauses.iter()).map(|clause| Test::new(self.column(&clause.field, &mut reused), clause)).collect();
-        let order: Vec<(usize, bool)> = (query.order.iter())
-            .map(|(field, direction)| (self.column(field, &mut reused), *direction == Direction::Descending))
-            .collect();
-        reused.extend(known..self.list.len());
+        let mut tests = Vec::new();
+        for clause in &query.clauses {
+            tests.push(Test::new(self.column(&clause.field, &mut reused), clause));
+        }
+        let mut order = Vec::new();
+        for (field, direction) in &query.order {
+            order.push((self.column(field, &mut reused), *direction == Direction::Descending));
+        }
+        for column in known..self.list.len() {
+            reused.push(column as u32);
+        }
         if !reused.is_empty() {
-            let slots: Vec<u32> = (0..rows.marks.len() as u32).collect();
+            let slots = numbers(rows.marks.len() as u32);
             let mut locator = self.make_locator(&reused);
             self.fill(rows, &mut locator, &reused, &slots);
-            let all: Vec<usize> = (0..self.list.len()).collect();
-            self.locator = self.make_locator(&all);
+            self.locator = self.make_locator(&self.all());
         }
         Plan { tests, order, scope: query.scope, offset: query.offset, end: query.end() }
     }
@@ -72,7 +76,7 @@ impl Columns {
     /// Keeps a plan's columns until [`Columns::unpin`].
     pub(super) fn pin(&mut self, plan: &Plan) {
         for column in columns_of(plan) {
-            if let Some(column) = self.list.get_mut(column) {
+            if let Some(column) = self.list.get_mut(column as usize) {
                 column.pins += 1;
             }
         }
@@ -80,7 +84,7 @@ impl Columns {
 
     pub(super) fn unpin(&mut self, plan: &Plan) {
         for column in columns_of(plan) {
-            if let Some(column) = self.list.get_mut(column) {
+            if let Some(column) = self.list.get_mut(column as usize) {
                 column.pins = column.pins.saturating_sub(1);
             }
         }
@@ -91,7 +95,7 @@ impl Columns {
         if self.list.is_empty() {
             return;
         }
-        let all: Vec<usize> = (0..self.list.len()).collect();
+        let all = self.all();
         let mut locator = std::mem::replace(&mut self.locator, Locator::new(Vec::new()));
         self.fill(rows, &mut locator, &all, slots);
         self.locator = locator;
@@ -99,7 +103,11 @@ impl Columns {
 
     /// What the plan's tests can know before they look at rows.
     pub(super) fn probes(&self, plan: &Plan) -> Vec<Option<Probe>> {
-        plan.tests.iter().map(|test| self.list.get(test.column).map(|column| test.probe(column))).collect()
+        let mut probes = Vec::with_capacity(plan.tests.len());
+        for test in &plan.tests {
+            probes.push(self.list.get(test.column).map(|column| test.probe(column)));
+        }
+        probes
     }
 
     /// Whether a row belongs to the plan's result.
@@ -236,7 +244,7 @@ impl Columns {
     }
 
     /// The column of a field, new and still empty if need be; one that was taken over goes into `reused`.
-    fn column(&mut self, field: &str, reused: &mut Vec<usize>) -> usize {
+    fn column(&mut self, field: &str, reused: &mut Vec<u32>) -> usize {
         let plans = self.plans;
         if let Some((index, column)) = self.list.iter_mut().enumerate().find(|(_, column)| column.name == field) {
             column.used = plans;
@@ -249,7 +257,7 @@ impl Columns {
             let oldest = idle().min_by_key(|(_, column)| column.used).map(|(index, _)| index);
             if let Some((index, entry)) = oldest.and_then(|index| Some((index, self.list.get_mut(index)?))) {
                 *entry = column;
-                reused.push(index);
+                reused.push(index as u32);
                 return index;
             }
         }
@@ -257,27 +265,34 @@ impl Columns {
         self.list.len() - 1
     }
 
-    fn make_locator(&self, targets: &[usize]) -> Locator {
-        let name = |&target: &usize| self.list.get(target).map_or_else(String::new, |column| column.name.clone());
-        Locator::new(targets.iter().map(name).collect())
+    fn all(&self) -> Vec<u32> {
+        numbers(self.list.len() as u32)
+    }
+
+    fn make_locator(&self, targets: &[u32]) -> Locator {
+        let mut names = Vec::with_capacity(targets.len());
+        for &target in targets {
+            names.push(self.list.get(target as usize).map_or_else(String::new, |column| column.name.clone()));
+        }
+        Locator::new(names)
     }
 
     /// Makes cells of `slots` in the columns `targets`, whose fields `locator` finds in that order.
-    fn fill(&mut self, rows: &Rows, locator: &mut Locator, targets: &[usize], slots: &[u32]) {
+    fn fill(&mut self, rows: &Rows, locator: &mut Locator, targets: &[u32], slots: &[u32]) {
         let mut found = std::mem::take(&mut self.found);
         if slots.len() > SAMPLE {
             for &slot in slots.iter().step_by(slots.len() / SAMPLE) {
                 let Some(text) = rows.text(slot).map(RowText::as_str) else { continue };
                 locator.locate(text, &mut found);
                 for (&target, &found) in targets.iter().zip(&found) {
-                    if let Some(column) = self.list.get_mut(target) {
+                    if let Some(column) = self.list.get_mut(target as usize) {
                         column.sample(found, text);
                     }
                 }
             }
         }
         for &target in targets {
-            if let Some(column) = self.list.get_mut(target) {
+            if let Some(column) = self.list.get_mut(target as usize) {
                 column.cells.resize(rows.marks.len(), Cell::MISSING);
             }
         }
@@ -288,7 +303,7 @@ impl Columns {
                 None => found.fill(None),
             }
             for (&target, &found) in targets.iter().zip(&found) {
-                let Some(column) = self.list.get_mut(target) else { continue };
+                let Some(column) = self.list.get_mut(target as usize) else { continue };
                 let cell = column.cell(found, text.unwrap_or_default());
                 if let Some(entry) = column.cells.get_mut(slot as usize) {
                     *entry = cell;
@@ -298,13 +313,20 @@ impl Columns {
         self.found = found;
         let texts = |slot| rows.settled_text(slot);
         for &target in targets {
-            if let Some(column) = self.list.get_mut(target) {
+            if let Some(column) = self.list.get_mut(target as usize) {
                 column.renew_if_stale(&texts);
             }
         }
     }
 }
 
-fn columns_of(plan: &Plan) -> impl Iterator<Item = usize> + '_ {
-    plan.tests.iter().map(|test| test.column).chain(plan.order.iter().map(|&(column, _)| column))
+fn columns_of(plan: &Plan) -> Vec<u32> {
+    let mut columns = Vec::new();
+    for test in &plan.tests {
+        columns.push(test.column as u32);
+    }
+    for &(column, _) in &plan.order {
+        columns.push(column as u32);
+    }
+    columns
 }

@@ -564,8 +564,10 @@ impl Pack {
         let mut text = std::mem::take(&mut self.text);
         text.shrink_to_fit();
         let chunk = Chunk::new(text);
-        let places = std::mem::take(&mut self.places);
-        let slice = |(slot, is_overlay, start, end)| (slot, is_overlay, RowText::slice(&chunk, start..end));
-        places.into_iter().map(slice).collect()
+        let mut texts = Vec::with_capacity(self.places.len());
+        for (slot, is_overlay, start, end) in self.places.drain(..) {
+            texts.push((slot, is_overlay, RowText::slice(&chunk, start..end)));
+        }
+        texts
     }
 }

@@ -129,7 +129,10 @@ impl Table {
             windows.push((window, is_changed));
             view.rows.retain(|&slot| !is_dirty(rows, slot));
         }
-        let slots: Vec<u32> = rows.dirty.iter().map(|before| before.slot).collect();
+        let mut slots = Vec::with_capacity(rows.dirty.len());
+        for before in &rows.dirty {
+            slots.push(before.slot);
+        }
         for &slot in &slots {
             rows.set_mark(slot, mark::DIRTY, false);
         }
@@ -137,8 +140,12 @@ impl Table {
         let texts = |slot| rows.settled_text(slot);
         for (view, (window, is_changed)) in views.iter_mut().zip(windows) {
             let probes = columns.probes(&view.plan);
-            let is_in = |slot: &u32| columns.matches(rows.mark(*slot), &view.plan, &probes, *slot, &texts);
-            let mut added: Vec<u32> = slots.iter().copied().filter(is_in).collect();
+            let mut added = Vec::new();
+            for &slot in &slots {
+                if columns.matches(rows.mark(slot), &view.plan, &probes, slot, &texts) {
+                    added.push(slot);
+                }
+            }
             columns.sort(rows, &view.plan, &mut added);
             columns.merge(rows, &view.plan, &mut view.rows, &added);
             if is_changed || view.window() != window {

@@ -4,7 +4,7 @@
 //! replaced. Deliberately knows neither texts nor columns: [`super::table`] says where a row goes.
 
 use super::plan::Plan;
-use super::{Edit, Slot, ViewChange};
+use super::{Edit, Slot, ViewChange, slots};
 
 /// Edits kept for one view until they are taken. With more of them the whole window is told.
 pub const EDITS_MAX: usize = 64;
@@ -94,7 +94,7 @@ impl View {
     pub(super) fn take_change(&mut self) -> ViewChange {
         let edits = std::mem::take(&mut self.edits);
         if std::mem::take(&mut self.is_reset) {
-            ViewChange::Reset(self.window().iter().map(|&slot| Slot(slot)).collect())
+            ViewChange::Reset(slots(self.window()))
         } else if edits.is_empty() {
             ViewChange::None
         } else {

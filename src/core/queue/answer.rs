@@ -79,8 +79,8 @@ impl Queue {
         for acked in self.acked.iter() {
             outcome.fail_direct(acked.lane, error);
         }
-        for (_, tickets) in self.repeats.take() {
-            for ticket in tickets {
+        for tickets in self.repeats.take() {
+            for ticket in *tickets {
                 outcome.settled.push((ticket, Err(error.clone())));
             }
         }

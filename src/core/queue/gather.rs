@@ -37,7 +37,9 @@ impl Queue {
             && let Some(seq) = self.mergeable(&new)
         {
             let (early, waiting) = if bug::on(Bug::MergedSettlesEarly) { (waiting, None) } else { (None, waiting) };
-            outcome.settled.extend(early.map(|(ticket, _)| (ticket, Ok(None))));
+            if let Some((ticket, _)) = early {
+                outcome.settled.push((ticket, Ok(None)));
+            }
             self.merge_into(seq, new, waiting, wall);
         } else {
             let mut replaced =
@@ -47,7 +49,7 @@ impl Queue {
                 for update in &mut replaced {
                     op.waiting.append(&mut update.waiting);
                 }
-                op.waiting.extend(waiting);
+                op.wait(waiting);
                 op.replaced = replaced;
             }
             self.rows.push(row, seq);
@@ -191,7 +193,7 @@ impl Queue {
         (fits && tail.open && tail.ops.contains(&seq)).then_some(seq)
     }
 
-    pub(super) fn merge_into(&mut self, seq: OpSeq, new: NewOp, waiting: Option<(Ticket, Wait)>, wall: WallTime) {
+    pub(super) fn merge_into(&mut self, seq: OpSeq, mut new: NewOp, waiting: Option<(Ticket, Wait)>, wall: WallTime) {
         let Some(op) = self.ops.get_mut(seq.0) else { return };
         let before = op.bytes();
         let input = new.input.unwrap_or_else(|| "{}".to_owned());
@@ -204,8 +206,8 @@ impl Queue {
         }
         op.stamp = wall;
         self.refers_ahead |= !new.refers_to.is_empty();
-        op.refers_to.extend(new.refers_to);
-        op.waiting.extend(waiting);
+        op.refers_to.append(&mut new.refers_to);
+        op.wait(waiting);
         let grown = op.bytes().saturating_sub(before);
         if let Some(tail) = self.commits.last_mut() {
             tail.bytes += grown;
@@ -237,16 +239,8 @@ impl Queue {
             OpKind::Unarchive => Some(stamped(r#"{"archivedAt":null}"#, wall)),
         };
         let op = Op {
-            kind: new.kind,
-            row: new.row,
-            model: new.model,
-            input: new.input,
+            new,
             patch,
-            defaults: new.defaults,
-            refers_to: new.refers_to,
-            read_at: new.read_at,
-            on_stale: new.on_stale,
-            transaction_id: new.transaction_id,
             waiting: Vec::new(),
             replaced: Vec::new(),
             stamp: wall,

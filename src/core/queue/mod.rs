@@ -17,6 +17,7 @@ mod shared;
 
 pub use shared::{Refusal, same_commit};
 
+use std::ops::{Deref, DerefMut};
 use std::rc::Rc;
 
 use super::bug::{self, Bug};
@@ -117,17 +118,10 @@ impl Enqueue {
 
 #[derive(Debug)]
 struct Op {
-    kind: OpKind,
-    row: RowKey,
-    model: String,
-    input: Option<String>,
+    /// What it does, with what was merged into it.
+    new: NewOp,
     /// What goes over the confirmed row: `input` and the local stamps.
     patch: Option<String>,
-    defaults: Option<String>,
-    refers_to: Vec<RowKey>,
-    read_at: Option<SyncId>,
-    on_stale: Option<OnStale>,
-    transaction_id: Option<String>,
     waiting: Vec<(Ticket, Wait)>,
     /// For a delete, the unsent updates that it made pointless: refused with it, they are told too.
     replaced: Vec<Op>,
@@ -150,6 +144,20 @@ struct Merged {
     waited: usize,
 }
 
+impl Deref for Op {
+    type Target = NewOp;
+
+    fn deref(&self) -> &NewOp {
+        &self.new
+    }
+}
+
+impl DerefMut for Op {
+    fn deref_mut(&mut self) -> &mut NewOp {
+        &mut self.new
+    }
+}
+
 impl Op {
     /// The journal has it as it was offered.
     fn note_recorded(&mut self) {
@@ -170,6 +178,12 @@ impl Op {
             } else if !self.recorded {
                 self.since = None;
             }
+        }
+    }
+
+    fn wait(&mut self, waiting: Option<(Ticket, Wait)>) {
+        if let Some(waiting) = waiting {
+            self.waiting.push(waiting);
         }
     }
 
@@ -293,13 +307,13 @@ impl Outcome {
 
     /// Settles those who wait only for the queue; the others go on waiting.
     fn settle_queued(&mut self, waiting: &mut Vec<(Ticket, Wait)>) {
-        waiting.retain(|(ticket, wait)| {
-            let queued = *wait == Wait::Queued;
-            if queued {
-                self.settled.push((*ticket, Ok(None)));
+        for (ticket, wait) in std::mem::take(waiting) {
+            if wait == Wait::Queued {
+                self.settled.push((ticket, Ok(None)));
+            } else {
+                waiting.push((ticket, wait));
             }
-            !queued
-        });
+        }
     }
 }
 
@@ -463,9 +477,10 @@ impl Queue {
             }
         }
         // Places that no commit has any more were to be emptied, or are by now.
-        let gone = orders.iter().filter(|order| !self.commits.iter().any(|commit| commit.order == **order));
-        if !bug::on(Bug::JournalRemovalsLost) {
-            self.removals.extend(gone);
+        for order in orders {
+            if !self.commits.iter().any(|commit| commit.order == *order) && !bug::on(Bug::JournalRemovalsLost) {
+                self.removals.push(*order);
+            }
         }
     }
 
@@ -667,13 +682,15 @@ fn record(ops: &Sequence<Op>, commit: &Commit) -> String {
     object.u64("attempts", u64::from(commit.attempts));
     object.bool("atomic", !matches!(commit.lane, Lane::Model));
     wire::write_operations(object.key("operations"), &operations(ops, &commit.ops));
-    crate::core::json::write_array(object.key("local"), &commit.ops, |out, seq| {
-        let mut local = ObjectWriter::new(out);
+    let mut list = object.array("local");
+    for seq in &commit.ops {
+        let mut local = ObjectWriter::new(list.item());
         if let Some(defaults) = ops.get(seq.0).and_then(|op| op.defaults.as_deref()) {
             local.raw("defaults", defaults);
         }
         local.end();
-    });
+    }
+    list.end();
     if let Some(terms) = &commit.terms {
         object.raw("terms", terms);
     }

@@ -74,20 +74,24 @@ impl Queue {
     /// Leaves to the tab that sends what the journal has, as the journal has it: what was done to it here since is taken
     /// back, or done by commits of its own. Nothing may be on its way to the journal.
     pub fn take_back(&mut self, wall: WallTime, rng: &mut Rng) -> Outcome {
-        let (mut fresh, mut younger) = (Vec::new(), Vec::new());
+        let (mut fresh, mut younger) = (Vec::new(), Vec::<OpSeq>::new());
         let take_back = !bug::on(Bug::AlteredAfterLoss);
         for mut commit in std::mem::take(&mut *self.commits) {
             let ours = |seq: &OpSeq| self.ops.get(seq.0).is_some_and(|op| !op.recorded);
             let is_new = !commit.recorded && commit.ops.iter().all(ours);
             if commit.dirty && !is_new && take_back {
-                let (new, old): (Vec<OpSeq>, _) = commit.ops.iter().partition(|seq| ours(seq));
-                younger.extend(new);
-                for seq in &old {
-                    if let Some(seq) = self.split_op(*seq, wall, rng) {
+                for seq in std::mem::take(&mut commit.ops) {
+                    if self.ops.get(seq.0).is_some_and(|op| !op.recorded) {
+                        // What was merged into a write came before whatever else was done to its row.
+                        let at = younger.iter().rposition(|other| *other < seq).map_or(0, |before| before + 1);
+                        younger.insert(at, seq);
+                        continue;
+                    }
+                    commit.ops.push(seq);
+                    if let Some(seq) = self.split_op(seq, wall, rng) {
                         fresh.push(seq);
                     }
                 }
-                commit.ops = old;
                 commit.dirty = false;
             }
             commit.foreign |= !commit.dirty;
@@ -95,8 +99,6 @@ impl Queue {
                 self.commits.push(commit);
             }
         }
-        // What was merged into a write came before whatever else was done to its row.
-        younger.sort_unstable();
         fresh.append(&mut younger);
         let rows = self.rows_of(&fresh);
         if !fresh.is_empty() {
@@ -162,8 +164,11 @@ impl Queue {
 
     /// Puts what no journal has yet behind what was read from it: writes made before it was read come later.
     pub fn put_new_last(&mut self) {
-        let (old, new): (Vec<_>, Vec<_>) = self.commits.drain(..).partition(|commit| commit.foreign || commit.sent);
-        self.commits.extend(old);
+        let mut new = Vec::new();
+        for commit in std::mem::take(&mut *self.commits) {
+            let list = if commit.foreign || commit.sent { &mut *self.commits } else { &mut new };
+            list.push(commit);
+        }
         for mut commit in new {
             commit.order = self.take_order();
             let rows = self.rows_of(&commit.ops);
@@ -321,7 +326,7 @@ impl Queue {
         for row in touched.iter().filter(|_| moved) {
             self.sort_row(row);
         }
-        outcome.rows.extend(touched);
+        outcome.rows.append(&mut touched);
         Ok(outcome)
     }
 
@@ -337,8 +342,13 @@ impl Queue {
 
     /// Places of the commits that other tabs may have finished: those that are as the journal had them.
     pub fn settled_orders(&self) -> Vec<u64> {
-        let settled = self.commits.iter().filter(|commit| !commit.sent && commit.is_journaled() && commit.foreign);
-        settled.map(|commit| commit.order).collect()
+        let mut orders = Vec::new();
+        for commit in self.commits.iter() {
+            if !commit.sent && commit.is_journaled() && commit.foreign {
+                orders.push(commit.order);
+            }
+        }
+        orders
     }
 
     /// The journal has these places and no others: whichever of `candidates` is not among them is done with.
@@ -385,7 +395,7 @@ impl Queue {
             self.remember(&key, Err(error), outcome);
             return;
         }
-        let rows = self.rows_of(&ops);
+        let mut rows = self.rows_of(&ops);
         if !ops.is_empty() {
             let receipt = receipt_json(&key.0, "confirmed", SyncId(0), None);
             self.acked.push(Box::new(Acked { key, order, ops, threshold, asked: false, lane, receipt }));
@@ -394,7 +404,7 @@ impl Queue {
         for row in rows.iter().filter(|_| !first) {
             self.sort_row(row);
         }
-        outcome.rows.extend(rows);
+        outcome.rows.append(&mut rows);
         for (seq, error) in refused {
             self.reject_op(seq, &error, attempts, outcome);
         }
@@ -432,9 +442,9 @@ impl Queue {
         let mut outcome = Outcome::default();
         if let Some(taken) = self.take_settled(order) {
             self.put_down(taken, Some(threshold), refusal, &mut outcome);
-            let done = self.handle_cursor(cursor);
-            outcome.settled.extend(done.settled);
-            outcome.rows.extend(done.rows);
+            let mut done = self.handle_cursor(cursor);
+            outcome.settled.append(&mut done.settled);
+            outcome.rows.append(&mut done.rows);
         }
         outcome
     }
@@ -490,7 +500,9 @@ impl Queue {
     fn rows_of(&self, seqs: &[OpSeq]) -> Vec<RowKey> {
         let mut rows = Vec::with_capacity(seqs.len());
         for seq in seqs {
-            rows.extend(self.ops.get(seq.0).map(|op| op.row.clone()));
+            if let Some(op) = self.ops.get(seq.0) {
+                rows.push(op.row.clone());
+            }
         }
         rows
     }
@@ -516,11 +528,18 @@ impl Queue {
     fn sort_row(&mut self, row: &RowKey) {
         let Some(seqs) = self.rows.get_mut(row).filter(|seqs| seqs.len() > 1) else { return };
         let mut sorted = Vec::with_capacity(seqs.len());
-        let acked = self.acked.iter().flat_map(|acked| acked.ops.iter());
-        for seq in acked.chain(self.commits.iter().flat_map(|commit| commit.ops.iter())) {
-            if seqs.contains(seq) {
-                sorted.push(*seq);
+        let mut sort = |ops: &[OpSeq]| {
+            for seq in ops {
+                if seqs.contains(seq) {
+                    sorted.push(*seq);
+                }
             }
+        };
+        for acked in self.acked.iter() {
+            sort(&acked.ops);
+        }
+        for commit in self.commits.iter() {
+            sort(&commit.ops);
         }
         if sorted.len() == seqs.len() {
             *seqs = sorted;

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use super::{envelope, malformed};
 use crate::core::error::Error;
 use crate::core::id::SyncId;
-use crate::core::json::{ObjectWriter, Value, write_array, write_str};
+use crate::core::json::{ArrayWriter, ObjectWriter, Value, write_str};
 use crate::core::text::{concat, short};
 
 /// What an operation does to its row.
@@ -164,8 +164,15 @@ impl Operation {
 
 /// Writes operations as an array.
 pub fn write_operations(out: &mut String, operations: &[Operation]) {
-    write_array(out, operations, |out, operation| operation.write(out));
+    let mut list = ArrayWriter::new(out);
+    for operation in operations {
+        operation.write(list.item());
+    }
+    list.end();
 }
+
+/// What this client understands of a catch-up's answer.
+const CAPABILITIES: &str = r#"["partialBootstrap","compressedDeltas","streamingBootstrap","batchedDeltas"]"#;
 
 /// An atomic batch of operations under one idempotency key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -339,25 +346,26 @@ impl<'a> ClientFrame<'a> {
             Self::Ping => frame.str("type", "ping"),
             Self::UpdateSubscription { sync_groups } => {
                 frame.str("type", "update_subscription");
-                frame.object("payload", |payload| payload.strs("syncGroups", sync_groups));
+                let mut payload = frame.nested("payload");
+                payload.strs("syncGroups", sync_groups);
+                payload.end();
             }
             Self::Ack { last_sync_id } => {
                 frame.str("type", "ack");
-                frame.object("payload", |payload| payload.u64("lastSyncId", last_sync_id.0));
+                let mut payload = frame.nested("payload");
+                payload.u64("lastSyncId", last_sync_id.0);
+                payload.end();
             }
             Self::SyncRequest { cursor, last_sync_id } => {
                 frame.str("type", "sync_request");
-                frame.object("payload", |payload| {
-                    match cursor {
-                        Some(cursor) => payload.str("cursor", cursor),
-                        None => payload.raw("cursor", "null"),
-                    }
-                    payload.u64("lastSyncId", last_sync_id.0);
-                    payload.strs(
-                        "capabilities",
-                        ["partialBootstrap", "compressedDeltas", "streamingBootstrap", "batchedDeltas"],
-                    );
-                });
+                let mut payload = frame.nested("payload");
+                match cursor {
+                    Some(cursor) => payload.str("cursor", cursor),
+                    None => payload.raw("cursor", "null"),
+                }
+                payload.u64("lastSyncId", last_sync_id.0);
+                payload.raw("capabilities", CAPABILITIES);
+                payload.end();
             }
             Self::Commit(commit) => {
                 frame.str("type", "commit");
@@ -365,18 +373,20 @@ impl<'a> ClientFrame<'a> {
             }
             Self::MalformedCommit { client_tx_id, .. } => {
                 frame.str("type", "commit");
-                frame.object("payload", |payload| payload.str("clientTxId", client_tx_id));
+                let mut payload = frame.nested("payload");
+                payload.str("clientTxId", client_tx_id);
+                payload.end();
             }
             Self::PresenceUpdate(presence) => {
                 frame.str("type", "presence_update");
-                frame.object("payload", |payload| {
-                    payload.str("status", &presence.status);
-                    payload.opt_str("customStatus", presence.custom_status.as_deref());
-                    payload.opt_str("timezone", presence.timezone.as_deref());
-                    if let Some(activity) = &presence.activity {
-                        payload.raw("activity", activity);
-                    }
-                });
+                let mut payload = frame.nested("payload");
+                payload.str("status", &presence.status);
+                payload.opt_str("customStatus", presence.custom_status.as_deref());
+                payload.opt_str("timezone", presence.timezone.as_deref());
+                if let Some(activity) = &presence.activity {
+                    payload.raw("activity", activity);
+                }
+                payload.end();
             }
             Self::Other { kind, payload } => {
                 write_str(frame.key("type"), kind);

@@ -97,15 +97,15 @@ impl MutationResult {
             object.raw("notifications", notifications);
         }
         if let Some(error) = &self.error {
-            object.object("error", |object| {
-                object.str("code", &error.code);
-                object.str("message", &error.message);
-                object.opt_str("field", error.param.as_deref());
-                let capability = error.details.as_deref().and_then(|details| Value::parse(details).ok());
-                if let Some(capability) = capability.and_then(|details| details.get("requiredCapability")) {
-                    object.raw("requiredCapability", capability.raw);
-                }
-            });
+            let mut object = object.nested("error");
+            object.str("code", &error.code);
+            object.str("message", &error.message);
+            object.opt_str("field", error.param.as_deref());
+            let capability = error.details.as_deref().and_then(|details| Value::parse(details).ok());
+            if let Some(capability) = capability.and_then(|details| details.get("requiredCapability")) {
+                object.raw("requiredCapability", capability.raw);
+            }
+            object.end();
         }
         object.end();
     }

@@ -124,7 +124,7 @@ impl Engine {
             return;
         }
         if self.storage.checkpoint.is_some() {
-            if !self.storage.jobs.values().any(|job| matches!(job, Job::Chunk)) {
+            if !self.storage.is_doing(&|job| matches!(job, Job::Chunk)) {
                 self.step_checkpoint();
             }
         } else {

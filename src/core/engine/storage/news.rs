@@ -20,7 +20,7 @@ impl Engine {
     /// Takes in what other tabs have said. Records are taken from the journal alone: news of them may be late. And what
     /// became of parts of a commit is believed only when it is known that there are parts.
     pub(in crate::core::engine) fn read_news(&mut self) {
-        if self.storage.jobs.values().any(|job| matches!(job, Job::CatchUpJournal(..) | Job::News { .. })) {
+        if self.storage.is_doing(&|job| matches!(job, Job::CatchUpJournal(..) | Job::News { .. })) {
             return;
         }
         let texts = std::mem::take(&mut self.storage.tabs.later);
