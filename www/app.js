@@ -1,16 +1,24 @@
 // The page: starts a client, fills the data set if it is empty, and puts the parts together.
 
-import { BusyAgent } from './agent.js';
+import { Agent } from './agent.js';
+import { agentButton } from './agent-button.js';
 import { Board } from './board.js';
+import { BusyAgent } from './busy.js';
+import { Company } from './company.js';
+import { ConflictDialog } from './conflict.js';
 import { connectionBar } from './connection.js';
 import { editText, h, icon, nowAndThen, number, oncePerFrame, statusIcon } from './dom.js';
-import { STATUS_LABELS } from './card.js';
+import { Editor } from './editor.js';
+import { STATUS_LABELS } from './fields.js';
 import { OutboxPanel } from './outbox.js';
+import { nameOf } from './people.js';
+import { Attention, presenceBar } from './presence.js';
 import { fill } from './seed.js';
 import { connect, DATA_SETS, place } from './session.js';
 import { Sidebar } from './sidebar.js';
 import { storageLine } from './storage.js';
 import { show, showError } from './toast.js';
+import { undoBar } from './undo.js';
 import { Writer } from './writer.js';
 
 /** Counting 100,000 rows takes a millisecond: not for every change of a busy agent. */
@@ -48,18 +56,31 @@ async function start() {
 }
 
 function build(took) {
-  let bar;
   const say = (text) => (live.textContent = text);
-  const writer = new Writer(ablo, { changed: (id) => board.find(id)?.card.showSaving(), failed: showError });
-  const board = new Board(ablo, writer, say);
-  const agent = new BusyAgent(board, { changed: oncePerFrame(() => bar.showAgent()), failed: showError });
-  bar = connectionBar(ablo, agent, { failed: showError });
+  const failed = showError;
+  const company = new Company(ablo);
+  const attention = new Attention(ablo);
+  // The parts know each other only by these.
+  const openTask = (id, kept) => editor.open(id, kept);
+  const held = (id, data) => {
+    if (data?.title !== undefined) openTask(id, data);
+    else show('hint', `${nameOf(company.holder(id)?.id)} has this task just now.`, undefined, { label: 'Open', run: () => openTask(id) });
+  };
+  const writer = new Writer(ablo, { changed: (id) => board.find(id)?.card.showSaving(), failed, held });
+  const board = new Board(ablo, writer, { say, attention, company, open: openTask });
+  const { agent, elements: agentElements } = agentButton('careful', 'A second client claims a task, thinks, and writes', (changed) => new Agent(board, { changed, failed }));
+  const { elements: busyElements } = agentButton('busy', 'Another client changes tasks as fast as it can', (changed) => new BusyAgent(board, { changed, failed }));
+  const editor = new Editor(ablo, writer, { company, attention, say, askAgent: (id) => agent.ask(id) });
   const anyTask = () => [...board.columns.values()].flatMap(({ rows }) => rows)[0];
-  const outbox = new OutboxPanel(ablo, { anyTask, failed: showError });
-  ablo.onMutationFailure(({ error }) => {
-    if (!outbox.element.open) showError(error, 'A change was undone.', { label: 'Outbox', run: () => outbox.open() });
+  const outbox = new OutboxPanel(ablo, { anyTask, failed });
+  // Before the listener below: what it shows needs no message.
+  const conflict = new ConflictDialog(ablo, writer, { say, openOutbox: () => outbox.open(), failed });
+  ablo.onMutationFailure(({ error, transaction }) => {
+    if (outbox.element.open || conflict.handles(transaction.modelId)) return;
+    showError(error, 'A change was undone.', { label: 'Outbox', run: () => outbox.open() });
   });
-  const sidebar = new Sidebar(ablo, { open, created: rename, failed: showError, storage: storageLine(ablo) });
+  company.onChange(oncePerFrame(() => board.drawCompany()));
+  const sidebar = new Sidebar(ablo, { open, created: rename, failed, storage: storageLine(ablo) });
   const title = h('button', { type: 'button', title: 'Rename', onclick: rename });
   const share = h('div', { class: 'share' }, h('i', {}), h('span', {}));
   const tabs = h('div', { class: 'tabs', role: 'group', 'aria-label': 'Columns' }, ...[...board.columns].map(tab));
@@ -69,8 +90,10 @@ function build(took) {
   page.replaceChildren(
     sidebar.element,
     shade,
-    h('main', {}, h('header', { class: 'top' }, menu, h('div', { class: 'headline' }, h('h1', {}, title), share), h('div', { class: 'tools' }, ...bar.elements), outbox.button), tabs, columns),
+    h('main', {}, h('header', { class: 'top' }, menu, h('div', { class: 'headline' }, h('h1', {}, title), share), h('div', { class: 'tools' }, undoBar(ablo, { failed, say }), ...connectionBar(ablo, { failed }), ...agentElements, ...busyElements), outbox.button, presenceBar(ablo, place.user)), tabs, columns),
     outbox.element,
+    editor.element,
+    conflict.element,
     live,
   );
 

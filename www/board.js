@@ -1,7 +1,7 @@
 // The three columns: what they have in common, dragging between them, and the keyboard.
 
 import { Column } from './column.js';
-import { STATUS_LABELS } from './card.js';
+import { STATUS_LABELS } from './fields.js';
 import { STATUSES } from './schema.js';
 
 export class Board {
@@ -9,12 +9,18 @@ export class Board {
   projectId;
   #writer;
   #say;
+  #attention;
 
-  /** @param say announces something to those who cannot see it move */
-  constructor(ablo, writer, say) {
+  /**
+   * @param say announces something to those who cannot see it move
+   * @param attention told which task is looked at
+   * @param around what cards need beside their row
+   */
+  constructor(ablo, writer, { say, attention, ...around }) {
     this.#writer = writer;
     this.#say = say;
-    this.columns = new Map(STATUSES.map((status) => [status, new Column(ablo, writer, status)]));
+    this.#attention = attention;
+    this.columns = new Map(STATUSES.map((status) => [status, new Column(ablo, writer, status, around)]));
     this.elements = [...this.columns.values()].map((column) => column.element);
     for (const column of this.columns.values()) this.#listen(column);
   }
@@ -26,6 +32,10 @@ export class Board {
 
   draw() {
     for (const column of this.columns.values()) column.draw();
+  }
+
+  drawCompany() {
+    for (const column of this.columns.values()) column.drawCompany();
   }
 
   /** How many tasks the project has, and how many of them are done. */
@@ -47,8 +57,8 @@ export class Board {
   /** Moves a task to a place in a column. */
   move(id, status, index) {
     const column = this.columns.get(status);
-    this.#writer.update(id, { status, rank: column.rankAt(index, id) });
-    this.#say(`Moved to ${STATUS_LABELS[status]}`);
+    const done = this.#writer.move(id, { status, rank: column.rankAt(index, id) });
+    if (done !== undefined) this.#say(`Moved to ${STATUS_LABELS[status]}`);
   }
 
   #listen(column) {
@@ -83,6 +93,10 @@ export class Board {
         if (each !== card) column.card(each.dataset.id)?.setActive(false);
       }
       column.card(card.dataset.id)?.setActive(true);
+      this.#attention.turn(card.dataset.id, event.target.matches('.edit') ? 'editing' : 'viewing');
+    });
+    element.addEventListener('focusout', ({ relatedTarget }) => {
+      if (relatedTarget?.closest('.card, dialog') == null) this.#attention.turn();
     });
     element.addEventListener('keydown', (event) => this.#key(event, column));
   }
@@ -107,13 +121,16 @@ export class Board {
     } else if (direct && (event.key === 'Enter' || event.key === 'F2')) {
       event.preventDefault();
       card.edit();
+    } else if (direct && event.key.toLowerCase() === 'e' && !event.ctrlKey && !event.metaKey) {
+      event.preventDefault();
+      card.open();
     } else if (direct && event.key === ' ') {
       event.preventDefault();
       this.#carry(card, statuses[(at + 1) % statuses.length]);
     } else if (direct && (event.key === 'Delete' || event.key === 'Backspace')) {
       event.preventDefault();
       const index = card.index;
-      card.remove();
+      if (card.remove() === undefined) return;
       this.#say('Task deleted');
       column.focus(index);
     }

@@ -1,11 +1,12 @@
 // One task on the board. Rows are frozen and keep their identity until something in them changes, so a card that is given
 // the row that it already shows has nothing to do.
 
+import { CompanyMark } from './company.js';
+import { CHOICES, PRIORITY_LABELS, STATUS_LABELS } from './fields.js';
 import { avatar, PEOPLE } from './people.js';
 import { editText, h, icon, statusIcon } from './dom.js';
-import { PRIORITIES, STATUSES } from './schema.js';
+import { STATUSES } from './schema.js';
 
-export const STATUS_LABELS = { todo: 'To do', doing: 'In progress', done: 'Done' };
 /** How far a change has come: icon, words, and more words. */
 const SAVE = {
   applied: ['clock', 'Not sent yet', 'In this tab only, not sent yet'],
@@ -16,29 +17,38 @@ const SAVE = {
 };
 /** How a change by somebody else looks. */
 const HIGHLIGHT = { borderColor: 'var(--agent)', backgroundColor: 'color-mix(in srgb, var(--agent) 14%, var(--panel))' };
-const PRIORITY_LABELS = { low: 'Low', normal: 'Normal', high: 'High' };
 
 export class Card {
   row;
   #writer;
+  #open;
+  #mark;
+  #holder;
   #stopEditing = () => {};
   #parts;
 
-  constructor(row, writer) {
+  /**
+   * @param company knows who else is on a task
+   * @param open opens the editor of a task
+   */
+  constructor(row, writer, { company, open }) {
     this.#writer = writer;
+    this.#open = open;
+    this.#mark = new CompanyMark(company);
     const id = row.id;
     const parts = (this.#parts = {
       ring: h('button', { class: 'ring-button', type: 'button', tabindex: -1, onclick: () => this.advance() }),
       title: h('button', { class: 'title', type: 'button', tabindex: -1, onclick: () => this.edit() }),
-      priority: select('Priority', PRIORITIES.map((value) => [value, PRIORITY_LABELS[value]]), (priority) =>
-        writer.update(id, { priority }),
-      ),
-      assignee: select('Assignee', [['', 'Nobody'], ...Object.entries(PEOPLE).map(([key, { name }]) => [key, name])], (value) =>
-        writer.update(id, { assignee: value === '' ? null : value }),
-      ),
+      priority: select('Priority', CHOICES.priority, (priority) => writer.update(id, { priority })),
+      assignee: select('Assignee', CHOICES.assignee, (value) => writer.update(id, { assignee: value === '' ? null : value })),
       priorityText: h('span', {}),
       face: h('span', { class: 'face' }),
       save: h('span', { class: 'save' }),
+      open: h(
+        'button',
+        { class: 'open', type: 'button', tabindex: -1, 'aria-label': 'Open task', title: 'Open (E)', onclick: () => open(id) },
+        icon('open'),
+      ),
       remove: h(
         'button',
         { class: 'remove', type: 'button', tabindex: -1, 'aria-label': 'Delete task', onclick: () => this.remove() },
@@ -54,12 +64,16 @@ export class Card {
         'div',
         { class: 'foot' },
         h('span', { class: 'chip' }, h('i', { class: 'bars', 'aria-hidden': 'true' }), parts.priorityText, parts.priority),
+        this.#mark.element,
         parts.save,
+        parts.open,
         parts.remove,
         h('span', { class: 'person' }, parts.face, parts.assignee),
       ),
     );
+    this.element.addEventListener('dblclick', ({ target }) => !target.closest('button, select, textarea') && open(id));
     this.show(row);
+    this.showCompany();
   }
 
   /** Shows a state of the row. */
@@ -111,27 +125,49 @@ export class Card {
     save.replaceChildren(...(name ? [icon(name), h('span', {}, text)] : []));
   }
 
-  /** Only the card that the keyboard is on can be tabbed into. */
-  setActive(active) {
-    const { ring, title, priority, assignee, remove } = this.#parts;
-    for (const part of [this.element, ring, title, priority, assignee, remove]) part.tabIndex = active ? 0 : -1;
+  /** Shows who else is on it. What somebody else holds can be opened, and not changed. */
+  showCompany() {
+    const holder = this.#mark.show(this.row.id);
+    this.#holder = holder;
+    const held = holder === undefined ? '' : holder.isOurs ? 'ours' : 'theirs';
+    if ((this.element.dataset.held ?? '') === held) return;
+    this.element.dataset.held = held;
+    const { ring, priority, assignee, remove } = this.#parts;
+    for (const part of [ring, priority, assignee, remove]) part.disabled = held === 'theirs';
+    this.element.draggable = held !== 'theirs';
   }
 
+  /** Only the card that the keyboard is on can be tabbed into. */
+  setActive(active) {
+    const { ring, title, priority, assignee, open, remove } = this.#parts;
+    for (const part of [this.element, ring, title, priority, assignee, open, remove]) part.tabIndex = active ? 0 : -1;
+  }
+
+  /** Opens the editor. */
+  open() {
+    this.#open(this.row.id);
+  }
+
+  /** Edits the title in place, or opens what somebody else holds. */
   edit() {
     const { title } = this.#parts;
     if (!title.isConnected) return;
+    if (this.#holder?.isOurs === false) return this.open();
     this.element.draggable = false;
     const id = this.row.id;
-    this.#stopEditing = editText(title, this.row.title, 'Title', (text) => this.#writer.update(id, { title: text }));
+    // What others do to it from now on is not seen.
+    const seen = this.#writer.now;
+    this.#stopEditing = editText(title, this.row.title, 'Title', (text) => this.#writer.update(id, { title: text }, seen));
     this.element.querySelector('.edit').addEventListener('blur', () => (this.element.draggable = true), { once: true });
   }
 
   advance() {
-    this.#writer.update(this.row.id, { status: nextStatus(this.row.status) });
+    this.#writer.move(this.row.id, { status: nextStatus(this.row.status) });
   }
 
+  /** @returns undefined when somebody else holds it, and nothing was done */
   remove() {
-    this.#writer.delete(this.row.id);
+    return this.#writer.delete(this.row.id);
   }
 
   destroy() {

@@ -1,8 +1,9 @@
 // One column: however many tasks it has, only those in sight exist as elements and are asked for. The list is as high as
 // all of them, and a live view with `offset` and `limit` follows the scroll position.
 
-import { Card, STATUS_LABELS } from './card.js';
+import { Card } from './card.js';
 import { h, icon, number, statusIcon } from './dom.js';
+import { STATUS_LABELS } from './fields.js';
 
 /** Height of a card with the gap below it: the style sheet must agree. */
 const PITCH = 98;
@@ -16,6 +17,7 @@ export class Column {
   count = 0;
   #ablo;
   #writer;
+  #around;
   #status;
   #where;
   #offset = 0;
@@ -31,9 +33,11 @@ export class Column {
   #mark;
   #composer;
 
-  constructor(ablo, writer, status) {
+  /** @param around what its cards need beside their row */
+  constructor(ablo, writer, status, around) {
     this.#ablo = ablo;
     this.#writer = writer;
+    this.#around = around;
     this.#status = status;
     this.#list = h('ol', { class: 'list' });
     this.#mark = h('div', { class: 'drop-mark', hidden: true });
@@ -116,7 +120,7 @@ export class Column {
   #place(row, index) {
     let card = this.#cards.get(row.id);
     if (card === undefined) {
-      card = new Card(row, this.#writer);
+      card = new Card(row, this.#writer, this.#around);
       this.#cards.set(row.id, card);
       this.#list.append(card.element);
       const arrived = !this.#fresh && Math.abs(Date.now() - row.updatedAt) < ARRIVED_MS;
@@ -129,6 +133,11 @@ export class Column {
     card.index = index;
     if (card.of !== this.count) card.element.setAttribute('aria-setsize', this.count);
     card.of = this.count;
+  }
+
+  /** To be called when somebody came to a task, or left it. */
+  drawCompany() {
+    for (const card of this.#cards.values()) card.showCompany();
   }
 
   card(id) {

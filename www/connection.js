@@ -1,10 +1,10 @@
 // The line at the top: connection, unsent writes, and the switch that pretends that the network is gone.
 
-import { h, icon, number } from './dom.js';
+import { h, number } from './dom.js';
 import { describe } from './states.js';
 import { ConnectionStory } from './story.js';
 
-export function connectionBar(ablo, agent, { failed }) {
+export function connectionBar(ablo, { failed }) {
   const dot = h('i', { class: 'dot', 'aria-hidden': 'true' });
   const label = h('span', { class: 'state' });
   const pending = h('span', { class: 'pending', hidden: true });
@@ -19,14 +19,6 @@ export function connectionBar(ablo, agent, { failed }) {
   story.onOffline = (isOffline) => (offline.checked = isOffline);
   const offlineSwitch = h('label', { class: 'switch', title: 'Behave as if the network were gone' }, offline, h('i', {}), 'Go offline');
 
-  const agentLabel = h('span', {}, 'Busy agent');
-  const agentButton = h(
-    'button',
-    { class: 'agent', type: 'button', 'aria-pressed': 'false', title: 'A second client changes tasks on the server', onclick: () => agent.toggle() },
-    icon('spark'),
-    agentLabel,
-  );
-
   const show = () => {
     const { connection, pendingWrites } = ablo.status;
     const { tone, name } = describe(connection);
@@ -35,11 +27,7 @@ export function connectionBar(ablo, agent, { failed }) {
     pending.hidden = pendingWrites === 0;
     pending.textContent = `${number(pendingWrites)} unsaved`;
   };
-  const showAgent = () => {
-    agentButton.setAttribute('aria-pressed', String(agent.isRunning));
-    agentLabel.textContent = agent.isRunning ? `Agent · ${number(agent.changes)} changes` : 'Busy agent';
-  };
   ablo.onStatus(show);
   show();
-  return { elements: [pill, story.element, spoken, offlineSwitch, agentButton], showAgent };
+  return [pill, story.element, spoken, offlineSwitch];
 }

@@ -6,6 +6,11 @@ export class Writer {
   #ablo;
   #changed;
   #failed;
+  #held;
+  /** Writes that the server may hold back to ask: row and watermark of each. */
+  #guarded = new Set();
+  /** Rows of which writes of an earlier page were waiting when this one began. */
+  #inherited;
   /** By row: the stage of its newest write that is not confirmed. */
   #stages = new Map();
   /** By row: that something of ours happened a moment ago, and whether it was confirmed. */
@@ -14,12 +19,15 @@ export class Writer {
   /**
    * @param changed called with the id of a row when its state may have changed
    * @param failed called with the error of a call that did not even begin
+   * @param held called with the row that somebody else holds, and with what was not written because of that
    */
-  constructor(ablo, { changed, failed }) {
+  constructor(ablo, { changed, failed, held }) {
     this.#ablo = ablo;
     this.#changed = changed;
     this.#failed = failed;
+    this.#held = held;
     this.#stages = stagesOf(ablo.outbox.list());
+    this.#inherited = new Set(this.#stages.keys());
     ablo.outbox.onChange((entries) => this.#follow(entries));
   }
 
@@ -28,12 +36,46 @@ export class Writer {
     return this.#run(id, () => this.#ablo.tasks.create({ id, data }));
   }
 
-  update(id, data) {
+  // What somebody else holds is not written: `update`, `move` and `delete` return undefined then. Otherwise it is
+  // a promise of whether the write is safe here.
+
+  /** How far the rows are up to date. */
+  get now() {
+    return this.#ablo.status.lastSyncId;
+  }
+
+  /** A quick change. If somebody else was as quick, nobody is overwritten: the server holds it back and asks. */
+  update(id, data, readAt = this.now) {
+    return this.#isFree(id, data) ? this.draft(id, data, readAt) : undefined;
+  }
+
+  /** A change that was made while looking at what the row was at `readAt`. */
+  draft(id, data, readAt) {
+    this.#guarded.add(`${id} ${readAt}`);
+    return this.#run(id, () => this.#ablo.tasks.update({ id, data, readAt, onStale: 'notify' }));
+  }
+
+  /** A move: the last one counts, as with hands on a real board. */
+  move(id, data) {
+    if (!this.#isFree(id)) return undefined;
     return this.#run(id, () => this.#ablo.tasks.update({ id, data }));
   }
 
+  /** A change under a claim. Unlike the others it waits for the server, and throws what that says. */
+  async updateUnder(claim, id, data) {
+    this.#remember(id, false);
+    await this.#ablo.tasks.update({ id, data, claim });
+    this.#remember(id, true);
+  }
+
   delete(id) {
+    if (!this.#isFree(id)) return undefined;
     return this.#run(id, () => this.#ablo.tasks.delete({ id }));
+  }
+
+  /** Whether a write of ours is meant that we want to be asked about. */
+  isGuarded(id, readAt) {
+    return this.#guarded.has(`${id} ${readAt}`) || this.#inherited.has(id);
   }
 
   /**
@@ -49,13 +91,24 @@ export class Writer {
     return this.#recent.has(id) || (this.#stages.get(id) ?? 'rejected') !== 'rejected';
   }
 
+  // Who holds what is only known while we are connected. Without, the server decides when it hears of the write.
+  #isFree(id, data) {
+    const { connection, participantId } = this.#ablo.status;
+    const claim = connection.state === 'connected' ? this.#ablo.tasks.claim.state({ id }) : null;
+    const isFree = claim === null || claim.heldBy === participantId;
+    if (!isFree) this.#held(id, data);
+    return isFree;
+  }
+
   // A write is visible at once; its promise says that it is safe here. A refusal comes later, to the outbox.
   async #run(id, write) {
     this.#remember(id, false);
     try {
       await write();
+      return true;
     } catch (error) {
       this.#failed(error);
+      return false;
     }
   }
 

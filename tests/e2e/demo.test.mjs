@@ -214,11 +214,11 @@ test('the busy agent moves data on the server', async (t) => {
     globalThis.changes = 0;
     ablo.subscribe(() => (changes += 1));
   });
-  await page.locator('.agent').click();
+  await page.locator('.agent.busy').click();
   await watcher.waitForFunction(() => globalThis.changes > 20);
   await page.waitForFunction(() => [...document.querySelectorAll('.card')].some((card) => card.getAnimations().length > 0));
-  await page.locator('.agent').click();
-  await page.locator('.agent[aria-pressed="false"]').waitFor();
+  await page.locator('.agent.busy').click();
+  await page.locator('.agent.busy[aria-pressed="false"]').waitFor();
 });
 
 test('100,000 tasks: filled, complete and fluid', async (t) => {
