@@ -450,6 +450,24 @@ fn held_writes_are_rolled_back_and_told() {
 }
 
 #[test]
+fn a_held_write_takes_no_unguarded_one_of_its_row_along() {
+    let mut bench = one_task();
+    let change = |data: Value| Change::Update(data.to_string());
+    let held = Some(r#"{"wait":"confirmed","readAt":9,"onStale":"notify"}"#);
+    let held = bench.write(TASKS, "t1", change(json!({"title":"B"})), held).unwrap();
+    bench.write(TASKS, "t1", change(json!({"rank":7})), None).unwrap();
+    bench.turn();
+    let (key, operations) = bench.commit();
+    assert_eq!(operations.len(), 2);
+    bench.receive(&json!({"type":"mutation_result","payload":{"clientTxId":key,"success":true,"lastSyncId":12,
+        "notifications":[{"model":"tasks","id":"t1","readAt":9,"observedSyncId":10,"conflictingFields":["title"],
+        "currentValues":{"title":"A"},"writtenBy":{"kind":"user","id":"a"}}]}}));
+    assert_eq!((bench.field("t1", "title"), bench.field("t1", "rank")), (json!("A"), json!(7)));
+    assert_eq!(bench.outcome(held).unwrap().unwrap_err().code, "stale_context");
+    assert_eq!(bench.event("write:rejected").len(), 1);
+}
+
+#[test]
 fn read_dependencies_travel_with_their_write_alone_and_hold_it() {
     let mut bench = one_task();
     let change = |title: &str| Change::Update(json!({"title":title}).to_string());

@@ -133,7 +133,8 @@ impl Queue {
         let is_held = |op: &Op| {
             let is_named = |item: Value<'_>| item.get_str("id").is_some_and(|id| id == op.row.1.as_str());
             // A read dependency holds the whole commit, and is named instead of what was to be written (10.4).
-            op.optimistic && (reads || list.elements().any(is_named))
+            let notifies = op.on_stale == Some(OnStale::Notify);
+            op.optimistic && (reads || (notifies && list.elements().any(is_named)))
         };
         let mut gone = Vec::new();
         for seq in std::mem::take(&mut commit.ops) {
