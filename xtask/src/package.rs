@@ -63,8 +63,9 @@ const STD: &[&str] = &["-Z", "build-std=std,panic_abort", "-Z", "build-std-featu
 const PANIC: &[&str] = &["-Zunstable-options", "-Cpanic=immediate-abort", "-Zlocation-detail=none", "-Zfmt-debug=none"];
 /// Small functions become part of their callers before LLVM sees them, which at this level it does to hardly any.
 const INLINE: &[&str] = &["-Zinline-mir=yes", "-Zinline-mir-threshold=15", "-Zinline-mir-hint-threshold=15"];
-/// Addresses in loops are left as they are written: what LLVM makes of them is longer, and browsers do it again.
-const LOOPS: &[&str] = &["-Cllvm-args=-disable-lsr"];
+/// Addresses in loops are left as they are written: what LLVM makes of them is longer, and browsers do it again. Nor are
+/// loads moved to where only some ways need them.
+const LOOPS: &[&str] = &["-Cllvm-args=-disable-lsr", "-Cllvm-args=-enable-load-pre=false"];
 /// The entry that the others import from.
 const MAIN_ENTRY: &str = "index.js";
 /// Entries that the main one loads when it needs them.
