@@ -172,6 +172,8 @@ export const enum Ask {
   Retry,
   /** Forgets a refused write: id. */
   Discard,
+  /** What has become of the commit of this key: the JSON of a receipt, or nothing. */
+  Receipt,
   /**
    * Claims a row of a model, or joins groups: payload of the frame (protocol.md 7.5, 7.7), options (`maxQueueDepth`,
    * `waitTimeoutMs`, `create`), both JSON. Settles when it is granted, and the row read if it had to be.

@@ -322,7 +322,7 @@ function createClient(settings: Settings): AbloClient<Schema> {
     waitForFlush: (timeoutMs) => session.send(ask(Ask.Flush, timeoutMs ?? -1), nothing),
     waitForConfirmation: (typename, id) =>
       session.send(ask(Ask.Confirmation, 0, String(typename), String(id)), nothing),
-    commits: createCommits(session),
+    commits: createCommits(session, outbox),
     presence: coordination.presence,
     claims: coordination.claims,
     snapshot: (entities) => takeSnapshot(session, Object.keys(schema.models), reader.status.lastSyncId, entities) as never,

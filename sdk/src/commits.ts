@@ -2,10 +2,11 @@
 
 import { invalid, toAbloError } from './errors.js';
 import { Ask } from './boundary.js';
+import type { Outbox, OutboxStage } from './outbox.js';
 import type { Session } from './session.js';
 import { ask } from './session.js';
 import type { CommitClient, CommitCreateOptions, CommitReceipt } from './types.js';
-import { checkJson, checkKeys, isPlainObject, show } from './values.js';
+import { checkId, checkJson, checkKeys, isPlainObject, show } from './values.js';
 import { notClaim, optionsText } from './writes.js';
 
 const OWN = ['operation', 'operations', 'claim'];
@@ -13,12 +14,17 @@ const OPERATION_KEYS = ['action', 'model', 'id', 'target', 'data', 'transactionI
 const CONTEXT = 'commits.create';
 
 /** Makes the `commits` member of a client. */
-export function createCommits(session: Session): CommitClient {
+export function createCommits(session: Session, outbox: Outbox): CommitClient {
   return Object.freeze({
+    async get(id: string): Promise<CommitReceipt | undefined> {
+      const text = await session.send(ask(Ask.Receipt, 0, checkId(id)), (value) => value);
+      const stage = outbox.get(id)?.stage;
+      return text === undefined ? undefined : readReceipt(text, stage);
+    },
     async create(options: CommitCreateOptions): Promise<CommitReceipt> {
       try {
         const text = commitText(options);
-        return await session.send(ask(Ask.Commit, 0, text), readReceipt);
+        return await session.send(ask(Ask.Commit, 0, text), (value) => readReceipt(value));
       } catch (error) {
         throw toAbloError(error);
       }
@@ -26,8 +32,8 @@ export function createCommits(session: Session): CommitClient {
   });
 }
 
-function readReceipt(value: string | undefined): CommitReceipt {
-  return Object.freeze(JSON.parse(value ?? '{}') as CommitReceipt);
+function readReceipt(value = '{}', stage?: OutboxStage): CommitReceipt {
+  return Object.freeze({ ...(JSON.parse(value) as CommitReceipt), ...(stage && { stage }) });
 }
 
 /** The core checks the operations; here only what JSON would hide from it. */

@@ -1,6 +1,7 @@
 /** Types of the public interface: model operations, options, commits. */
 
 import type { ClaimHandle, ClaimOptions, Duration, JoinedParticipant, ModelClaims } from './coordination-types.js';
+import type { OutboxStage } from './outbox.js';
 import type { InferCreate, InferModel, InferModelNames, InferUpdate } from './schema/infer.js';
 
 /** Which rows a local read sees: not archived ones (default), only archived ones, or both. */
@@ -300,6 +301,8 @@ export interface StaleNotification {
 export interface CommitReceipt {
   readonly id: string;
   readonly status: 'queued' | 'confirmed';
+  /** How far a commit that is not confirmed has come. From `commits.get` only. */
+  readonly stage?: OutboxStage;
   /** Watermark of the commit. */
   readonly lastSyncId?: number;
   /** Operations that were held back. Absent when there are none. */
@@ -323,4 +326,15 @@ export interface CommitClient {
    * receipt.status; // → 'confirmed'
    */
   create(options: CommitCreateOptions): Promise<CommitReceipt>;
+  /**
+   * What has become of a commit of this client, by its id: of one on its way, or of the last 1 000 that were answered.
+   * Rejects with the server's refusal. Undefined when it is not known.
+   *
+   * @example
+   * const operation = { action: 'update', model: 'Task', id: 't1', data: { done: true } } as const;
+   * const { id } = await ablo.commits.create({ operation, wait: 'queued' });
+   * await ablo.waitForFlush();
+   * (await ablo.commits.get(id))?.status; // → 'confirmed'
+   */
+  get(id: string): Promise<CommitReceipt | undefined>;
 }

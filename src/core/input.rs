@@ -145,6 +145,8 @@ pub enum Command {
     SetOffline(bool),
     /// Write a refused write again, with other fields if given (the text of an object).
     Retry(Ticket, String, Option<String>),
+    /// Settle with what has become of the commit of this key, as far as that is known.
+    Receipt(Ticket, String),
     /// Forget a refused write.
     Discard(Ticket, String),
     /// Claim a row, or join groups: the text of the frame's payload (protocol.md 7.5, 7.7), and of the options

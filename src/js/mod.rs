@@ -129,6 +129,7 @@ impl Core {
             ask::SET_OFFLINE => Command::SetOffline(is),
             ask::RETRY => Command::Retry(ticket, text, second),
             ask::DISCARD => Command::Discard(ticket, text),
+            ask::RECEIPT => Command::Receipt(ticket, text),
             ask::CLAIM => Command::Claim(ticket, model, text, second.unwrap_or_default()),
             ask::RELEASE => Command::Release(text),
             ask::LEAVE => Command::LeaveClaims,

@@ -309,6 +309,7 @@ impl Engine {
             }
             Command::SetOffline(offline) => self.set_network(offline, self.system_offline),
             Command::Retry(ticket, id, data) => self.retry(ticket, &id, data.as_deref())?,
+            Command::Receipt(ticket, key) => self.settle(ticket, self.queue.receipt(&key)),
             Command::Discard(ticket, id) => self.discard(ticket, &id)?,
             Command::Claim(ticket, model, payload, options) => {
                 self.begin();

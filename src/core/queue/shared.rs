@@ -460,6 +460,18 @@ impl Queue {
         outcome
     }
 
+    /// What has become of a commit; nothing when it is not known.
+    pub fn receipt(&self, key: &str) -> Settled {
+        for known in self.receipts.iter() {
+            if *known.0.0 == *key {
+                return known.1.clone();
+            }
+        }
+        let waits = self.commits.iter().any(|commit| *commit.key.0 == *key)
+            || self.acked.iter().any(|acked| *acked.key.0 == *key);
+        Ok(if waits { Some(receipt_json(key, "queued", SyncId(0), None)) } else { None })
+    }
+
     /// What the outbox shows: one JSON object per commit that is not confirmed.
     pub fn write_outbox(&self, out: &mut Vec<String>) {
         for commit in self.commits.iter() {
