@@ -192,10 +192,14 @@ impl Engine {
         let now = self.now.mono;
         for at in (0..self.claims.own.len()).rev() {
             let claim = &self.claims.own[at];
-            let late = claim.ticket.is_some() && claim.until.is_some_and(|until| until <= now);
+            let late = claim.ticket.is_some()
+                && claim.until.is_some_and(|until| until <= now)
+                && !bug::on(Bug::WaitNeverEnds);
             if late {
                 self.lose_claim(at, true, Error::local("grant_timeout", "the claim was not granted in time"));
-            } else if claim.stage == Stage::Ending && !self.queue.is_claimed(&claim.id) {
+            } else if claim.stage == Stage::Ending
+                && (bug::on(Bug::ReleasedTooEarly) || !self.queue.is_claimed(&claim.id))
+            {
                 self.abandon_claim(at);
             }
         }
@@ -223,8 +227,10 @@ impl Engine {
 
     /// A new connection: nothing that was known of others counts any more, and what is ours is announced again.
     pub(super) fn announce_claims(&mut self) {
-        self.claims.peers.clear();
-        self.claims.lines.clear();
+        if !bug::on(Bug::RosterKept) {
+            self.claims.peers.clear();
+            self.claims.lines.clear();
+        }
         for at in 0..self.claims.own.len() {
             if !bug::on(Bug::ClaimNotAnnounced) {
                 self.announce_claim(at);
@@ -441,7 +447,8 @@ impl Engine {
                 object.end();
                 // What was written under the claim is in the row by now.
                 let own = row.filter(|(model, id)| claim.is_on(*model, id));
-                own.map_or(claim.read_at, |(model, id)| self.stamp_of(model, id).max(claim.read_at))
+                let read_at = own.map_or(claim.read_at, |(model, id)| self.stamp_of(model, id).max(claim.read_at));
+                if bug::on(Bug::ClaimUnstamped) { SyncId(0) } else { read_at }
             }
             (None, Some(_)) if strict => {
                 return Err(
