@@ -268,7 +268,7 @@ impl World {
         let name = self.clients[no].name();
         let Some(claim) = self.clients[no].claims.get_mut(id) else { return Ok(()) };
         if let Err(error) = result {
-            const CODES: [&str; 13] = [
+            const CODES: [&str; 14] = [
                 "entity_claimed",
                 "claim_conflict",
                 "queue_too_deep",
@@ -282,6 +282,7 @@ impl World {
                 // The row could not be read.
                 "wait_for_timeout",
                 "model_query_failed",
+                "protocol_violation",
                 "sync_not_ready",
             ];
             claim.stage = Stage::Over;

@@ -253,7 +253,8 @@ impl Client {
         let refused = &mut self.refused;
         self.watch.retain(|row, numbers| {
             numbers.retain(|number| {
-                if oracle.op(*number).is_some_and(|op| op.fate == Fate::Rejected) {
+                // Tabs hear of each other's refusals in their own time.
+                if oracle.op(*number).is_some_and(|op| op.fate == Fate::Rejected && op.device.is_none()) {
                     refused.push((row.clone(), *number));
                 }
                 oracle.op(*number).is_some_and(|op| {

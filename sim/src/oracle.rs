@@ -168,10 +168,17 @@ pub(crate) struct Oracle {
     /// The optimistic writes of an author on a row, in order.
     by_row: BTreeMap<(Author, Row), Vec<u32>>,
     head: SyncId,
+    /// There are claims: what a participant changes while it holds a row is its own, whichever client it was.
+    claims: bool,
     pub(crate) counts: Counts,
 }
 
 impl Oracle {
+    /// Of a world with claims, or without.
+    pub(crate) fn new(claims: bool) -> Self {
+        Self { claims, ..Self::default() }
+    }
+
     /// The number that the next write will have.
     pub(crate) fn next_number(&self) -> u32 {
         self.ops.len() as u32 + 1
@@ -486,7 +493,8 @@ impl Oracle {
         };
         let mut later = self.made.get(&guard.row).into_iter().flatten().filter(|made| made.id > guard.read_at);
         let others = |made: &Made| {
-            if guard.claimed { made.actor != actor } else { made.by != self.family(op.author) }
+            let same = (guard.claimed || self.claims) && made.actor == actor;
+            made.by != self.family(op.author) && !same
         };
         if let Some(made) = later.find(|made| others(made) && touches(made)) {
             let rule = if guard.claimed { "unseen" } else { "guard" };

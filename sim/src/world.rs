@@ -192,7 +192,7 @@ impl World {
             clients: Vec::new(),
             authors: crate::oracle::AGENT,
             host,
-            oracle: Oracle::default(),
+            oracle: Oracle::new(plan.on.claims),
             links: BTreeMap::new(),
             next_link: 0,
             calls: BTreeMap::new(),

@@ -182,10 +182,12 @@ impl Engine {
 
     /// Gives back what can be given back: the page goes away.
     pub(super) fn leave_claims(&mut self) {
-        for claim in &mut self.claims.own {
-            claim.stage = Stage::Ending;
+        for at in (0..self.claims.own.len()).rev() {
+            if let Some(claim) = self.claims.own.get(at) {
+                let id = claim.id.clone();
+                self.release(&id);
+            }
         }
-        self.pump_claims();
     }
 
     pub(super) fn pump_claims(&mut self) {
@@ -405,7 +407,9 @@ impl Engine {
         let claim = &mut self.claims.own[at];
         let Some(ticket) = claim.ticket.take() else { return };
         let (waited, row) = (claim.waited, claim.row.clone());
-        let row = row.filter(|row| waited || self.find(row.0, row.1.as_str()).is_none());
+        // A new connection hears of claims before it hears what it has missed.
+        let current = !waited && self.session.as_ref().is_some_and(|session| session.streaming);
+        let row = row.filter(|row| !current || self.find(row.0, row.1.as_str()).is_none());
         let Some((model, id)) = row.filter(|_| !bug::on(Bug::ClaimedRowNotRead)) else {
             self.settle(ticket, Ok(None));
             return;
