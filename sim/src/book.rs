@@ -90,7 +90,7 @@ impl Book {
 
     fn compare(&mut self, head: SyncId, now: &[KnownClaim], step: &Step<'_>) -> Check {
         if let Some((commit, change)) = step.applied {
-            self.check_applied(commit, change)?;
+            self.check_applied(now, commit, change)?;
         }
         if self.claims == now {
             return Ok(());
@@ -160,16 +160,19 @@ impl Book {
     }
 
     /// A commit is carried out: under a claim that is held, if it names one, and on no row that somebody else holds.
-    fn check_applied(&self, commit: &Commit, change: &StoreChange) -> Check {
+    ///
+    /// A step begins with what time has ended, so what was and what is both count.
+    fn check_applied(&self, now: &[KnownClaim], commit: &Commit, change: &StoreChange) -> Check {
         let Some(first) = change.deltas.first() else { return Ok(()) };
         let who = &*first.actor;
         let terms = Value::parse(commit.terms.as_deref().unwrap_or("{}")).ok();
         if let Some(id) = terms.and_then(|terms| terms.get_string("claim")) {
             let fence = terms.and_then(|terms| terms.get_u64("fencingToken"));
-            let held = self.get(who, &id).and_then(|claim| claim.fence);
-            if held.is_none_or(|held| fence.is_some_and(|fence| fence != held.0)) {
+            let mut held = now.iter().chain(&self.claims).filter(|claim| claim.who == who && claim.id == id);
+            let fits = |claim: &KnownClaim| claim.fence.is_some_and(|held| fence.is_none_or(|fence| fence == held.0));
+            if !held.any(fits) {
                 let key = &commit.client_tx_id;
-                let what = format!("{key} of {who} is carried out under {id} of grant {fence:?}; the grant is {held:?}");
+                let what = format!("{key} of {who} is carried out under {id} of grant {fence:?}; there are {now:?}");
                 return broken("lapsed-writes", what);
             }
         }
@@ -179,7 +182,7 @@ impl Book {
                 let same = shop::model_of(&claim.model) == model && claim.row == *delta.row;
                 same && claim.fence.is_some() && claim.who != who
             };
-            if let Some(holder) = self.claims.iter().find(holds) {
+            if let Some(holder) = self.claims.iter().find(holds).filter(|holder| now.contains(holder)) {
                 let key = &commit.client_tx_id;
                 let what = format!("{key} of {who} changes {:?}/{}, which {holder:?} holds", delta.model, delta.row);
                 return broken("foreign-write", what);

@@ -143,7 +143,7 @@ impl World {
         object.str("claimId", &id);
         let kind = match model {
             TASKS => "task",
-            NOTES => "note",
+            NOTES => self.coord.pick(&["note", "notemodel"]),
             _ => "file",
         };
         object.str("entityType", kind);
@@ -486,7 +486,11 @@ impl World {
                         return wrong(&format!("other claims than {held:?} of"));
                     }
                     Some(held) if !claims.is_subset(held) => return wrong("claims that are over of"),
-                    None if client.persona.sees_all() || claims.is_empty() => return wrong("nobody called"),
+                    None if claims.is_empty() => return wrong("nobody called"),
+                    // Claims are shown to whoever sees their rows, whatever groups they share.
+                    None if !claims.iter().all(|id| book.get(&who, id).is_some_and(|claim| claim.fence.is_some())) => {
+                        return wrong("claims of");
+                    }
                     _ => {}
                 }
                 let activity = peer.get("activity").map(|activity| activity.raw);

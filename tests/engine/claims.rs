@@ -187,6 +187,21 @@ fn a_claim_granted_before_the_catch_up_reads_its_row() {
 }
 
 #[test]
+fn a_row_that_only_an_own_write_shows_is_read() {
+    let mut bench = bench();
+    bench.write(NOTES, "n1", Change::Create(json!({"body":"mine"}).to_string()), None).unwrap();
+    let payload = json!({"claimId":"c-a","entityType":"note","entityId":"n1","action":"editing","queue":true});
+    let payload = payload.to_string();
+    let ticket = bench.command(|ticket| Command::Claim(ticket, NOTES, payload, "{}".into())).unwrap();
+    acquired(&mut bench, "c-a", 7);
+    assert!(bench.outcome(ticket).is_none(), "the server may have the row, and newer");
+    let (task, _) = bench.request("/sync/query");
+    bench.answer(task, 200, &json!({"results":[[{"id":"n1","body":"theirs","taskId":null}]],"lastSyncId":12}));
+    assert!(bench.outcome(ticket).unwrap().is_ok());
+    assert_eq!(known(&bench)["own"][0]["readAt"], 12);
+}
+
+#[test]
 fn a_new_connection_announces_again_under_the_same_id() {
     let mut bench = holder();
     let waiting = claim_row(&mut bench, "c-w", "t2", true, WAITING);

@@ -136,11 +136,25 @@ impl Engine {
             let Some(holder) = self.claims.held(&place).find(|claim| claim.who != *who) else { continue };
             let overrides = terms.bypass.contains(index) && author.kind != ParticipantKind::Agent;
             // Who cannot see the row is refused for that, and learns nothing about its holder.
-            if !overrides && self.shows_place(view, &place) {
-                return Err(self.held_error(now, holder).param(format!("operations[{index}]")));
-            }
+            let error = if overrides {
+                continue;
+            } else if self.shows_place(view, &place) {
+                self.held_error(now, holder)
+            } else if !self.has_row(&place) {
+                // It may still see what it would make.
+                Error::wire("entity_claimed", format!("{}/{:.80} is claimed", step.operation.model, step.id))
+            } else {
+                continue;
+            };
+            return Err(error.param(format!("operations[{index}]")));
         }
         Ok(())
+    }
+
+    fn has_row(&self, place: &Place) -> bool {
+        let slot = self.catalog.resolve(&place.model);
+        let tenant = self.tenant(&place.organization);
+        slot.is_some_and(|slot| tenant.is_some_and(|tenant| tenant.get(slot, &place.row).is_some()))
     }
 
     /// A write that names a claim is made under that claim or not at all: whoever has lost it may not know yet.

@@ -409,7 +409,7 @@ impl Engine {
         let (waited, row) = (claim.waited, claim.row.clone());
         // A new connection hears of claims before it hears what it has missed.
         let current = !waited && self.session.as_ref().is_some_and(|session| session.streaming);
-        let row = row.filter(|row| !current || self.find(row.0, row.1.as_str()).is_none());
+        let row = row.filter(|row| !current || self.base_row(row.0, row.1.as_str()).is_none());
         let Some((model, id)) = row.filter(|_| !bug::on(Bug::ClaimedRowNotRead)) else {
             self.settle(ticket, Ok(None));
             return;
