@@ -56,8 +56,9 @@ fn same_row(one: &KnownClaim, other: &KnownClaim) -> bool {
 }
 
 impl Book {
-    /// The server has lost all of it.
-    pub(crate) fn clear(&mut self) {
+    /// The server has lost all of it, and that it granted more than the store says: nobody had heard of that.
+    pub(crate) fn clear(&mut self, reserved: u64) {
+        self.fence = self.fence.min(reserved);
         self.claims.clear();
         self.arrivals.clear();
     }

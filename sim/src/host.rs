@@ -128,7 +128,8 @@ impl Host {
             }
         }
         self.engine = None;
-        self.book.iter_mut().for_each(Book::clear);
+        let reserved = self.disk.fence.0;
+        self.book.iter_mut().for_each(|book| book.clear(reserved));
         self.links.clear();
         self.store_at = 0;
         Ok(())

@@ -292,6 +292,33 @@ fn giving_back_ends_the_wait() {
     assert_eq!(known(&bench)["own"], json!([]));
 }
 
+/// A claim that is granted, and its row is being read.
+fn reading() -> (Bench, Ticket) {
+    let mut bench = bench();
+    let ticket = claim(&mut bench, "c-b", WAITING);
+    tell(&mut bench, "claim_queued", "c-b", &json!({"position":0}));
+    granted(&mut bench, "c-b", 8);
+    bench.frames();
+    (bench, ticket)
+}
+
+#[test]
+fn what_ends_while_its_row_is_read_is_not_granted() {
+    let (mut bench, ticket) = reading();
+    release(&mut bench, "c-b");
+    assert_eq!(error(&mut bench, ticket).code, "claim_wait_aborted");
+    assert_eq!(bench.frames()[0]["type"], "claim_abandon");
+    let (task, _) = bench.request("/sync/query");
+    bench.answer(task, 200, &json!({"results":[[{"id":"t1","title":"by A"}]],"lastSyncId":12}));
+    assert!(bench.outcome(ticket).is_none());
+    assert_eq!(bench.field("t1", "title"), "by A");
+
+    let (mut bench, ticket) = reading();
+    tell(&mut bench, "claim_lost", "c-b", &json!({"reason":"expired"}));
+    assert_eq!(error(&mut bench, ticket).code, "claim_lost");
+    assert!(bench.event("claim:lost").is_empty());
+}
+
 #[test]
 fn a_page_that_goes_away_waits_for_nothing() {
     let mut bench = holder();

@@ -42,6 +42,8 @@ struct Claim {
     payload: String,
     /// Who waits for it.
     ticket: Option<Ticket>,
+    /// Or for its row.
+    reading: Option<Ticket>,
     /// Until when.
     until: Option<Instant>,
     /// A longer line is not waited in.
@@ -153,6 +155,7 @@ impl Engine {
             group,
             payload,
             ticket: Some(ticket),
+            reading: None,
             until: options.get_u64("waitTimeoutMs").map(|ms| self.now.mono.after(ms)),
             depth: options.get_u64("maxQueueDepth"),
             stage: Stage::Announced,
@@ -170,14 +173,20 @@ impl Engine {
 
     /// Gives a claim back: at once, or when the writes under it are through. Unknown ids are none of ours any more.
     pub(super) fn release(&mut self, id: &str) {
-        if let Some(claim) = self.claims.own.iter_mut().find(|claim| claim.id == id) {
-            claim.stage = Stage::Ending;
+        if let Some(at) = self.claims.own.iter().position(|claim| claim.id == id) {
+            self.claims.own[at].stage = Stage::Ending;
             let error = Error::local("claim_wait_aborted", "the claim was given back before it was granted");
-            if let Some(ticket) = claim.ticket.take() {
+            if let Some(ticket) = self.waiter(at) {
                 self.settle(ticket, Err(error));
             }
             self.pump_claims();
         }
+    }
+
+    /// Whoever waits for a claim, or for its row.
+    fn waiter(&mut self, at: usize) -> Option<Ticket> {
+        let claim = &mut self.claims.own[at];
+        claim.ticket.take().or(claim.reading.take().filter(|ticket| self.reads.forget(*ticket)))
     }
 
     /// Gives back what can be given back: the page goes away.
@@ -263,9 +272,8 @@ impl Engine {
 
     /// A claim is over: whoever waits for it hears of that, or its holder.
     fn lose_claim(&mut self, at: usize, abandon: bool, error: Error) {
-        let Some(claim) = self.claims.own.get_mut(at) else { return };
-        let id = claim.id.clone();
-        match claim.ticket.take() {
+        let id = self.claims.own[at].id.clone();
+        match self.waiter(at) {
             Some(ticket) => self.settle(ticket, Err(error)),
             None => self.event("claim:lost", &|payload| {
                 payload.str("claimId", &id);
@@ -414,6 +422,7 @@ impl Engine {
             self.settle(ticket, Ok(None));
             return;
         };
+        self.claims.own[at].reading = Some(ticket);
         let mut options = String::new();
         let mut object = ObjectWriter::new(&mut options);
         object.str("id", id.as_str());
