@@ -46,10 +46,12 @@ fn lease(claim: Value<'_>) -> bool {
 }
 
 impl Client {
-    /// The application holds this row, and the core knows it by the row.
+    /// The core holds this row, and knows it by the row. Its application may not have heard of that yet.
     pub(crate) fn holds(&self, row: &Row) -> bool {
-        let of_row = |claim: &&AppClaim| claim.row.as_ref() == Some(row) && !claim.creates;
-        self.claims.values().filter(of_row).any(|claim| claim.stage == Stage::Held)
+        let of_row = |(_, claim): &(&String, &AppClaim)| {
+            claim.row.as_ref() == Some(row) && !claim.creates && claim.stage != Stage::Over
+        };
+        self.claims.iter().filter(of_row).any(|(id, _)| self.has_claim(id))
     }
 
     /// The core knows a claim as held.

@@ -132,7 +132,7 @@ impl World {
         let claimed = under.is_some() || self.clients[no].holds(&row);
         let guard = guard.or_else(|| {
             let read_at = self.clients[no].has_seen(&row);
-            let stamped = kind == OpKind::Update && self.clients[no].holds(&row) && read_at > SyncId(0);
+            let stamped = kind != OpKind::Create && self.clients[no].holds(&row) && read_at > SyncId(0);
             stamped.then(|| Guard { row: row.clone(), read_at, whole: false, claimed: true })
         });
         if let Some(id) = under.filter(|id| !self.clients[no].has_claim(id)) {
