@@ -139,9 +139,8 @@ impl Book {
             }
             highest = highest.max(fence.0);
             grants.push((fence.0, (head, claim.who.clone())));
-            let again = self.claims.iter().any(|held| {
-                same_row(held, claim) && held.who == claim.who && held.fence.is_some()
-            });
+            let again =
+                self.claims.iter().any(|held| same_row(held, claim) && held.who == claim.who && held.fence.is_some());
             let mut earlier = others().filter(|other| other.fence.is_none() && came(other) < came(claim));
             if let (Some(passed), false) = (earlier.next(), again) {
                 return broken("line-order", format!("{claim:?} is granted before {passed:?}, which came earlier"));

@@ -131,6 +131,9 @@ pub const ALL: &[Mistake] = &[
     core("claim-unstamped", Bug::ClaimUnstamped, "a write under a claim does not say what it was based on"),
     core("released-too-early", Bug::ReleasedTooEarly, "a claim is given back before the writes under it are through"),
     core("wait-never-ends", Bug::WaitNeverEnds, "a claim is waited for longer than its application wants"),
+    core("left-waiting", Bug::LeftWaiting, "who waits for a claim is not told when the page gives all claims back"),
+    core("claimed-behind", Bug::ClaimedBehind, "a claim granted before the catch-up is given with the row as it was"),
+    core("granted-after-all", Bug::GrantedAfterAll, "a claim that ends while its row is read is granted all the same"),
     core("roster-kept", Bug::RosterKept, "a new connection keeps what was known of others"),
     core(
         "lapsed-write-accepted",

@@ -59,7 +59,8 @@ impl Client {
         let text = self.engine.coordination();
         let Ok(known) = Value::parse(&text) else { return false };
         let is_it = |claim: Value<'_>| {
-            claim.get_bool("held") == Some(true) && claim.at("claim").get_str("claimId").is_some_and(|known| known == id)
+            claim.get_bool("held") == Some(true)
+                && claim.at("claim").get_str("claimId").is_some_and(|known| known == id)
         };
         known.at("own").elements().any(is_it)
     }
@@ -322,7 +323,9 @@ impl World {
     /// Whoever gets a row has it as those before have left it.
     fn check_trace(&self, no: usize, id: &str, row: &Row, claim: &AppClaim) -> Check {
         let client = &self.clients[no];
-        let Some((head, who)) = self.host.book.as_ref().and_then(|book| book.grant(claim.fence?)) else { return Ok(()) };
+        let Some((head, who)) = self.host.book.as_ref().and_then(|book| book.grant(claim.fence?)) else {
+            return Ok(());
+        };
         if !client.persona.sees_all() || !client.honest || claim.creates {
             return Ok(());
         }
@@ -391,7 +394,10 @@ impl World {
                 match at_server.map(|at_server| at_server.fence) {
                     Some(Some(fence)) if held => {
                         if app.fence.is_some_and(|first| first != fence.0) {
-                            return broken("lapse-told", format!("{}: {id} is {app:?} and {at_server:?}", client.name()));
+                            return broken(
+                                "lapse-told",
+                                format!("{}: {id} is {app:?} and {at_server:?}", client.name()),
+                            );
                         }
                     }
                     Some(None) if !held => {}
@@ -435,9 +441,10 @@ impl World {
             }
             // Who waits gets what the others give back; if the server can be believed.
             let lying = self.plan.lying;
-            let open = self.clients[no].claims.iter().filter(|(_, claim)| {
-                claim.stage == Stage::Held || (lying && claim.stage == Stage::Asked)
-            });
+            let open = self.clients[no]
+                .claims
+                .iter()
+                .filter(|(_, claim)| claim.stage == Stage::Held || (lying && claim.stage == Stage::Asked));
             let open: Vec<String> = open.map(|(id, _)| id.clone()).collect();
             for id in open {
                 self.give_back(no, &id)?;

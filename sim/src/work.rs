@@ -177,13 +177,7 @@ impl World {
         Some(Guard { row, read_at, whole, claimed: false })
     }
 
-    fn options(
-        &mut self,
-        confirmed: bool,
-        number: u32,
-        guard: Option<&Guard>,
-        under: Option<&str>,
-    ) -> Option<String> {
+    fn options(&mut self, confirmed: bool, number: u32, guard: Option<&Guard>, under: Option<&str>) -> Option<String> {
         let own_key = self.plan.on.own_keys && self.work.percent(10);
         if !own_key && !confirmed && self.work.percent(50) && guard.is_none() && under.is_none() {
             return None;

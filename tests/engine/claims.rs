@@ -148,7 +148,10 @@ fn c3_the_second_waits_and_reads_the_row_again() {
     let write = update(&mut bench, "by B", r#"{"claim":"c-b"}"#).unwrap();
     let commit = sent(&mut bench);
     assert_eq!((&commit["claim"], &commit["fencingToken"]), (&json!("c-b"), &json!(8)));
-    assert_eq!((&commit["operations"][0]["readAt"], &commit["operations"][0]["onStale"]), (&json!(12), &json!("reject")));
+    assert_eq!(
+        (&commit["operations"][0]["readAt"], &commit["operations"][0]["onStale"]),
+        (&json!(12), &json!("reject"))
+    );
     assert!(bench.outcome(write).is_none());
 }
 
@@ -361,7 +364,10 @@ fn what_the_caller_says_goes_before_the_claim() {
     let mut bench = holder();
     update(&mut bench, "X", r#"{"readAt":4,"onStale":"overwrite"}"#).unwrap();
     let commit = sent(&mut bench);
-    assert_eq!((&commit["operations"][0]["readAt"], &commit["operations"][0]["onStale"]), (&json!(4), &json!("overwrite")));
+    assert_eq!(
+        (&commit["operations"][0]["readAt"], &commit["operations"][0]["onStale"]),
+        (&json!(4), &json!("overwrite"))
+    );
     assert_eq!(commit["claim"], "c-a");
 }
 
@@ -435,14 +441,17 @@ fn activities_are_told_ten_times_a_second_and_again_after_a_reconnect() {
 #[test]
 fn the_roster_has_others_while_they_are_there() {
     let mut bench = bench();
-    let presence = |who: &str, kind: &str| json!({"type":"presence_update","payload":{"kind":kind,"userId":who,
-        "participantKind":"user","status":"online","activeClaims":[]}});
+    let presence = |who: &str, kind: &str| {
+        json!({"type":"presence_update","payload":{"kind":kind,"userId":who,
+        "participantKind":"user","status":"online","activeClaims":[]}})
+    };
     bench.receive(&presence("u1", "enter"));
     assert_eq!(known(&bench)["peers"], json!([]), "that is us");
     bench.receive(&presence("u2", "enter"));
     bench.receive(&presence("u3", "update"));
     bench.receive(&presence("u2", "update"));
-    let who: Vec<Value> = known(&bench)["peers"].as_array().unwrap().iter().map(|peer| peer["userId"].clone()).collect();
+    let who: Vec<Value> =
+        known(&bench)["peers"].as_array().unwrap().iter().map(|peer| peer["userId"].clone()).collect();
     assert_eq!(who, ["u3", "u2"]);
     bench.receive(&presence("u2", "leave"));
     assert_eq!(known(&bench)["peers"].as_array().unwrap().len(), 1);

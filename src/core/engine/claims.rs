@@ -186,13 +186,17 @@ impl Engine {
     /// Whoever waits for a claim, or for its row.
     fn waiter(&mut self, at: usize) -> Option<Ticket> {
         let claim = &mut self.claims.own[at];
-        claim.ticket.take().or(claim.reading.take().filter(|ticket| self.reads.forget(*ticket)))
+        let reading = claim.reading.take().filter(|_| !bug::on(Bug::GrantedAfterAll));
+        claim.ticket.take().or(reading.filter(|ticket| self.reads.forget(*ticket)))
     }
 
     /// Gives back what can be given back: the page goes away.
     pub(super) fn leave_claims(&mut self) {
         for at in (0..self.claims.own.len()).rev() {
-            if let Some(claim) = self.claims.own.get(at) {
+            if let Some(claim) = self.claims.own.get_mut(at) {
+                if bug::on(Bug::LeftWaiting) {
+                    claim.ticket = None;
+                }
                 let id = claim.id.clone();
                 self.release(&id);
             }
@@ -203,9 +207,8 @@ impl Engine {
         let now = self.now.mono;
         for at in (0..self.claims.own.len()).rev() {
             let claim = &self.claims.own[at];
-            let late = claim.ticket.is_some()
-                && claim.until.is_some_and(|until| until <= now)
-                && !bug::on(Bug::WaitNeverEnds);
+            let late =
+                claim.ticket.is_some() && claim.until.is_some_and(|until| until <= now) && !bug::on(Bug::WaitNeverEnds);
             if late {
                 self.lose_claim(at, true, Error::local("grant_timeout", "the claim was not granted in time"));
             } else if claim.stage == Stage::Ending
@@ -416,7 +419,8 @@ impl Engine {
         let Some(ticket) = claim.ticket.take() else { return };
         let (waited, row) = (claim.waited, claim.row.clone());
         // A new connection hears of claims before it hears what it has missed.
-        let current = !waited && self.session.as_ref().is_some_and(|session| session.streaming);
+        let caught_up = self.session.as_ref().is_some_and(|session| session.streaming);
+        let current = !waited && (caught_up || bug::on(Bug::ClaimedBehind));
         let row = row.filter(|row| !current || self.base_row(row.0, row.1.as_str()).is_none());
         let Some((model, id)) = row.filter(|_| !bug::on(Bug::ClaimedRowNotRead)) else {
             self.settle(ticket, Ok(None));
