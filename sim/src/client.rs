@@ -14,6 +14,7 @@ use ablo_wasm::core::store::{Database, ObjectStore};
 use ablo_wasm::core::time::Now;
 use ablo_wasm::core::wire::{OpKind, Operation};
 
+use crate::claims::AppClaim;
 use crate::host::LinkNo;
 use crate::line::Line;
 use crate::oracle::{Author, Check, Fate, Oracle, Row, broken, fingerprint};
@@ -88,6 +89,8 @@ pub(crate) enum Use {
     /// A call that has nothing to do: it settles at once.
     Nothing,
     Read(ModelIndex),
+    /// A claim, or groups.
+    Claim(String),
     Flush,
     Confirmation,
     Dispose,
@@ -118,6 +121,14 @@ pub(crate) struct Client {
     pub(crate) tickets: BTreeMap<Ticket, Use>,
     next_ticket: u32,
     pub(crate) views: Vec<OpenView>,
+    /// Its application's claims, by id.
+    pub(crate) claims: BTreeMap<String, AppClaim>,
+    /// What its user does.
+    pub(crate) activity: Option<String>,
+    /// Whoever waits for a claim may go on waiting.
+    pub(crate) patient: bool,
+    /// Writes that were refused: they must not show any more.
+    refused: Vec<(Row, u32)>,
     /// Rows as the page has seen them.
     cache: BTreeMap<(ModelIndex, Slot), String>,
     pub(crate) journal: BTreeMap<u64, String>,
@@ -172,6 +183,10 @@ impl Client {
             tickets: BTreeMap::new(),
             next_ticket: 0,
             views: Vec::new(),
+            claims: BTreeMap::new(),
+            activity: None,
+            patient: true,
+            refused: Vec::new(),
             cache: BTreeMap::new(),
             journal: BTreeMap::new(),
             journaling: BTreeMap::new(),
@@ -235,8 +250,13 @@ impl Client {
     /// Forgets writes that are past: the base has them, or they never will be.
     fn unwatch(&mut self, oracle: &Oracle) {
         let cursor = self.engine.cursor();
-        self.watch.retain(|_, numbers| {
+        let refused = &mut self.refused;
+        self.watch.retain(|row, numbers| {
             numbers.retain(|number| {
+                // Tabs hear of each other's refusals in their own time.
+                if oracle.op(*number).is_some_and(|op| op.fate == Fate::Rejected && op.device.is_none()) {
+                    refused.push((row.clone(), *number));
+                }
                 oracle.op(*number).is_some_and(|op| {
                     op.fate == Fate::Open && op.applied.is_none_or(|at| at > cursor) && !oracle.is_superseded(*number)
                 })
@@ -328,6 +348,7 @@ impl Client {
         }
         if self.steps.is_multiple_of(16) {
             self.check_base(universe, oracle)?;
+            self.check_refused()?;
         }
         Ok(())
     }
@@ -400,6 +421,17 @@ impl Client {
                 }
             }
             self.check_own_title(row, numbers, shown, oracle)?;
+        }
+        Ok(())
+    }
+
+    /// What was refused, or held back, does not show.
+    fn check_refused(&self) -> Check {
+        for (row, number) in &self.refused {
+            if self.row(row).is_some_and(|text| shop::carries(text, 'm', *number)) {
+                let what = format!("{}: the refused write {number} shows in {:?}", self.name(), self.row(row));
+                return broken("held-shows", what);
+            }
         }
         Ok(())
     }
@@ -484,7 +516,7 @@ impl Client {
             || (self.engine.is_connected()
                 && self.engine.is_ready()
                 && self.engine.pending_count() == 0
-                && self.tickets.is_empty()
+                && self.tickets.values().all(|used| self.patient && matches!(used, Use::Claim(_)))
                 && self.journal.is_empty())
     }
 

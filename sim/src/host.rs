@@ -14,6 +14,7 @@ use ablo_wasm::core::schema::Schema;
 use ablo_wasm::core::time::Now;
 use ablo_wasm::core::wire::{ClientFrame, Commit, ServerFrame};
 
+use crate::book::{Book, Step};
 use crate::bugs::Tamper;
 use crate::oracle::{Check, Oracle, broken};
 use crate::shop;
@@ -69,6 +70,8 @@ pub(crate) struct Host {
     lives: u64,
     seed: u64,
     tamper: Option<Tamper>,
+    /// Its claims, where there are any.
+    pub(crate) book: Option<Book>,
 }
 
 impl Host {
@@ -84,6 +87,7 @@ impl Host {
             lives: 0,
             seed,
             tamper,
+            book: None,
         };
         host.start();
         host
@@ -124,6 +128,8 @@ impl Host {
             }
         }
         self.engine = None;
+        let reserved = self.disk.fence.0;
+        self.book.iter_mut().for_each(|book| book.clear(reserved));
         self.links.clear();
         self.store_at = 0;
         Ok(())
@@ -145,6 +151,11 @@ impl Host {
     /// The engine's rows: model name, id, text.
     pub(crate) fn rows(&self) -> impl Iterator<Item = (&str, &str, &str)> {
         self.engine.iter().flat_map(|engine| engine.rows(shop::ORGANIZATION))
+    }
+
+    /// Every connection with its participant and groups.
+    pub(crate) fn connections(&self) -> Vec<(ConnectionId, String, BTreeSet<String>)> {
+        self.engine.iter().flat_map(Engine::known_connections).collect()
     }
 
     /// A socket's upgrade. `None`: refused.
@@ -243,6 +254,7 @@ impl Host {
     /// Takes the engine's outputs; those behind a change wait for it.
     fn collect(&mut self, now: Now, mut commit: Option<(String, Commit)>) -> Option<()> {
         let engine = self.engine.as_mut()?;
+        let before = self.held.len();
         while let Some(output) = engine.poll_output() {
             let held = match output {
                 Output::Store(change) => {
@@ -254,6 +266,17 @@ impl Host {
                 Output::Close { connection, code, .. } => Held::Close(connection, code),
             };
             self.held.push_back(held);
+        }
+        if let Some(book) = &mut self.book {
+            let mut step = Step::default();
+            for held in self.held.iter().skip(before) {
+                match held {
+                    Held::Store { change, commit: Some((_, commit)), .. } => step.applied = Some((commit, change)),
+                    Held::Send(connection, text) => step.sent(*connection, text),
+                    Held::Store { .. } | Held::Close(..) | Held::Reply(..) => {}
+                }
+            }
+            book.look(engine, &step);
         }
         Some(())
     }
@@ -267,6 +290,9 @@ impl Host {
 
     /// What may leave now.
     pub(crate) fn leaving(&mut self, now: u64, oracle: &mut Oracle) -> Check<Vec<Left>> {
+        if let Some(violation) = self.book.as_mut().and_then(|book| book.violation.take()) {
+            return Err(violation);
+        }
         let mut out = Vec::new();
         if self.tamper == Some(Tamper::AcksBeforeStore) {
             let (stores, others): (VecDeque<Held>, VecDeque<Held>) =

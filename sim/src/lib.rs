@@ -14,7 +14,9 @@
     reason = "a simulation may stop at anything, and its queues are short"
 )]
 
+mod book;
 pub mod bugs;
+mod claims;
 mod client;
 mod cold;
 mod device;

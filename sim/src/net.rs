@@ -70,6 +70,11 @@ impl Link {
     pub(crate) fn is_quiet(&self) -> bool {
         self.up.is_empty() && self.down.is_empty()
     }
+
+    /// Open on both sides, and nothing is on its way.
+    pub(crate) fn is_settled(&self) -> bool {
+        !self.dead && self.page == Page::Open && self.connection.is_some() && self.is_quiet()
+    }
 }
 
 /// Whose call it is.
@@ -309,6 +314,9 @@ impl World {
             (Down::Frame(text), page) if page == Page::Open || late => {
                 self.stats.frames += 1;
                 self.trace.note(number, &text, || format!("           down {text}"));
+                if text.starts_with("{\"type\":\"claim_") {
+                    self.clients[no].note_claim(&text);
+                }
                 self.input(no, Input::SocketMessage(socket, text))
             }
             (Down::Closed(code), Page::Opening | Page::Open) => {

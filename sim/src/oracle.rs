@@ -55,6 +55,8 @@ pub(crate) struct Guard {
     pub(crate) read_at: SyncId,
     /// It counts as a whole; otherwise only the fields that are written do.
     pub(crate) whole: bool,
+    /// A claim has set it, so changes of the same participant do not count, whoever made them.
+    pub(crate) claimed: bool,
 }
 
 /// A change of a row that is durable.
@@ -62,6 +64,8 @@ pub(crate) struct Guard {
 struct Made {
     id: SyncId,
     by: Author,
+    /// The participant, kind and id.
+    actor: String,
     /// `None`: all of them.
     fields: Option<BTreeSet<String>>,
 }
@@ -164,10 +168,17 @@ pub(crate) struct Oracle {
     /// The optimistic writes of an author on a row, in order.
     by_row: BTreeMap<(Author, Row), Vec<u32>>,
     head: SyncId,
+    /// There are claims: what a participant changes while it holds a row is its own, whichever client it was.
+    claims: bool,
     pub(crate) counts: Counts,
 }
 
 impl Oracle {
+    /// Of a world with claims, or without.
+    pub(crate) fn new(claims: bool) -> Self {
+        Self { claims, ..Self::default() }
+    }
+
     /// The number that the next write will have.
     pub(crate) fn next_number(&self) -> u32 {
         self.ops.len() as u32 + 1
@@ -430,7 +441,8 @@ impl Oracle {
             }
             let fields = fields_of(operation);
             for number in numbers {
-                self.check_guard(*number, fields.as_ref())?;
+                let actor = change.deltas.first().map_or("", |delta| &*delta.actor);
+                self.check_guard(*number, actor, fields.as_ref())?;
                 if let Some(by) = self.overtaken.get(number) {
                     return broken("order", format!("write {number} was applied after {by}, whose author had seen it"));
                 }
@@ -466,23 +478,35 @@ impl Oracle {
             // What was so before is no change: a row archived once more.
             let Some(id) = change.deltas.iter().rev().find(is_it).map(|delta| delta.id) else { continue };
             let by = numbers.first().and_then(|number| self.op(*number)).map_or(AGENT, |op| self.family(op.author));
-            self.made.entry(row).or_default().push(Made { id, by, fields });
+            let actor = change.deltas.first().map(|delta| delta.actor.to_string()).unwrap_or_default();
+            self.made.entry(row).or_default().push(Made { id, by, actor, fields });
         }
         Ok(())
     }
 
     /// A write may be applied only while what it was based on is as its author saw it, but for the author's own changes.
-    fn check_guard(&self, number: u32, fields: Option<&BTreeSet<String>>) -> Check {
+    fn check_guard(&self, number: u32, actor: &str, fields: Option<&BTreeSet<String>>) -> Check {
         let Some((op, guard)) = self.op(number).and_then(|op| Some((op, op.guard.as_ref()?))) else { return Ok(()) };
         let touches = |made: &Made| match (fields, &made.fields) {
             (Some(fields), Some(made)) if !guard.whole => !fields.is_disjoint(made),
             (_, _) => true,
         };
         let mut later = self.made.get(&guard.row).into_iter().flatten().filter(|made| made.id > guard.read_at);
-        if let Some(made) = later.find(|made| made.by != self.family(op.author) && touches(made)) {
-            return broken("guard", format!("write {number} is applied over {made:?}, which it had not seen: {op:?}"));
+        let others = |made: &Made| {
+            let same = (guard.claimed || self.claims) && made.actor == actor;
+            made.by != self.family(op.author) && !same
+        };
+        if let Some(made) = later.find(|made| others(made) && touches(made)) {
+            let rule = if guard.claimed { "unseen" } else { "guard" };
+            return broken(rule, format!("write {number} is applied over {made:?}, which it had not seen: {op:?}"));
         }
         Ok(())
+    }
+
+    /// The last change of a row up to an id that somebody else than this participant has made.
+    pub(crate) fn last_by_others(&self, row: &Row, who: &str, head: SyncId) -> Option<SyncId> {
+        let made = self.made.get(row)?.iter().rev();
+        made.filter(|made| made.id <= head && made.actor != who).map(|made| made.id).next()
     }
 
     fn apply(&mut self, operation: &Operation) -> Check {

@@ -39,6 +39,7 @@ macro_rules! switches {
         --- $($latest:ident, $latest_percent:literal, $latest_doc:literal;)*
         --- $($line:ident, $line_percent:literal, $line_doc:literal;)*
         --- $($guard:ident, $guard_percent:literal, $guard_doc:literal;)*
+        --- $($claim:ident, $claim_percent:literal, $claim_doc:literal;)*
     ) => {
         /// Faults and habits, each on or off for a whole run.
         #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -48,12 +49,13 @@ macro_rules! switches {
             $(#[doc = $latest_doc] pub $latest: bool,)*
             $(#[doc = $line_doc] pub $line: bool,)*
             $(#[doc = $guard_doc] pub $guard: bool,)*
+            $(#[doc = $claim_doc] pub $claim: bool,)*
         }
 
         impl Switches {
             /// Later additions have dice of their own: seeds that do without them stay what they were.
             fn roll(seed: u64, dice: &mut Dice, late: &mut Dice) -> Self {
-                let [mut latest, mut line, mut guard] = [9, 10, 12].map(|stream| Dice::new(seed, stream));
+                let [mut latest, mut line, mut guard, mut claim] = [9, 10, 12, 14].map(|stream| Dice::new(seed, stream));
                 let rough = line.percent(ROUGH_PERCENT);
                 Self {
                     $($name: dice.percent($percent),)*
@@ -61,6 +63,7 @@ macro_rules! switches {
                     $($latest: latest.percent($latest_percent),)*
                     $($line: line.percent($line_percent) && rough,)*
                     $($guard: guard.percent($guard_percent),)*
+                    $($claim: claim.percent($claim_percent),)*
                 }
             }
 
@@ -77,6 +80,7 @@ macro_rules! switches {
                 $(if self.$latest { out.push(stringify!($latest)); })*
                 $(if self.$line { out.push(stringify!($line)); })*
                 $(if self.$guard { out.push(stringify!($guard)); })*
+                $(if self.$claim { out.push(stringify!($claim)); })*
                 out
             }
 
@@ -87,6 +91,7 @@ macro_rules! switches {
                 $((stringify!($latest), $latest_percent, $latest_doc),)*
                 $((stringify!($line), $line_percent * ROUGH_PERCENT / 100, $line_doc),)*
                 $((stringify!($guard), $guard_percent, $guard_doc),)*
+                $((stringify!($claim), $claim_percent, $claim_doc),)*
             ];
         }
     };
@@ -152,6 +157,10 @@ switches! {
     page_bursts, 50, "Pages say visible, woken, online and offline many times within a second.";
     ---
     guards, 40, "Writes say what they were based on, and are refused when that has changed.";
+    ---
+    claims, 45, "Clients claim rows, write under their claims, wait in line; they join groups and say what they do.";
+    hot_rows, 70, "Most claims are on the same few rows.";
+    forgetful, 30, "Claims are often not given back.";
 }
 
 impl Plan {

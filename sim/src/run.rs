@@ -79,6 +79,7 @@ pub fn run_plan(seed: u64, plan: Plan, how: How) -> Outcome {
         repeats: counts.repeats,
         refusals: counts.refusals,
         rejected: counts.rejected,
+        waited: world.host.book.as_ref().map_or(0, |book| book.promoted),
         ..world.stats
     };
     Outcome { seed, plan, stats, hash: world.trace.hash(), violation, lines: world.trace.into_lines() }

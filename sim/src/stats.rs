@@ -55,6 +55,20 @@ pub struct Stats {
     pub sleeps: u64,
     /// Logins that ended.
     pub logins_ended: u64,
+    /// Claims granted at once, or after a reconnect.
+    pub claimed: u64,
+    /// Claims granted after a wait.
+    pub waited: u64,
+    /// Claims lost.
+    pub claims_lost: u64,
+    /// Claims refused, or given up before they were granted.
+    pub claims_refused: u64,
+    /// Writes under claims.
+    pub claimed_writes: u64,
+    /// Groups joined.
+    pub joined: u64,
+    /// Comparisons of claims on both sides with nothing on the way.
+    pub claim_looks: u64,
 }
 
 impl std::ops::AddAssign for Stats {
@@ -85,6 +99,13 @@ impl std::ops::AddAssign for Stats {
         self.cold_looks += other.cold_looks;
         self.sleeps += other.sleeps;
         self.logins_ended += other.logins_ended;
+        self.claimed += other.claimed;
+        self.waited += other.waited;
+        self.claims_lost += other.claims_lost;
+        self.claims_refused += other.claims_refused;
+        self.claimed_writes += other.claimed_writes;
+        self.joined += other.joined;
+        self.claim_looks += other.claim_looks;
     }
 }
 
@@ -104,6 +125,10 @@ impl std::fmt::Display for Stats {
         write!(f, "; {} requests to devices, {} tabs crashed", self.stored, self.tab_crashes)?;
         write!(f, ", {} frozen, {} locks stolen, {} gave up storage", self.frozen, self.stolen, self.given_up)?;
         write!(f, ", {} power losses, {} cold looks", self.power_losses, self.cold_looks)?;
-        write!(f, "; {} sleeps, {} logins ended", self.sleeps, self.logins_ended)
+        write!(f, "; {} sleeps, {} logins ended", self.sleeps, self.logins_ended)?;
+        write!(f, "; {} claims granted at once, {} after a wait", self.claimed, self.waited)?;
+        write!(f, ", {} lost, {} refused", self.claims_lost, self.claims_refused)?;
+        write!(f, ", {} writes under claims, {} groups joined", self.claimed_writes, self.joined)?;
+        write!(f, ", {} looks at claims", self.claim_looks)
     }
 }

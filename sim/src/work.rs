@@ -40,13 +40,16 @@ impl World {
             self.write(no)?;
         }
         if self.plan.on.direct && self.work.percent(20) {
-            self.direct(no)?;
+            self.direct(no, None)?;
         }
         if self.plan.on.reads && self.work.percent(if self.plan.on.read_often { 80 } else { 25 }) {
             self.read(no)?;
         }
         if self.plan.on.views && self.work.percent(15) {
             self.change_views(no)?;
+        }
+        if self.plan.on.claims {
+            self.coordinate(no)?;
         }
         let rows: Vec<Row> = (0..3).map(|_| self.some_row()).collect();
         if self.clients[no].disposed {
@@ -87,6 +90,14 @@ impl World {
             return Ok(());
         }
         let row = self.some_row();
+        self.write_row(no, row, None)
+    }
+
+    /// A typed write to this row, under a claim if one is named.
+    pub(crate) fn write_row(&mut self, no: usize, row: Row, under: Option<&str>) -> Check {
+        if self.clients[no].disposed {
+            return Ok(());
+        }
         self.meet(&row);
         let number = self.oracle.next_number();
         let shown = self.clients[no].row(&row).map(str::to_owned);
@@ -98,7 +109,7 @@ impl World {
                 (OpKind::Create, Change::Create(fields), title)
             }
             Some(_) if roll < 12 && self.plan.on.deletes => (OpKind::Delete, Change::Delete, None),
-            Some(text) if roll < 20 => return self.write_nothing(no, row, text),
+            Some(text) if roll < 20 && under.is_none() => return self.write_nothing(no, row, text),
             Some(_) => {
                 let (fields, title) = shop::fields(row.0, number, taste, rows, &mut self.work);
                 (OpKind::Update, Change::Update(fields), title)
@@ -117,7 +128,17 @@ impl World {
         let head = self.oracle.head();
         let guard = if kind == OpKind::Update { self.guard(no, &row) } else { None };
         let confirmed = self.work.percent(50);
-        let options = self.options(confirmed, number, guard.as_ref());
+        let options = self.options(confirmed, number, guard.as_ref(), under);
+        let claimed = under.is_some() || self.clients[no].holds(&row);
+        let guard = guard.or_else(|| {
+            let read_at = self.clients[no].has_seen(&row);
+            let stamped = kind != OpKind::Create && self.clients[no].holds(&row) && read_at > SyncId(0);
+            stamped.then(|| Guard { row: row.clone(), read_at, whole: false, claimed: true })
+        });
+        if let Some(id) = under.filter(|id| !self.clients[no].has_claim(id)) {
+            return self.write_too_late(no, row, change, options, id);
+        }
+        self.stats.claimed_writes += u64::from(claimed);
         let saw = saw.unwrap_or_default();
         self.oracle.issue(Op { device, head, saw, guard, ..new_op(author, kind, &row, birth, title, true) });
         let client = &mut self.clients[no];
@@ -153,12 +174,12 @@ impl World {
             let seen: Vec<&Row> = rows.filter(|known| known.0 == model && client.row(known).is_some()).collect();
             row = seen.get(self.guard.index(seen.len().max(1))).map_or(row, |seen| (*seen).clone());
         }
-        Some(Guard { row, read_at, whole })
+        Some(Guard { row, read_at, whole, claimed: false })
     }
 
-    fn options(&mut self, confirmed: bool, number: u32, guard: Option<&Guard>) -> Option<String> {
+    fn options(&mut self, confirmed: bool, number: u32, guard: Option<&Guard>, under: Option<&str>) -> Option<String> {
         let own_key = self.plan.on.own_keys && self.work.percent(10);
-        if !own_key && !confirmed && self.work.percent(50) && guard.is_none() {
+        if !own_key && !confirmed && self.work.percent(50) && guard.is_none() && under.is_none() {
             return None;
         }
         let mut out = String::new();
@@ -167,8 +188,11 @@ impl World {
         if own_key {
             object.str("idempotencyKey", &format!("own-{number}"));
         }
+        if let Some(id) = under {
+            object.str("claim", id);
+        }
         match guard {
-            Some(Guard { row, read_at, whole: true }) => write_array(object.key("reads"), [row], |out, row| {
+            Some(Guard { row, read_at, whole: true, .. }) => write_array(object.key("reads"), [row], |out, row| {
                 let mut read = ObjectWriter::new(out);
                 read.str("model", shop::key(row.0));
                 read.str("id", &row.1);
@@ -180,6 +204,18 @@ impl World {
         }
         object.end();
         Some(out)
+    }
+
+    /// A write of a handle whose claim is over.
+    fn write_too_late(&mut self, no: usize, row: Row, change: Change, options: Option<String>, id: &str) -> Check {
+        let ticket = self.clients[no].ticket(Use::Nothing);
+        let write = Write { model: row.0, id: row.1, change, options };
+        let result = self.command(no, Command::Write(ticket, write))?;
+        self.clients[no].tickets.remove(&ticket);
+        match result {
+            Err(error) if error.code == "claim_lost" => Ok(()),
+            result => broken("call", format!("a write of a handle whose claim {id} is over: {result:?}")),
+        }
     }
 
     /// A write that changes nothing, and calls that are refused at once.
@@ -202,12 +238,16 @@ impl World {
     }
 
     /// A batch of the application's own.
-    fn direct(&mut self, no: usize) -> Check {
+    pub(crate) fn direct(&mut self, no: usize, under: Option<(String, Row)>) -> Check {
         if self.clients[no].disposed {
             return Ok(());
         }
         let author = self.clients[no].author;
-        let (numbers, mut body) = self.batch(author, Some(no));
+        let (id, row) = under.unzip();
+        if id.as_ref().is_some_and(|id| !self.clients[no].has_claim(id)) {
+            return Ok(());
+        }
+        let (numbers, mut body) = self.batch(author, Some(no), row);
         let key = format!("direct-{}", numbers.first().copied().unwrap_or(0));
         self.oracle.declare(&key, &numbers);
         let confirmed = self.work.percent(60);
@@ -215,6 +255,10 @@ impl World {
             1,
             &format!("\"idempotencyKey\":\"{key}\",\"wait\":\"{}\",", if confirmed { "confirmed" } else { "queued" }),
         );
+        if let Some(id) = &id {
+            self.stats.claimed_writes += 1;
+            body.insert_str(1, &format!("\"claim\":\"{id}\","));
+        }
         let times = if self.plan.on.own_keys && self.work.percent(20) { 2 } else { 1 };
         for _ in 0..times {
             let ticket = self.clients[no].ticket(Use::Write { numbers: numbers.clone(), confirmed });
@@ -224,11 +268,11 @@ impl World {
     }
 
     /// Operations as text, and their numbers.
-    fn batch(&mut self, author: Author, no: Option<usize>) -> (Vec<u32>, String) {
+    fn batch(&mut self, author: Author, no: Option<usize>, mut first: Option<Row>) -> (Vec<u32>, String) {
         let mut numbers = Vec::new();
         let mut texts = Vec::new();
         for _ in 0..self.work.range(1, 4) {
-            let row = self.some_row();
+            let row = first.take().unwrap_or_else(|| self.some_row());
             self.meet(&row);
             let known = match no {
                 Some(no) => self.clients[no].row(&row).is_some(),
@@ -309,7 +353,7 @@ impl World {
         }
         let pause = self.work.range(1, self.plan.pace_ms * 2);
         self.at(pause, Event::Agent);
-        let (numbers, mut body) = self.batch(AGENT, None);
+        let (numbers, mut body) = self.batch(AGENT, None, None);
         let key = format!("agent-{}", numbers.first().copied().unwrap_or(0));
         let mut text = String::from("{\"idempotencyKey\":");
         write_str(&mut text, &key);

@@ -15,6 +15,7 @@ use ablo_wasm::core::queue::RowKey;
 use ablo_wasm::core::time::Now;
 use ablo_wasm::core::wire::{ClientFrame, OpKind, ServerFrame};
 
+use crate::book::Book;
 use crate::bugs::Tamper;
 use crate::client::{Client, Persona, Source, Use};
 use crate::device::{Claim, Device};
@@ -91,6 +92,8 @@ pub(crate) enum Event {
     Lock(Claim, bool),
     /// A frozen tab goes on.
     Thaw(usize, Author),
+    /// An application goes on with a claim.
+    Hold(usize, Author, String),
 }
 
 /// What a run is asked to be besides its seed.
@@ -121,6 +124,7 @@ pub(crate) struct World {
     pub(crate) disk: Dice,
     pub(crate) line: Dice,
     pub(crate) guard: Dice,
+    pub(crate) coord: Dice,
     seeds: Dice,
     pub(crate) devices: Vec<Device>,
     /// Every row that anybody has ever written to.
@@ -129,6 +133,9 @@ pub(crate) struct World {
     pub(crate) trace: Trace,
     pub(crate) stats: Stats,
     pub(crate) healing: bool,
+    /// Every claim is given back.
+    pub(crate) releasing: bool,
+    pub(crate) next_claim: u64,
     pub(crate) turns: u64,
     /// The server can be reached.
     pub(crate) reachable: bool,
@@ -176,6 +183,7 @@ impl World {
             vec![host::fixed_key(host::SECRET, "root", all.clone()), host::fixed_key(host::AGENT_KEY, "agent", all)];
         keys.extend(personas.iter().map(|who| host::fixed_key(&who.token(), &who.user, who.groups.clone())));
         let mut host = Host::new(seed, keys, options.tamper);
+        host.book = plan.on.claims.then(Book::default);
         host.store_ms = if plan.on.slow_store { setup.pick(&[5, 50, 300]) } else { 0 };
         let mut world = Self {
             now: 0,
@@ -184,7 +192,7 @@ impl World {
             clients: Vec::new(),
             authors: crate::oracle::AGENT,
             host,
-            oracle: Oracle::default(),
+            oracle: Oracle::new(plan.on.claims),
             links: BTreeMap::new(),
             next_link: 0,
             calls: BTreeMap::new(),
@@ -195,6 +203,7 @@ impl World {
             disk: Dice::new(seed, 8),
             line: Dice::new(seed, 11),
             guard: Dice::new(seed, 13),
+            coord: Dice::new(seed, 15),
             seeds: Dice::new(seed, 6),
             devices: if plan.tabs > 0 { vec![Device::default()] } else { Vec::new() },
             universe: Vec::new(),
@@ -202,6 +211,8 @@ impl World {
             trace: Trace::new(options.keep_trace, options.loud),
             stats: Stats::default(),
             healing: false,
+            releasing: false,
+            next_claim: 0,
             turns: plan.turns,
             reachable: true,
             full: false,
@@ -245,11 +256,19 @@ impl World {
         self.heal()?;
         let until = self.now + HEAL_MS;
         self.settle(until)?;
+        if self.plan.on.claims {
+            self.compare_claims()?;
+            self.check_rosters()?;
+            self.release_all()?;
+            self.settle(until)?;
+        }
         // Clients may still be waiting to repair something: it shows when time goes by.
         let later = self.now + QUIET_MS;
         while self.now < later && self.step()? {}
         self.settle(until)?;
         self.check_converged()?;
+        self.compare_claims()?;
+        self.check_rosters()?;
         self.stats.virtual_ms = self.now;
         Ok(())
     }
@@ -357,6 +376,7 @@ impl World {
                 }
             }
             Event::Lock(claim, held) => self.lock_told(claim, held)?,
+            Event::Hold(no, author, id) => self.hold(no, author, &id)?,
             Event::Thaw(no, author) => {
                 if self.is_current(no, author) && self.clients[no].frozen && self.clients[no].line.asleep.is_none() {
                     self.thaw(no)?;
@@ -548,6 +568,7 @@ impl World {
             Output::Settle(ticket, result) => self.settled(no, ticket, result)?,
             Output::Event(name, payload) => match (name, self.clients[no].persona.device) {
                 ("write:rejected", _) => self.write_rejected(no, &payload)?,
+                ("claim:lost", _) => self.claim_lost(no, &payload)?,
                 ("session:ended", Some(device)) => self.oracle.forget_promises(device),
                 _ => {}
             },
@@ -607,6 +628,7 @@ impl World {
             }
             (Use::Nothing, Err(error)) => return broken("ticket", format!("nothing to do failed: {error}")),
             (Use::Read(model), Ok(slots)) => self.check_read(no, model, &slots.unwrap_or_default())?,
+            (Use::Claim(id), result) => self.claim_settled(no, &id, result.map(drop))?,
             (Use::Dispose, _) => {
                 let author = self.clients[no].author;
                 self.abandon(author);
@@ -722,6 +744,7 @@ impl World {
             && self.host.is_idle()
             && self.calls.is_empty()
             && self.clients.iter().all(Client::is_quiet)
+            && (!self.releasing || self.are_lines_empty())
             && self
                 .clients
                 .iter()
@@ -733,6 +756,9 @@ impl World {
     fn unrest(&mut self) -> String {
         let head = self.oracle.head().0;
         let mut parts: Vec<String> = Vec::new();
+        if let Some(book) = &self.host.book {
+            parts.push(format!("claims {:?}", book.claims()));
+        }
         for client in &mut self.clients {
             if !client.is_quiet() || client.engine.cursor().0 != head {
                 parts.push(client.unrest());

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, clippy::wildcard_enum_match_arm, reason = "a test that meets something else must fail")]
 
+mod claims;
 mod device;
 mod harness;
 mod intake;

@@ -46,7 +46,7 @@ use ablo_wasm::core::time::{Instant, Now};
 pub use auth::{KEY_TTL_MAX_MS, KEY_TTL_MS, StaticKey};
 pub use claim::{
     CLAIM_LINE_MAX, CLAIM_RENEWAL_MS, CLAIM_TTL_MAX_MS, CLAIM_TTL_MIN_MS, CLAIM_TTL_MS, CLAIMS_PER_PARTICIPANT_MAX,
-    ClaimAnswer, Fence,
+    ClaimAnswer, Fence, KnownClaim,
 };
 pub use commit::OPERATIONS_MAX;
 pub use ended::KeyEnd;
@@ -334,5 +334,16 @@ impl Engine {
             let rows = tenant.into_iter().flat_map(move |tenant| tenant.rows(slot));
             rows.map(move |(id, row)| (&*entry.typename, &**id, &*row.text))
         })
+    }
+
+    /// All claims, row by row: those that hold it, then those that wait, in order. For checks.
+    pub fn known_claims(&self) -> Vec<KnownClaim> {
+        self.claims.known()
+    }
+
+    /// Every connection with its participant, kind and id, and its groups. For checks.
+    pub fn known_connections(&self) -> impl Iterator<Item = (ConnectionId, String, BTreeSet<String>)> {
+        let groups = |known: &Connection| known.group_names().map(str::to_owned).collect();
+        self.connections.iter().map(move |(id, known)| (*id, known.participant.name(), groups(known)))
     }
 }

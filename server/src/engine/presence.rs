@@ -29,6 +29,8 @@ const LEFT_MAX: usize = 10_000;
 const ACTIVITY_MAX: usize = 4096;
 /// Longest of the other texts.
 const TEXT_MAX: usize = 512;
+/// The status of a claim that holds its row.
+const ACTIVE: &str = "active";
 const STATUSES: [&str; 3] = ["online", "away", "offline"];
 
 /// What a connection has said about its participant. Later words count.
@@ -85,7 +87,7 @@ impl Engine {
         let members = self.roster.members.get(who);
         let open: Vec<&Connection> = members.into_iter().flatten().filter_map(|id| self.connections.get(id)).collect();
         let held = self.claims.of(who).filter(|claim| claim.grant.is_some());
-        let mut claims: Vec<(&Claim, &str)> = held.map(|claim| (claim, "active")).collect();
+        let mut claims: Vec<(&Claim, &str)> = held.map(|claim| (claim, ACTIVE)).collect();
         let absent = claims.iter().any(|(claim, _)| claim.by_request);
         claims.extend(ended);
         let participant = match open.first() {
@@ -119,7 +121,8 @@ impl Engine {
         let visible = |claim: &Claim| self.shows_place(&receiver.view, &claim.place);
         let claims: Vec<usize> =
             portrait.claims.iter().enumerate().filter(|(_, (claim, _))| visible(claim)).map(|(at, _)| at).collect();
-        if groups.is_empty() && claims.is_empty() {
+        // A claim that has ended keeps nobody in sight.
+        if groups.is_empty() && !claims.iter().any(|at| portrait.claims[*at].1 == ACTIVE) {
             return None;
         }
         let activity =
@@ -192,10 +195,8 @@ impl Engine {
     /// Tells one connection about everybody it may know of: all of them, or all that its change of groups may concern.
     pub(super) fn send_roster(&mut self, now: Now, id: ConnectionId, anew: bool) {
         let Some(connection) = self.connections.get_mut(&id) else { return };
-        if anew {
-            // The receiver has cleared its own.
-            connection.seen.clear();
-        }
+        // A receiver that loads a snapshot may have missed what it was told before.
+        let before = if anew { std::mem::take(&mut connection.seen) } else { BTreeSet::new() };
         let (organization, own) = (connection.participant.organization.clone(), connection.name.clone());
         let from = (organization.clone(), Text::from(""));
         let members = self.roster.members.range(from..).take_while(|((of, _), _)| *of == organization);
@@ -212,7 +213,9 @@ impl Engine {
                     (Some(portrait), Some(aspect)) if aspect.kind == "update" || receiver.seen.len() < ROSTER_MAX => {
                         Some((self.frame(now, portrait, &aspect), true))
                     }
-                    _ if receiver.seen.contains(&who.1) => Some((farewell_frame(now, &who.1), false)),
+                    _ if receiver.seen.contains(&who.1) || before.contains(&who.1) => {
+                        Some((farewell_frame(now, &who.1), false))
+                    }
                     _ => None,
                 }
             };

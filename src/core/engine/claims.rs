@@ -43,6 +43,8 @@ struct Claim {
     payload: String,
     /// Who waits for it.
     ticket: Option<Ticket>,
+    /// Or for its row.
+    reading: Option<Ticket>,
     /// Until when.
     until: Option<Instant>,
     /// Whether it waits in line, and that not in a longer one.
@@ -156,6 +158,7 @@ impl Engine {
             group,
             payload,
             ticket: Some(ticket),
+            reading: None,
             until: options.get_u64("waitTimeoutMs").map(|ms| self.now.mono.after(ms)),
             waits,
             depth: options.get_u64("maxQueueDepth"),
@@ -174,32 +177,47 @@ impl Engine {
 
     /// Gives a claim back: at once, or when the writes under it are through. Unknown ids are none of ours any more.
     pub(super) fn release(&mut self, id: &str) {
-        if let Some(claim) = self.claims.own.iter_mut().find(|claim| claim.id == id) {
-            claim.stage = Stage::Ending;
+        if let Some(at) = self.claims.own.iter().position(|claim| claim.id == id) {
+            self.claims.own[at].stage = Stage::Ending;
             let error = Error::local("claim_wait_aborted", "the claim was given back before it was granted");
-            if let Some(ticket) = claim.ticket.take() {
+            if let Some(ticket) = self.waiter(at) {
                 self.settle(ticket, Err(error));
             }
             self.pump_claims();
         }
     }
 
+    /// Whoever waits for a claim, or for its row.
+    fn waiter(&mut self, at: usize) -> Option<Ticket> {
+        let claim = &mut self.claims.own[at];
+        let reading = claim.reading.take().filter(|_| !bug::on(Bug::GrantedAfterAll));
+        claim.ticket.take().or(reading.filter(|ticket| self.reads.forget(*ticket)))
+    }
+
     /// Gives back what can be given back: the page goes away.
     pub(super) fn leave_claims(&mut self) {
-        for claim in self.claims.own.iter_mut() {
-            claim.stage = Stage::Ending;
+        for at in (0..self.claims.own.len()).rev() {
+            if let Some(claim) = self.claims.own.get_mut(at) {
+                if bug::on(Bug::LeftWaiting) {
+                    claim.ticket = None;
+                }
+                let id = claim.id.clone();
+                self.release(&id);
+            }
         }
-        self.pump_claims();
     }
 
     pub(super) fn pump_claims(&mut self) {
         let now = self.now.mono;
         for at in (0..self.claims.own.len()).rev() {
             let claim = &self.claims.own[at];
-            let late = claim.ticket.is_some() && claim.until.is_some_and(|until| until <= now);
+            let late =
+                claim.ticket.is_some() && claim.until.is_some_and(|until| until <= now) && !bug::on(Bug::WaitNeverEnds);
             if late {
                 self.lose_claim(at, true, Error::local("grant_timeout", "the claim was not granted in time"));
-            } else if claim.stage == Stage::Ending && !self.queue.is_claimed(&claim.id) {
+            } else if claim.stage == Stage::Ending
+                && (bug::on(Bug::ReleasedTooEarly) || !self.queue.is_claimed(&claim.id))
+            {
                 self.abandon_claim(at);
             }
         }
@@ -227,8 +245,10 @@ impl Engine {
 
     /// A new connection: nothing that was known of others counts any more, and what is ours is announced again.
     pub(super) fn announce_claims(&mut self) {
-        self.claims.peers.clear();
-        self.claims.lines.clear();
+        if !bug::on(Bug::RosterKept) {
+            self.claims.peers.clear();
+            self.claims.lines.clear();
+        }
         for at in 0..self.claims.own.len() {
             if !bug::on(Bug::ClaimNotAnnounced) {
                 self.announce_claim(at);
@@ -259,9 +279,8 @@ impl Engine {
 
     /// A claim is over: whoever waits for it hears of that, or its holder.
     fn lose_claim(&mut self, at: usize, abandon: bool, error: Error) {
-        let Some(claim) = self.claims.own.get_mut(at) else { return };
-        let id = claim.id.clone();
-        match claim.ticket.take() {
+        let id = self.claims.own[at].id.clone();
+        match self.waiter(at) {
             Some(ticket) => self.settle(ticket, Err(error)),
             None => self.event("claim:lost", &|payload| {
                 payload.str("claimId", &id);
@@ -388,11 +407,15 @@ impl Engine {
         let claim = &mut self.claims.own[at];
         let Some(ticket) = claim.ticket.take() else { return };
         let (waited, row) = (claim.waited, claim.row.clone());
-        let row = row.filter(|row| waited || self.find(row.0, row.1.as_str()).is_none());
+        // A new connection hears of claims before it hears what it has missed.
+        let caught_up = self.session.as_ref().is_some_and(|session| session.streaming);
+        let current = !waited && (caught_up || bug::on(Bug::ClaimedBehind));
+        let row = row.filter(|row| !current || self.base_row(row.0, row.1.as_str()).is_none());
         let Some((model, id)) = row.filter(|_| !bug::on(Bug::ClaimedRowNotRead)) else {
             self.settle(ticket, Ok(None));
             return;
         };
+        self.claims.own[at].reading = Some(ticket);
         let mut options = String::new();
         let mut object = ObjectWriter::new(&mut options);
         object.str("id", id.as_str());
@@ -430,7 +453,8 @@ impl Engine {
                 object.end();
                 // What was written under the claim is in the row by now.
                 let own = row.filter(|(model, id)| claim.is_on(*model, id));
-                own.map_or(claim.read_at, |(model, id)| self.stamp_of(model, id).max(claim.read_at))
+                let read_at = own.map_or(claim.read_at, |(model, id)| self.stamp_of(model, id).max(claim.read_at));
+                if bug::on(Bug::ClaimUnstamped) { SyncId(0) } else { read_at }
             }
             (None, Some(_)) if strict => {
                 return Err(

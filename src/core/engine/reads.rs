@@ -81,6 +81,18 @@ impl Reads {
         self.known.clear();
     }
 
+    /// Nobody waits for a read any more: whether somebody did.
+    pub(super) fn forget(&mut self, ticket: Ticket) -> bool {
+        let mut found = false;
+        for fetch in self.fetches.values_mut() {
+            if let Some(at) = fetch.tickets.iter().position(|other| *other == ticket) {
+                fetch.tickets.remove(at);
+                found = true;
+            }
+        }
+        found
+    }
+
     /// Whether rows are being read because those here are not current.
     pub(super) fn is_repairing(&self) -> bool {
         !self.wanted.is_empty() || self.fetches.values().any(|fetch| !fetch.ids.is_empty())

@@ -33,7 +33,7 @@ pub(super) struct Session {
     /// The last catch-up was asked for or answered then.
     caught_up_at: Instant,
     /// From here on live deltas follow each other without a gap.
-    streaming: bool,
+    pub(super) streaming: bool,
     /// Frames with live deltas that came before that.
     held: Vec<String>,
     held_bytes: usize,

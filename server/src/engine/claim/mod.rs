@@ -15,6 +15,7 @@ mod wire;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use ablo_wasm::core::bug::{self, Bug};
 use ablo_wasm::core::id::SyncId;
 use ablo_wasm::core::time::{Instant, Now, WallTime};
 
@@ -134,6 +135,23 @@ struct Line {
     waiting: VecDeque<ClaimNo>,
 }
 
+/// A claim as checks see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KnownClaim {
+    /// Whose it is, kind and id.
+    pub who: String,
+    /// Its participant's name for it.
+    pub id: String,
+    /// The model's stored name.
+    pub model: String,
+    /// The row.
+    pub row: String,
+    /// The grant; `None` while it waits.
+    pub fence: Option<Fence>,
+    /// The connection that announced it, while it is open.
+    pub connection: Option<ConnectionId>,
+}
+
 /// All claims.
 #[derive(Debug, Default)]
 pub(super) struct Claims {
@@ -222,6 +240,20 @@ impl Claims {
         self.lines.range(from..).map(|(place, _)| place).take_while(move |place| place.organization == *organization)
     }
 
+    /// All claims, row by row: those that hold it, then those that wait, in order. For checks.
+    pub(super) fn known(&self) -> Vec<KnownClaim> {
+        let numbers = self.lines.values().flat_map(|line| line.held.iter().chain(&line.waiting));
+        let known = |claim: &Claim| KnownClaim {
+            who: claim.who.1.to_string(),
+            id: claim.id.to_string(),
+            model: claim.place.model.to_string(),
+            row: claim.place.row.to_string(),
+            fence: claim.grant.map(|grant| grant.fence),
+            connection: claim.connection,
+        };
+        numbers.filter_map(|no| self.all.get(no)).map(known).collect()
+    }
+
     /// Adds a claim: to those that hold its row if it is granted, to the end of the line otherwise.
     pub(super) fn add(&mut self, claim: Claim) {
         let line = self.lines.entry(claim.place.clone()).or_default();
@@ -295,7 +327,7 @@ impl Claims {
     /// The row's next holder, if it has none: the head of the line.
     pub(super) fn next_holder(&self, place: &Place) -> Option<ClaimNo> {
         let line = self.lines.get(place).filter(|line| line.held.is_empty())?;
-        line.waiting.front().copied()
+        if bug::on(Bug::LineNotFair) { line.waiting.back().copied() } else { line.waiting.front().copied() }
     }
 
     /// Grants a waiting claim, which lives until then.

@@ -532,3 +532,19 @@ fn odd_values_in_frames_of_coordination_are_survived() {
     assert_eq!(room.write(1, "t1"), "written");
     assert_eq!(room.rig.engine.soonest_timeout(), None);
 }
+
+#[test]
+fn a_row_that_is_yet_to_be_is_not_made_by_who_cannot_see_its_claim() {
+    let mut rig = Rig::new(Some(SCHEMA));
+    let all = rig.live(&Participant::user("a", "acme"));
+    let one = rig.live(&only(&["deck:d1"]));
+    let payload = json!({"claimId":"c1","entityType":"slide","entityId":"s1","action":"creating","queue":true});
+    rig.frame(all, &json!({"type":"claim_begin","payload":payload}));
+    let create = json!([{"type":"CREATE","model":"slide","id":"s1","input":{"deckId":"d1"}}]);
+    let refused = rig.commit(one, create.clone());
+    assert_eq!(refused["error"]["code"], "entity_claimed", "{refused}");
+    // Whose claim it is stays unsaid.
+    assert!(!refused.to_string().contains("c1"), "{refused}");
+    rig.frame(all, &abandon("c1"));
+    assert_eq!(rig.commit(one, create)["success"], true);
+}

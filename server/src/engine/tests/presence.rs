@@ -269,3 +269,38 @@ fn events_reach_those_who_share_a_group() {
     rig.frame(a, &json!({"type":"slide_cursor","payload":{"deckId":"x".repeat(1 << 20)}}));
     assert!(rig.take(b).is_empty());
 }
+
+/// Somebody who sees a deck only, and the holder of one of its slides.
+fn apart() -> (Rig, ConnectionId, ConnectionId, Participant) {
+    let mut rig = Rig::new(Some(SCHEMA));
+    let a = rig.live(&Participant::user("ada", "acme"));
+    rig.write(a, "CREATE", "slide", "s1", json!({"deckId":"d1"}));
+    let who = only(&["deck:d1"]);
+    let one = rig.live(&who);
+    let payload = json!({"claimId":"c1","entityType":"slide","entityId":"s1","action":"editing","queue":true});
+    rig.told(one);
+    rig.frame(a, &json!({"type":"claim_begin","payload":payload}));
+    let told = rig.told(one);
+    assert_eq!((&told[0]["kind"], &told[0]["activeClaims"][0]["claimId"]), (&json!("enter"), &json!("c1")));
+    (rig, a, one, who)
+}
+
+#[test]
+fn who_was_seen_by_a_claim_leaves_when_it_expires() {
+    let (mut rig, a, one, _) = apart();
+    rig.frame(one, &json!({"type":"ping"}));
+    rig.pass(CLAIM_TTL_MS.max(CLAIM_RENEWAL_MS));
+    assert_eq!(rig.told(one).last().map(|told| told["kind"].clone()), Some(json!("leave")));
+    rig.frame(a, &json!({"type":"presence_update","payload":{"status":"away"}}));
+    assert!(rig.told(one).is_empty());
+}
+
+#[test]
+fn who_is_out_of_sight_is_not_kept_when_all_are_told_again() {
+    let (mut rig, a, one, who) = apart();
+    rig.write(a, "UPDATE", "slide", "s1", json!({"deckId":null}));
+    assert!(rig.told(one).is_empty());
+    rig.engine.bootstrap(rig.time(), &who, BootstrapRequest::default());
+    rig.pass(3000);
+    assert_eq!(rig.told(one).last().map(|told| told["kind"].clone()), Some(json!("leave")));
+}
