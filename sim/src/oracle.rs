@@ -658,6 +658,14 @@ impl Oracle {
         later.into_iter().any(|other| other.kind == OpKind::Delete && other.fate != Fate::Rejected)
     }
 
+    /// Whether a write was left out in favour of a delete that was refused then.
+    pub(crate) fn is_replaced(&self, number: u32) -> bool {
+        let Some(op) = self.op(number).filter(|op| op.optimistic && !self.is_on_its_way(op)) else { return false };
+        let numbers = self.by_row.get(&(op.author, op.row.clone())).map(Vec::as_slice).unwrap_or_default();
+        let mut later = numbers.iter().filter(|other| **other > number).filter_map(|other| self.op(*other));
+        later.any(|other| other.kind == OpKind::Delete && other.fate == Fate::Rejected)
+    }
+
     /// The author is gone: nobody can be told what becomes of the write.
     pub(crate) fn abandon(&mut self, number: u32) {
         let open = |op: &&mut Op| op.fate == Fate::Open && op.applied.is_none() && !op.safe;

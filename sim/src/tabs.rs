@@ -371,6 +371,7 @@ impl World {
         for (number, op) in self.oracle.ops().take(newest as usize - 1).filter(|(_, op)| op.author == author) {
             let marked = matches!(op.kind, OpKind::Create | OpKind::Update);
             let due = marked && op.fate == Fate::Open && op.applied.is_none() && !self.oracle.is_superseded(number);
+            let due = due && !self.oracle.is_replaced(number);
             if due && !self.is_recorded(index, "j/", number) && !self.has_letter(index, number) {
                 let what = format!("the device has write {newest} and not {number}, made before it: {op:?}");
                 return broken("journal-order", what);
