@@ -207,7 +207,11 @@ export class Shell implements Host {
     if (bearer !== undefined) headers['Authorization'] = `Bearer ${bearer}`;
     if (body !== undefined) headers['Content-Type'] = 'application/json';
     const signal = AbortSignal.timeout(timeoutMs);
-    const response = await this.#owner.fetch(url, { method, headers, body: body ?? null, cache, signal });
+    const response = await this.#owner.fetch(url, {
+      ...{ method, headers, body: body ?? null, cache, signal },
+      // A claim that a page gives back when it goes away.
+      keepalive: method === 'DELETE',
+    });
     return [response, await response.arrayBuffer()];
   }
 

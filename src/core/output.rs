@@ -12,6 +12,7 @@ pub enum Method {
     Head,
     Get,
     Post,
+    Delete,
 }
 
 impl Method {
@@ -21,6 +22,7 @@ impl Method {
             Self::Head => "HEAD",
             Self::Get => "GET",
             Self::Post => "POST",
+            Self::Delete => "DELETE",
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use ablo_wasm::core::error::Error;
 use ablo_wasm::core::input::{Change, Command, Ticket};
+use ablo_wasm::core::output::Output;
 use serde_json::{Value, json};
 
 use crate::harness::{Bench, NOTES, TASKS, task_delta, tasks};
@@ -68,7 +69,11 @@ fn known(bench: &Bench) -> Value {
 
 fn reopen(bench: &mut Bench) -> Vec<Value> {
     bench.close(1006);
-    while !bench.outputs.iter().any(|output| matches!(output, ablo_wasm::core::output::Output::OpenSocket { .. })) {
+    come_back(bench)
+}
+
+fn come_back(bench: &mut Bench) -> Vec<Value> {
+    while !bench.outputs.iter().any(|output| matches!(output, Output::OpenSocket { .. })) {
         if bench.has_request("/auth/check") {
             bench.answer_probe(204, None);
         } else {
@@ -173,7 +178,7 @@ fn a_claim_granted_before_the_catch_up_reads_its_row() {
     let mut bench = bench();
     bench.close(1006);
     let ticket = claim(&mut bench, "c-a", WAITING);
-    while !bench.outputs.iter().any(|output| matches!(output, ablo_wasm::core::output::Output::OpenSocket { .. })) {
+    while !bench.outputs.iter().any(|output| matches!(output, Output::OpenSocket { .. })) {
         if bench.has_request("/auth/check") {
             bench.answer_probe(204, None);
         } else {
@@ -331,6 +336,26 @@ fn a_page_that_goes_away_waits_for_nothing() {
     let frames = bench.frames();
     assert_eq!(kinds(&frames).iter().filter(|kind| **kind == "claim_abandon").count(), 2, "{frames:?}");
     assert_eq!(error(&mut bench, waiting).code, "claim_wait_aborted");
+}
+
+#[test]
+fn what_is_given_back_without_a_connection_is_given_back_on_the_next() {
+    let mut bench = holder();
+    bench.close(1006);
+    release(&mut bench, "c-a");
+    let frames = come_back(&mut bench);
+    let about: Vec<&str> = kinds(&frames).into_iter().filter(|kind| kind.starts_with("claim")).collect();
+    assert_eq!(about, ["claim_abandon"], "it is not asked for again");
+    assert_eq!(known(&bench)["own"], json!([]));
+}
+
+#[test]
+fn a_page_that_goes_away_asks_by_request_too() {
+    let mut bench = holder();
+    bench.close(1001);
+    bench.command(|_| Command::LeaveClaims).unwrap();
+    let (_, request) = bench.request("/v1/claims/c-a");
+    assert_eq!((request.method.name(), request.bearer.is_some()), ("DELETE", true));
 }
 
 #[test]

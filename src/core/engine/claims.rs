@@ -4,14 +4,14 @@
 //! id, and ended by the server or by giving them back. What the server tells of others is kept as it came and replaced
 //! as a whole; the SDK reads it.
 
-use super::Engine;
+use super::{Engine, PROBE_MS};
 use crate::core::bug::{self, Bug};
 use crate::core::error::Error;
 use crate::core::id::{ModelIndex, RowId, SyncId, TaskId};
 use crate::core::input::Ticket;
 use crate::core::json::{ObjectWriter, Value, write_array};
 use crate::core::map::Line;
-use crate::core::output::Output;
+use crate::core::output::{Method, Output};
 use crate::core::queue::RowKey;
 use crate::core::text::concat;
 use crate::core::time::Instant;
@@ -194,16 +194,21 @@ impl Engine {
         claim.ticket.take().or(reading.filter(|ticket| self.reads.forget(*ticket)))
     }
 
-    /// Gives back what can be given back: the page goes away.
-    pub(super) fn leave_claims(&mut self) {
+    /// Gives back what can be given back. `is_page`: the page goes away. Some browsers have closed its socket by then, or
+    /// drop what is sent on it; a request they still let out.
+    pub(super) fn leave_claims(&mut self, is_page: bool) {
         for at in (0..self.claims.own.len()).rev() {
-            if let Some(claim) = self.claims.own.get_mut(at) {
-                if bug::on(Bug::LeftWaiting) {
-                    claim.ticket = None;
-                }
-                let id = claim.id.clone();
-                self.release(&id);
+            let Some(claim) = self.claims.own.get_mut(at) else { continue };
+            if bug::on(Bug::LeftWaiting) {
+                claim.ticket = None;
             }
+            let (id, asks) = (claim.id.clone(), is_page && claim.is_lease);
+            if asks {
+                let task = self.task_id();
+                let url = self.config.api(&concat(&["/v1/claims/", &id]));
+                self.fetch_for_connection(task, Method::Delete, url, None, PROBE_MS);
+            }
+            self.release(&id);
         }
     }
 
@@ -216,6 +221,7 @@ impl Engine {
             if late {
                 self.lose_claim(at, true, Error::local("grant_timeout", "the claim was not granted in time"));
             } else if claim.stage == Stage::Ending
+                && self.session.is_some()
                 && (bug::on(Bug::ReleasedTooEarly) || !self.queue.is_claimed(&claim.id))
             {
                 self.abandon_claim(at);
@@ -250,7 +256,10 @@ impl Engine {
             self.claims.lines.clear();
         }
         for at in 0..self.claims.own.len() {
-            if !bug::on(Bug::ClaimNotAnnounced) {
+            // One that was given back meanwhile is needed for the writes under it only.
+            let claim = &self.claims.own[at];
+            let is_over = claim.stage == Stage::Ending && !self.queue.is_claimed(&claim.id);
+            if !is_over && !bug::on(Bug::ClaimNotAnnounced) {
                 self.announce_claim(at);
             }
         }

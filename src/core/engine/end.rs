@@ -24,7 +24,7 @@ impl Engine {
 
     /// Ends for good: nothing is reported afterwards but what waits now.
     pub(super) fn finish_dispose(&mut self, ticket: Ticket) {
-        self.leave_claims();
+        self.leave_claims(false);
         self.connection.stop(self.now.mono);
         self.perform_actions();
         let error = Error::local("client_disposed", "the client was disposed before this was confirmed");

@@ -316,7 +316,7 @@ impl Engine {
                 self.claim(ticket, model, payload, &options)?;
             }
             Command::Release(id) => self.release(&id),
-            Command::LeaveClaims => self.leave_claims(),
+            Command::LeaveClaims => self.leave_claims(true),
             Command::Activity(activity) => self.set_activity(activity),
             Command::Broadcast(kind, payload) => self.send_text(&kind, &payload),
             Command::Purge(ticket) => {
