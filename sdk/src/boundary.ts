@@ -290,8 +290,17 @@ export declare class Core {
 export interface CoreCoordination {
   peers: readonly object[];
   lines: readonly object[];
-  /** This client's claims: `claim` is what they were announced with (7.5, 7.7). */
-  own: readonly { held: boolean; waited: boolean; readAt: number; claim: object }[];
+  own: readonly CoreClaim[];
+  /** Kind of this participant. */
+  kind: 'user' | 'agent' | 'system';
+}
+
+/** One of this client's claims: `claim` is what it was announced with (7.5, 7.7). */
+export interface CoreClaim {
+  held: boolean;
+  waited: boolean;
+  readAt: number;
+  claim: object;
 }
 
 /** After the callback has run, every core of the page is dead. */

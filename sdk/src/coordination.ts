@@ -1,6 +1,6 @@
 /** Who is there, who holds what, and what this client holds: `ablo.presence`, `ablo.claims`, `ablo.<model>.claim`. */
 
-import { Ask, type Core, type CoreCoordination, Text } from './boundary.js';
+import { Ask, type Core, type CoreClaim, type CoreCoordination, Text } from './boundary.js';
 import type {
   Activity,
   Claim,
@@ -63,10 +63,10 @@ interface Known {
   readonly queued: readonly Claim[];
   /** Own claims that are held. */
   readonly own: readonly Claim[];
-  readonly readAt: ReadonlyMap<string, { readonly readAt: number; readonly waited: boolean }>;
+  readonly kind: Peer['participantKind'];
 }
 
-const NOBODY: Known = { peers: [], held: [], queued: [], own: [], readAt: new Map() };
+const NOBODY: Known = { peers: [], held: [], queued: [], own: [], kind: 'user' };
 
 export class Coordination {
   readonly changes = new Listeners<[]>();
@@ -92,6 +92,10 @@ export class Coordination {
     this.presence = this.#presence();
     this.claims = this.#client();
     session.listeners('presence:changed').add(() => this.#change());
+    session.listeners('frame').add((frame) => {
+      const { type, payload } = frame as { readonly type: string; readonly payload: unknown };
+      session.events.get(type.replace('_', ':'))?.call(payload);
+    });
     session.listeners('claim:lost').add((payload) => {
       const lost = payload as ClaimLost;
       this.#handles.get(lost.claimId)?.abort(lost.error);
@@ -121,15 +125,15 @@ export class Coordination {
   }
 
   #read(core: Core): Known {
-    const { peers, lines, own } = JSON.parse(core.text(Text.Coordination)!) as CoreCoordination;
+    const { peers, lines, own, kind } = readCoordination(core);
     const list = (peers as PeerFrame[]).map(toPeer);
     const me = this.#participant() ?? '';
     return {
       peers: Object.freeze(list),
       held: Object.freeze(list.flatMap((peer) => peer.activeClaims ?? [])),
       queued: (lines as { queue: Claim[] }[]).flatMap(({ queue }) => queue.map((claim) => Object.freeze(claim))),
-      own: own.flatMap(({ held, claim }) => (held && 'entityId' in claim ? [toClaim(claim as WireClaim, me, 'user')] : [])),
-      readAt: new Map(own.map((one) => [(one.claim as { claimId: string }).claimId, one])),
+      own: own.flatMap(({ held, claim }) => (held && 'entityId' in claim ? [toClaim(claim as WireClaim, me, kind)] : [])),
+      kind,
     };
   }
 
@@ -186,17 +190,15 @@ export class Coordination {
     const lost = new AbortController();
     this.#handles.set(claimId, lost);
     const release = async (): Promise<void> => this.release(claimId);
-    const entry = (): { readonly readAt?: number; readonly waited?: boolean } => this.known.readAt.get(claimId) ?? {};
-    let waited = false;
-    let readAt: number | undefined;
+    let granted: Partial<CoreClaim> = {};
     const handle: ClaimHandle<T> = Object.freeze({
       object: 'claim' as const,
       claimId,
       get waited() {
-        return waited;
+        return granted.waited ?? false;
       },
       get readAt() {
-        return (readAt = entry().readAt ?? readAt)!;
+        return granted.readAt!;
       },
       get data() {
         return data()!;
@@ -212,12 +214,12 @@ export class Coordination {
     const limits = JSON.stringify({ maxQueueDepth, waitTimeoutMs, create: at.create });
     const abort = (): void => this.release(claimId);
     signal?.addEventListener('abort', abort);
-    const granted = this.#session
+    const done = this.#session
       .send(ask(Ask.Claim, at.index, payload, limits), () => {
         // It may have been lost while the row was read.
         lost.signal.throwIfAborted();
-        waited = entry().waited ?? false;
-        readAt = entry().readAt;
+        const { own } = readCoordination(this.#session.core!);
+        granted = own.find(({ claim }) => (claim as WireClaim).claimId === claimId) ?? {};
       })
       .catch((error: unknown) => {
         this.release(claimId);
@@ -225,7 +227,7 @@ export class Coordination {
       })
       .finally(() => signal?.removeEventListener('abort', abort));
     if (signal?.aborted) abort();
-    return { handle, granted };
+    return { handle, granted: done };
   }
 
   /** Joins groups; the promise settles with the server's answer. */
@@ -257,7 +259,7 @@ export class Coordination {
     };
     const others = (): readonly Peer[] => this.known.peers;
     const self = (): Peer => ({
-      participantKind: 'user',
+      participantKind: this.known.kind,
       participantId: this.#participant() ?? '',
       syncGroups: [],
       activity: this.#activity,
@@ -284,8 +286,13 @@ export class Coordination {
 
   #client(): ClaimClient {
     const at = (target: ModelTarget): { index: number; type: string; target: ModelTarget } => {
-      const index = Object.keys(this.#models).findIndex((key) => key === target.model);
-      return { index, type: (Object.values(this.#models)[index]?.typename ?? target.model).toLowerCase(), target };
+      const { model } = target;
+      return {
+        // None, as the core counts them.
+        index: Object.keys(this.#models).indexOf(model) >>> 0,
+        type: (this.#models[model]?.typename ?? model).toLowerCase(),
+        target,
+      };
     };
     const others = (): readonly Claim[] => this.known.held;
     const list = (target: Partial<ModelTarget> = {}): readonly ModelClaim[] =>
@@ -316,15 +323,7 @@ export class Coordination {
             const Class = code === 'claim_wait_aborted' ? AbloConnectionError : AbloClaimedError;
             throw new Class('it is still claimed', { code });
           }
-          await new Promise<void>((done) => {
-            const stop = this.changes.add(() => end());
-            const end = (): void => {
-              stop();
-              for (const one of [signal, late]) one?.removeEventListener('abort', end);
-              done();
-            };
-            for (const one of [signal, late]) one?.addEventListener('abort', end);
-          });
+          await this.#next(signal, late);
         }
       },
       get others() {
@@ -339,20 +338,30 @@ export class Coordination {
     }) as ClaimClient;
   }
 
+  /** Resolves at the next change, or when one of these is aborted. */
+  #next(...signals: (AbortSignal | undefined)[]): Promise<void> {
+    return new Promise((done) => {
+      const end = (): void => {
+        stop();
+        for (const signal of signals) signal?.removeEventListener('abort', end);
+        done();
+      };
+      const stop = this.changes.add(end);
+      for (const signal of signals) signal?.addEventListener('abort', end);
+    });
+  }
+
   async *#follow<T>(read: () => T): AsyncGenerator<T> {
     for (;;) {
       yield read();
-      await new Promise<void>((done) => {
-        const stop = this.changes.add(() => {
-          stop();
-          done();
-        });
-      });
+      await this.#next();
     }
   }
 }
 
 function nothing(): undefined {}
+
+const readCoordination = (core: Core): CoreCoordination => JSON.parse(core.text(Text.Coordination)!) as CoreCoordination;
 
 /** A target in one form. */
 export function toRef(target: PresenceTarget): EntityRef {

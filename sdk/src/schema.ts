@@ -1,44 +1,6 @@
 /**
- * Entry `ablo-wasm/schema`: the schema DSL, so that servers and build scripts can share a schema file with the
- * application. The code is that of the main entry, which loads nothing when it is imported.
+ * Entry `ablo-wasm/schema`: for schema files that servers and build scripts share with the application. It has all that the
+ * main entry has, which loads nothing when it is imported: a list of names would be another file to load and to keep.
  */
 
-export {
-  defineSchema,
-  entityRole,
-  field,
-  Field,
-  identityRole,
-  model,
-  mutable,
-  readOnly,
-  relation,
-  schemaHash,
-  serializeSchema,
-  toSchemaJSON,
-} from './index.js';
-export type {
-  BaseModelFields,
-  BelongsToOptions,
-  FieldMeta,
-  Grants,
-  InferCreate,
-  InferModel,
-  InferModelNames,
-  InferUpdate,
-  Model,
-  ModelDef,
-  ModelOptions,
-  Policy,
-  Register,
-  Relation,
-  Relations,
-  ResolveSchema,
-  Role,
-  Schema,
-  SchemaJSON,
-  SchemaOptions,
-  SchemaRecord,
-  Shape,
-  Tenancy,
-} from './index.js';
+export * from './index.js';

@@ -154,7 +154,7 @@ impl Engine {
         self.claims.own.push(Box::new(Claim {
             id,
             is_lease: row.is_some(),
-            row: row.filter(|_| !creates),
+            row: row.filter(|_| !creates && definition.is_some()),
             group,
             payload,
             ticket: Some(ticket),
@@ -335,13 +335,12 @@ impl Engine {
                     Some(payload.raw).filter(|_| !empty),
                 );
             }
-            "sheet_selection" | "slide_selection" | "slide_cursor" => {
-                let name = match kind {
-                    "sheet_selection" => "sheet:selection",
-                    "slide_selection" => "slide:selection",
-                    _ => "slide:cursor",
-                };
-                return self.emit(Output::Event(name, payload.raw.to_owned()));
+            _ if !kind.starts_with("claim") => {
+                // Collaboration events (7.12), and whatever else a server tells that only an application understands.
+                return self.event("frame", &|frame| {
+                    frame.str("type", kind);
+                    frame.raw("payload", payload.raw);
+                });
             }
             _ => {
                 let id = payload.get_str("claimId").unwrap_or_default();
@@ -489,6 +488,7 @@ impl Engine {
         let mut object = ObjectWriter::new(&mut out);
         write_texts(object.key("peers"), &self.claims.peers);
         write_texts(object.key("lines"), &self.claims.lines);
+        object.str("kind", self.identity.as_ref().map_or("user", |own| own.kind.as_str()));
         write_array(object.key("own"), self.claims.own.iter(), |out, claim| {
             let mut object = ObjectWriter::new(out);
             object.bool("held", claim.stage == Stage::Held);
