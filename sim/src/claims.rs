@@ -209,13 +209,13 @@ impl World {
             return Ok(());
         }
         let Some(claim) = self.clients[no].claims.get(id).cloned() else { return Ok(()) };
-        if self.releasing {
-            return if claim.stage == Stage::Held { self.give_back(no, id) } else { Ok(()) };
-        }
         // Whoever could not get it, or has lost it, says so as well.
         if claim.stage == Stage::Over {
             self.clients[no].claims.remove(id);
             return self.command(no, Command::Release(id.to_owned()))?.or_else(unexpected);
+        }
+        if self.releasing {
+            return if claim.stage == Stage::Held { self.give_back(no, id) } else { Ok(()) };
         }
         if self.healing || self.turns == 0 {
             return Ok(());

@@ -117,6 +117,16 @@ fn reading_one_row_subscribes_to_it() {
 }
 
 #[test]
+fn a_row_that_the_server_does_not_have_any_more_goes_with_the_answer() {
+    let mut bench = Bench::started(&tasks(&[json!({"id":"t1","title":"A"}), json!({"id":"t2","title":"B"})]));
+    let ticket = bench.read(TASKS, json!({"id":"t1","type":"complete"})).unwrap();
+    let (task, _) = bench.request("/sync/query");
+    bench.answer(task, 200, &json!({"results":[[]],"lastSyncId":20}));
+    assert_eq!(bench.outcome(ticket).unwrap().unwrap().as_deref(), Some("[]"));
+    assert_eq!((bench.engine.row(TASKS, "t1"), bench.engine.row(TASKS, "t2").is_some()), (None, true));
+}
+
+#[test]
 fn bad_options_are_named() {
     let mut bench = Bench::started(&tasks(&[]));
     for (options, code, param) in [

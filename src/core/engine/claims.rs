@@ -416,7 +416,7 @@ impl Engine {
         let Some(ticket) = claim.ticket.take() else { return };
         let (waited, row) = (claim.waited, claim.row.clone());
         // A new connection hears of claims before it hears what it has missed.
-        let caught_up = self.session.as_ref().is_some_and(|session| session.streaming);
+        let caught_up = self.session.as_ref().is_some_and(|session| session.streaming) && !self.is_repairing();
         let current = !waited && (caught_up || bug::on(Bug::ClaimedBehind));
         let row = row.filter(|row| !current || self.base_row(row.0, row.1.as_str()).is_none());
         let Some((model, id)) = row.filter(|_| !bug::on(Bug::ClaimedRowNotRead)) else {

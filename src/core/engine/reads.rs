@@ -38,7 +38,7 @@ struct Fetch {
     key: Option<String>,
     tickets: Vec<Ticket>,
     related: Vec<Relation>,
-    /// For rows fetched by id: those asked for. What does not come back is gone.
+    /// For rows asked for by id: what does not come back is gone.
     ids: Vec<String>,
     /// The cursor when it was sent: what the answer says is at least as new.
     since: SyncId,
@@ -95,7 +95,7 @@ impl Reads {
 
     /// Whether rows are being read because those here are not current.
     pub(super) fn is_repairing(&self) -> bool {
-        !self.wanted.is_empty() || self.fetches.values().any(|fetch| !fetch.ids.is_empty())
+        !self.wanted.is_empty() || self.fetches.values().any(|fetch| fetch.key.is_none())
     }
 
     pub(super) fn want_row(&mut self, model: ModelIndex, id: &str) {
@@ -169,7 +169,8 @@ impl Engine {
             if options.related.is_empty() && !rows.is_empty() {
                 self.settle_slots(ticket, &rows);
                 if self.can_fetch() {
-                    self.fetch(Fetch { key: Some(key), ..self.new_fetch(model, Vec::new()) }, options.request);
+                    let ids = Vec::from_iter(options.id);
+                    self.fetch(Fetch { key: Some(key), ids, ..self.new_fetch(model, Vec::new()) }, options.request);
                 }
                 return Ok(());
             }
@@ -178,7 +179,8 @@ impl Engine {
             let message = "call ready() before reading through the server";
             return Err(Error::local("sync_not_ready", message));
         }
-        let fetch = Fetch { key: Some(key), tickets: vec![ticket], ..self.new_fetch(model, options.related) };
+        let ids = Vec::from_iter(options.id);
+        let fetch = Fetch { key: Some(key), tickets: vec![ticket], ids, ..self.new_fetch(model, options.related) };
         self.fetch(fetch, options.request);
         Ok(())
     }
@@ -275,7 +277,7 @@ impl Engine {
             Err(error) => {
                 if fetch.tickets.is_empty() {
                     self.report(&error);
-                    if !fetch.ids.is_empty() {
+                    if fetch.key.is_none() {
                         self.repair("rows that changed could not be read");
                     }
                 }
