@@ -160,17 +160,16 @@ impl Engine {
             fetch.tickets.push(ticket);
             return Ok(());
         }
+        let is_known = self.reads.known.contains(&key);
+        let ids = Vec::from_iter(options.id);
+        let mut fetch = Fetch { key: Some(key), ids, ..self.new_fetch(model, options.related) };
         if !options.complete {
             let rows = self.pool.query(model, &options.local);
-            if self.reads.known.contains(&key) {
+            let answers = fetch.related.is_empty() && !rows.is_empty();
+            if is_known || answers {
                 self.settle_slots(ticket, &rows);
-                return Ok(());
-            }
-            if options.related.is_empty() && !rows.is_empty() {
-                self.settle_slots(ticket, &rows);
-                if self.can_fetch() {
-                    let ids = Vec::from_iter(options.id);
-                    self.fetch(Fetch { key: Some(key), ids, ..self.new_fetch(model, Vec::new()) }, options.request);
+                if !is_known && self.can_fetch() {
+                    self.fetch(fetch, options.request);
                 }
                 return Ok(());
             }
@@ -179,8 +178,7 @@ impl Engine {
             let message = "call ready() before reading through the server";
             return Err(Error::local("sync_not_ready", message));
         }
-        let ids = Vec::from_iter(options.id);
-        let fetch = Fetch { key: Some(key), tickets: vec![ticket], ids, ..self.new_fetch(model, options.related) };
+        fetch.tickets.push(ticket);
         self.fetch(fetch, options.request);
         Ok(())
     }
