@@ -29,15 +29,15 @@ export class TestHost {
       this.settled[id] = first ?? second ?? 'done';
       this.waiting[id]?.(this.settled[id]);
     } else if (name === 'status') for (const waiter of this.statusWaiters.splice(0)) waiter();
-    else if (name === 'turn') queueMicrotask(() => this.ask(17, 0, 0));
+    else if (name === 'turn') queueMicrotask(() => this.ask(23, 0, 0));
     else if (name === 'timer') {
       clearTimeout(this.timer);
-      if (number) this.timer = setTimeout(() => this.ask(18, 0, 0), number);
-    } else if (name === 'credential') queueMicrotask(() => this.ask(27, 0, id));
+      if (number) this.timer = setTimeout(() => this.ask(24, 0, 0), number);
+    } else if (name === 'credential') queueMicrotask(() => this.ask(33, 0, id));
     else if (name === 'request') queueMicrotask(() => {
-      if (!this.answer) return this.ask(26, 0, id, 'nothing listens there');
+      if (!this.answer) return this.ask(32, 0, id, 'nothing listens there');
       this.give(this.answer.body);
-      this.ask(25, this.answer.status, id, 'req_7');
+      this.ask(31, this.answer.status, id, 'req_7');
     });
     this.note(name ?? kind, id, number, first, second);
   }
@@ -104,7 +104,7 @@ trait Asks {
     }
 
     fn dispose(&self, ticket: u32) -> Result<(), JsValue> {
-        self.send(15, ticket, 0, [None, None, None])
+        self.send(21, ticket, 0, [None, None, None])
     }
 }
 
@@ -146,7 +146,7 @@ impl Reads for Core {
     }
 
     fn view_close(&self, view: u32) {
-        self.ask(16, 0, f64::from(view), None, None, None).unwrap();
+        self.ask(22, 0, f64::from(view), None, None, None).unwrap();
     }
 
     fn status(&self) -> String {
@@ -295,7 +295,7 @@ fn bad_calls_throw_the_text_of_an_error() {
     assert!(code(core.create(1, 7, "x", "{}")).contains("unknown_model"));
     assert!(code(core.commit(1, "{}".into())).contains("commit_operation_required"));
     assert!(code(core.read(1, 0, "[".into())).contains("invalid_json"));
-    assert!(core.query(0, Some(r#"{"limit":"ten"}"#.into())).unwrap_err().as_string().unwrap().contains("limit"));
+    assert!(core.query(0, Some(r#"{"where":7}"#.into())).unwrap_err().as_string().unwrap().contains("where"));
     assert_eq!(core.query(u32::MAX, None).unwrap(), Vec::<u32>::new());
     assert_eq!(core.view_read(u32::MAX), [0]);
 }
