@@ -393,12 +393,6 @@ impl Client {
                 let undone =
                     |kind: OpKind| later.iter().filter_map(|later| oracle.op(*later)).any(|later| later.kind == kind);
                 let pending = op.applied.is_none();
-                // A row that is gone can come back for a moment, by the record of a create that another tab did not live to
-                // remove. What was written on it later lies beneath.
-                let made = op.birth.and_then(|birth| oracle.op(birth)).and_then(|create| create.applied);
-                let is_ghost = made.is_some_and(|at| at <= self.engine.cursor())
-                    && self.persona.device.is_some()
-                    && self.engine.base_row(row.0, &row.1).is_none();
                 if !pending && !self.honest {
                     continue;
                 }
@@ -411,8 +405,7 @@ impl Client {
                     }
                     (OpKind::Update, Some(text))
                         if op.birth.is_none_or(|birth| shop::carries(text, 'b', birth))
-                            && !shop::carries(text, 'm', *number)
-                            && !is_ghost =>
+                            && !shop::carries(text, 'm', *number) =>
                     {
                         "an own update does not show"
                     }
