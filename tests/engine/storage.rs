@@ -10,7 +10,7 @@ use ablo_wasm::core::store::{Database, ObjectStore, StoreFailureKind, StoreReque
 use serde_json::json;
 
 use crate::device::*;
-use crate::harness::{task_delta, tasks};
+use crate::harness::{DECKS, TASKS, task_delta, tasks};
 
 /// A write of t1's title and what joined it later, its rank, are in the journal as two, and the page shows both.
 fn assert_apart(tab: &Tab) {
@@ -83,7 +83,7 @@ fn a_write_is_queued_when_it_is_on_the_disk_and_survives() {
     let mut tab = offline(&device, 2);
     let options = Some(r#"{"wait":"queued"}"#);
     let change = Change::Update(json!({"title":"offline"}).to_string());
-    let ticket = tab.bench.write(crate::harness::TASKS, "t1", change, options).expect("accepted");
+    let ticket = tab.bench.write(TASKS, "t1", change, options).expect("accepted");
     assert_eq!(tab.bench.field("t1", "title"), "offline");
     assert!(tab.bench.outcome(ticket).is_none(), "not on the disk yet");
     tab.turn();
@@ -120,13 +120,13 @@ fn rows_of_another_login_are_never_shown() {
     drop(first_visit(&device));
     device.borrow_mut().lock.clear();
     let mut tab = Tab::started(&device, 2);
-    assert!(tab.bench.row(crate::harness::TASKS, "t1").is_none(), "the server has not said who this is");
+    assert!(tab.bench.row(TASKS, "t1").is_none(), "the server has not said who this is");
     let (task, _) = tab.bench.request("/auth/identity");
     let who = json!({"participantKind":"user","participantId":"u2","accountScope":"acme",
         "syncGroups":["org:acme","user:u2"],"userMeta":{}});
     tab.bench.answer(task, 200, &who);
     tab.serve();
-    assert!(tab.bench.row(crate::harness::TASKS, "t1").is_none());
+    assert!(tab.bench.row(TASKS, "t1").is_none());
     assert!(tab.bench.has_request("/sync/bootstrap"));
     assert_eq!(device.borrow().databases.len(), 3, "directory and two identities");
 }
@@ -291,7 +291,7 @@ fn a_deleted_database_is_made_anew_with_everything_unsent() {
     let device = device();
     let mut tab = first_visit(&device);
     tab.bench.input(Input::Offline);
-    tab.bench.write(crate::harness::TASKS, "t1", update("one"), Some(r#"{"idempotencyKey":"k"}"#)).expect("accepted");
+    tab.bench.write(TASKS, "t1", update("one"), Some(r#"{"idempotencyKey":"k"}"#)).expect("accepted");
     tab.turn();
     assert_eq!(journal_len(&device), 1);
     device.borrow_mut().databases.clear();
@@ -316,7 +316,7 @@ fn writes_that_were_under_way_when_the_connection_was_lost_are_all_repeated() {
     tab.open.remove(&Database::Identity);
     for (at, id) in ["t1", "t2"].iter().enumerate() {
         let options = format!(r#"{{"idempotencyKey":"k{at}"}}"#);
-        tab.bench.write(crate::harness::TASKS, id, update("one"), Some(&options)).expect("accepted");
+        tab.bench.write(TASKS, id, update("one"), Some(&options)).expect("accepted");
         // The device is slow: both requests wait for it.
         tab.bench.turn();
     }
@@ -460,7 +460,7 @@ fn late_word_of_a_write_that_is_done_does_not_send_it_again() {
 fn a_refusal_that_nobody_has_told_is_found_in_the_journal() {
     let (_, mut first, mut second) = two_tabs();
     let options = Some(r#"{"wait":"confirmed"}"#);
-    let ticket = second.bench.write(crate::harness::TASKS, "t1", update(""), options).expect("accepted");
+    let ticket = second.bench.write(TASKS, "t1", update(""), options).expect("accepted");
     second.turn();
     deliver(&mut second, &mut first);
     first.turn();
@@ -479,7 +479,7 @@ fn a_refusal_that_nobody_has_told_is_found_in_the_journal() {
 fn whoever_asks_for_a_write_that_is_done_with_hears_that_it_was_refused() {
     let (device, mut first, mut second) = two_tabs();
     let options = Some(r#"{"wait":"confirmed"}"#);
-    let ticket = second.bench.write(crate::harness::TASKS, "t1", update(""), options).expect("accepted");
+    let ticket = second.bench.write(TASKS, "t1", update(""), options).expect("accepted");
     second.turn();
     deliver(&mut second, &mut first);
     deliver(&mut first, &mut second);
@@ -659,7 +659,7 @@ fn stored_rows_do_not_make_older_ones_current_that_were_read_before_them() {
     let mut tab = Tab::new(&device, 2);
     tab.bench.start();
     tab.bench.answer_identity();
-    tab.bench.command(|ticket| Command::Read(ticket, crate::harness::TASKS, "{}".into())).expect("accepted");
+    tab.bench.command(|ticket| Command::Read(ticket, TASKS, "{}".into())).expect("accepted");
     let (task, _) = tab.bench.request("/sync/query");
     tab.bench.answer(task, 200, &json!({"results":[[{"id":"t9","title":"old"}]],"lastSyncId":3}));
     tab.serve();
@@ -671,7 +671,7 @@ fn a_write_whose_journaling_was_aborted_is_journaled_after_the_lock_is_lost() {
     let device = device();
     let mut tab = first_visit(&device);
     tab.bench.input(Input::Offline);
-    let ticket = tab.bench.write(crate::harness::TASKS, "t1", update("one"), Some(r#"{"wait":"queued"}"#));
+    let ticket = tab.bench.write(TASKS, "t1", update("one"), Some(r#"{"wait":"queued"}"#));
     tab.bench.turn();
     abort_write(&mut tab);
     lose_lock(&mut tab);
@@ -721,7 +721,7 @@ fn what_was_merged_into_a_write_stays_before_a_delete_of_its_row() {
     let journal = journal(&device);
     let place = |text: &str| journal.concat().find(text).expect(text);
     assert!(place("one") < place(r#""rank":5"#) && place(r#""rank":5"#) < place("DELETE"), "{journal:?}");
-    assert!(tab.bench.row(crate::harness::TASKS, "t1").is_none());
+    assert!(tab.bench.row(TASKS, "t1").is_none());
 }
 
 /// Fulfils what is asked of the device, but leaves what is asked with `unanswered` in it without an answer.
@@ -762,7 +762,7 @@ fn what_the_log_has_of_before_is_not_put_over_rows_that_were_written_later() {
     device.borrow_mut().lock.clear();
     let tab = offline(&device, 2);
     assert_eq!((tab.bench.engine.cursor().0, tab.bench.field("t1", "title")), (11, json!("A")));
-    let deck = tab.bench.row(crate::harness::DECKS, "d1").expect("a row");
+    let deck = tab.bench.row(DECKS, "d1").expect("a row");
     assert_eq!((&deck["name"], &deck["cover"]), (&json!("C"), &json!("c.png")));
 }
 
@@ -783,7 +783,7 @@ fn rows_are_not_written_while_they_are_known_to_be_wrong() {
     drop(tab);
     device.borrow_mut().lock.clear();
     let tab = offline(&device, 2);
-    assert_eq!(tab.bench.row(crate::harness::DECKS, "d1").expect("a row")["name"], "B");
+    assert_eq!(tab.bench.row(DECKS, "d1").expect("a row")["name"], "B");
 }
 
 #[test]
@@ -822,4 +822,29 @@ fn a_record_read_late_does_not_lie_over_a_newer_write_when_the_server_has_it() {
     assert_eq!(second.bench.field("t1", "title"), "mine");
     second.serve();
     assert_eq!(second.bench.field("t1", "title"), "mine");
+}
+
+#[test]
+fn a_row_that_was_made_and_deleted_does_not_come_back_with_a_record_that_nobody_has_taken_out() {
+    let (device, mut first, mut second) = two_tabs();
+    first.bench.create("t9", json!({"title":"made"}));
+    first.turn();
+    deliver(&mut first, &mut second);
+    assert!(second.bench.row(TASKS, "t9").is_some());
+    let (key, _) = first.bench.commit();
+    first.bench.accept(&key, 11);
+    first.serve();
+    deliver(&mut first, &mut second);
+    second.bench.delta(11, "I", "t9", &json!({"title":"made"}));
+    second.bench.delta(12, "D", "t9", &json!(null));
+    second.serve();
+    // The first freezes before it hears of the delta and takes the record out; the second takes over.
+    assert_eq!(journal_len(&device), 1);
+    drop(first);
+    second.bench.input(Input::Lock(true));
+    second.serve();
+    assert!(second.bench.row(TASKS, "t9").is_none());
+    second.turn();
+    assert!(second.bench.frames().iter().all(|frame| frame["type"] != "commit"), "the server has it");
+    assert_eq!((journal_len(&device), second.bench.engine.pending_count()), (0, 0));
 }

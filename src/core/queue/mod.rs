@@ -373,7 +373,8 @@ pub struct Queue {
     /// Whether an operation here may refer to a row whose create comes later.
     refers_ahead: bool,
     removals: Vec<u64>,
-    /// Places that this tab has lately taken out of the journal as the one that sends.
+    /// Places that this tab has lately taken out of the journal as the one that sends, or of whose commits another tab
+    /// has told that the server accepted them.
     done: Vec<u64>,
     receipts: Line<(CommitKey, Settled)>,
     /// Tickets of repeated keys, settled with the commit they repeat.
@@ -420,10 +421,7 @@ impl Queue {
         for order in std::mem::take(&mut self.removals) {
             // The tab that sends takes out what is done; the word of two tabs could come in the wrong order.
             if self.sender {
-                self.done.push(order);
-                if self.done.len() > DONE_MAX {
-                    self.done.remove(0);
-                }
+                self.note_done(order);
                 out.push(JournalOp::Remove { order });
             }
         }
@@ -443,6 +441,13 @@ impl Queue {
             }
         }
         out
+    }
+
+    fn note_done(&mut self, order: u64) {
+        self.done.push(order);
+        if self.done.len() > DONE_MAX {
+            self.done.remove(0);
+        }
     }
 
     /// The journal has the records of these places.

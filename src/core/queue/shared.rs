@@ -215,9 +215,6 @@ impl Queue {
             let altered = commit.sent || commit.dirty || commit.journaling > 0;
             if self.sender { altered || !same_key } else { altered && same_key }
         };
-        if here.is_none() && self.sender && self.done.contains(&order) {
-            return Ok(outcome);
-        }
         if here.is_some_and(|commit| !replace || ahead(commit) || record(&self.ops, commit) == text) {
             return Ok(outcome);
         }
@@ -259,7 +256,8 @@ impl Queue {
         if !found {
             return Err(unreadable("no operations"));
         }
-        if parsed.is_empty() {
+        // Done with, but whoever was to take it out may be gone.
+        if parsed.is_empty() || self.done.contains(&order) {
             self.removals.push(order);
             return Ok(outcome);
         }
@@ -454,6 +452,7 @@ impl Queue {
         let mut outcome = Outcome::default();
         let index = self.commits.iter().position(|commit| *commit.key.0 == *result.client_tx_id);
         if let Some(commit) = index.and_then(|index| self.commits.take(index)) {
+            self.note_done(commit.order);
             self.commits.push_front(commit);
             self.accept_front(result, cursor, &mut outcome);
         }
