@@ -23,7 +23,7 @@ import { createStorage, type StorageClient } from './storage.js';
 import { createStateless, KIT } from './stateless.js';
 import { type Status, StatusReader, type SyncStatus } from './status.js';
 import type { CommitClient, ModelsOf } from './types.js';
-import { show } from './values.js';
+import { show, unfit } from './values.js';
 
 /** What every client has besides its models. */
 export interface AbloClient<S> {
@@ -335,7 +335,7 @@ function createClient(settings: Settings): AbloClient<Schema> {
     },
     setAuthToken(next) {
       if (typeof next !== 'string' || next === '') {
-        throw invalid('invalid_options', `a token must be a non-empty string, got ${show(next)}`, 'token');
+        throw unfit('token', 'a non-empty string', next);
       }
       token = next;
       session.tell(Ask.SetToken, 0, next);

@@ -1,12 +1,12 @@
 /** `ablo.commits`. */
 
-import { invalid, toAbloError } from './errors.js';
+import { toAbloError } from './errors.js';
 import { Ask } from './boundary.js';
 import type { Outbox, OutboxStage } from './outbox.js';
 import type { Session } from './session.js';
 import { ask } from './session.js';
 import type { CommitClient, CommitCreateOptions, CommitReceipt } from './types.js';
-import { checkId, checkJson, checkKeys, isPlainObject, show } from './values.js';
+import { checkId, checkJson, checkKeys, checkObject, isPlainObject } from './values.js';
 import { notClaim, optionsText } from './writes.js';
 
 const OWN = ['operation', 'operations', 'claim'];
@@ -38,8 +38,7 @@ function readReceipt(value = '{}', stage?: OutboxStage): CommitReceipt {
 
 /** The core checks the operations; here only what JSON would hide from it. */
 function commitText(options: CommitCreateOptions): string {
-  if (!isPlainObject(options))
-    throw invalid('write_options_invalid', `${CONTEXT} takes an object, got ${show(options)}`);
+  checkObject(options, CONTEXT, 'write_options_invalid');
   const { operation, operations, claim } = options as CommitCreateOptions;
   if (claim != null && typeof claim.claimId !== 'string') throw notClaim(claim);
   const rest = optionsText(options, OWN, CONTEXT);

@@ -1,5 +1,6 @@
 /** Who is there, who holds what, and what this client holds: `ablo.presence`, `ablo.claims`, `ablo.<model>.claim`. */
 
+import { checkClaim, milliseconds } from './claim-options.js';
 import { Ask, type Core, type CoreClaim, type CoreCoordination, Text } from './boundary.js';
 import type {
   Activity,
@@ -19,7 +20,7 @@ import { AbloClaimedError, AbloConnectionError, invalid } from './errors.js';
 import { Listeners } from './report.js';
 import type { ModelDef } from './schema/model.js';
 import { ask, type Session } from './session.js';
-import { checkJson, checkKeys, isPlainObject, newId, show } from './values.js';
+import { checkJson, checkObject, newId } from './values.js';
 
 /** A claim as it is announced, or as presence tells it (protocol.md 7.7, 11.7). */
 interface WireClaim extends Omit<ModelTarget, 'model' | 'id'> {
@@ -46,11 +47,6 @@ interface PeerFrame {
   readonly label?: string;
 }
 
-const CLAIM_KEYS = [
-  ...['reason', 'description', 'field', 'path', 'range', 'meta', 'ttl', 'queue', 'maxQueueDepth', 'waitTimeoutMs'],
-  'signal',
-];
-const MILLISECONDS: Readonly<Record<string, number>> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000 };
 /** How long an own lease is taken to last that says nothing: protocol.md 11.5. */
 const LEASE_MS = 90_000;
 const IDLE: Activity = Object.freeze({ entityType: 'Unknown', entityId: '', action: 'idle' });
@@ -251,7 +247,7 @@ export class Coordination {
       update({ ...part, entityType: type, entityId: id, action, ...(detail === undefined ? {} : { detail }) });
     };
     const update = (activity: Activity): void => {
-      if (!isPlainObject(activity)) throw invalid('invalid_options', `an activity is an object, got ${show(activity)}`);
+      checkObject(activity, 'presence.update');
       checkJson(activity, 'activity', 'invalid_options');
       this.#activity = Object.freeze({ ...activity });
       const text = JSON.stringify(activity);
@@ -413,35 +409,4 @@ function toPeer(frame: PeerFrame): Peer {
 /** Members that are there. */
 export function defined<T extends object>(members: T): { [K in keyof T]?: Exclude<T[K], undefined> } {
   return Object.fromEntries(Object.entries(members).filter(([, value]) => value !== undefined)) as never;
-}
-
-/** Checks the options of a claim. */
-function checkClaim(options: ClaimOptions): ClaimOptions {
-  if (!isPlainObject(options)) throw invalid('write_options_invalid', `claim takes an object, got ${show(options)}`);
-  checkKeys(options, CLAIM_KEYS, 'write_options_invalid', 'option of a claim');
-  const { signal, ...rest } = options as ClaimOptions;
-  const check = (params: readonly string[], expected: string, isGood: (value: unknown) => boolean): void => {
-    for (const param of params) {
-      const value = options[param];
-      if (value !== undefined && !isGood(value)) {
-        throw invalid('write_options_invalid', `${param} must be ${expected}, got ${show(value)}`, param);
-      }
-    }
-  };
-  check(['reason', 'description', 'field', 'path'], 'a string', (value) => typeof value === 'string');
-  check(['maxQueueDepth', 'waitTimeoutMs'], 'a non-negative integer', (value) => Number.isSafeInteger(value) && (value as number) >= 0);
-  check(['queue'], 'true or false', (value) => typeof value === 'boolean');
-  check(['signal'], 'an AbortSignal', (value) => value instanceof AbortSignal);
-  checkJson(rest, 'claim', 'write_options_invalid');
-  return { queue: true, ...options };
-}
-
-/** A duration in milliseconds. */
-function milliseconds(duration: unknown): number | undefined {
-  if (duration === undefined) return undefined;
-  const [, digits, unit] = /^(\d+(?:\.\d+)?)(ms|s|m|h)$/.exec(String(duration)) ?? [];
-  const ms = typeof duration === 'number' ? duration * 1000 : Number(digits) * MILLISECONDS[unit ?? 'ms']!;
-  if (ms > 0 && Number.isFinite(ms)) return ms;
-  const rule = 'a positive number of seconds, or a text such as "500ms", "30s", "2m", "1h"';
-  throw invalid('duration_invalid', `ttl must be ${rule}, got ${show(duration)}`, 'ttl');
 }

@@ -11,12 +11,10 @@ import type { Answer, Json, Line } from './http-request.js';
 import type { Claim, ClaimHandle, ModelClaim, ModelTarget } from './http-types.js';
 import type { Kit } from './stateless.js';
 
-/** Options of a claim, beside those of the wait. */
-export const CLAIM_KEYS = ['reason', 'description', 'field', 'path', 'range', 'meta', 'ttl', 'queue', 'maxQueueDepth'];
+/** Options of a wait. */
 export const WAIT_KEYS = ['pollInterval', 'signal', 'waitTimeoutMs'];
 /** How long giving a claim back may hold up what is more important, in milliseconds. */
 const RELEASE_MS = 5000;
-const DURATION = /^\d+(\.\d+)?(ms|s|m|h)$/;
 
 interface Held {
   readonly handle: ClaimHandle;
@@ -44,7 +42,8 @@ export class Claims {
   /** Takes a claim, and waits for it if `wait` says how. */
   async take(target: ModelTarget, options: Json, wait: Json): Promise<Granted> {
     const { pollInterval, signal, waitTimeoutMs } = this.#checkWait(wait);
-    this.#check(options);
+    this.#kit.checkClaim(options);
+    this.#kit.milliseconds(options['ttl']);
     const id = `int_${this.#kit.newId()}`;
     const isNamed = pollInterval !== undefined || [target.field, target.path, target.range].some((part) => part !== undefined);
     const answer = await this.#ended(signal, () => this.#ask(target, options, isNamed ? id : undefined, signal)).catch(
@@ -221,33 +220,6 @@ export class Claims {
     } catch (error) {
       throw signal?.aborted ? aborted() : error;
     }
-  }
-
-  #check(options: Json): void {
-    const { ttl, queue, maxQueueDepth, reason, description, meta } = options;
-    const good =
-      ttl === undefined ||
-      (typeof ttl === 'number' ? Number.isFinite(ttl) && ttl > 0 : typeof ttl === 'string' && DURATION.test(ttl));
-    const { show, checkJson, isPlainObject } = this.#kit;
-    if (!good) {
-      const rule = 'a positive number of seconds, or a text such as "500ms", "30s", "2m", "1h"';
-      throw this.#wrong('duration_invalid', `ttl must be ${rule}, got ${show(ttl)}`, 'ttl');
-    }
-    for (const [param, value] of Object.entries({ reason, description })) {
-      if (value === undefined || typeof value === 'string') continue;
-      throw this.#wrong('write_options_invalid', `${param} must be a string, got ${show(value)}`, param);
-    }
-    if (queue !== undefined && typeof queue !== 'boolean') {
-      throw this.#wrong('write_options_invalid', `queue must be true or false, got ${show(queue)}`, 'queue');
-    }
-    if (maxQueueDepth !== undefined && !(Number.isSafeInteger(maxQueueDepth) && (maxQueueDepth as number) >= 0)) {
-      const message = `maxQueueDepth must be a non-negative integer, got ${show(maxQueueDepth)}`;
-      throw this.#wrong('write_options_invalid', message, 'maxQueueDepth');
-    }
-    if (meta !== undefined && !isPlainObject(meta)) {
-      throw this.#wrong('write_options_invalid', `meta must be a plain object, got ${show(meta)}`, 'meta');
-    }
-    checkJson(options, 'claim', 'write_options_invalid');
   }
 
   #checkWait(wait: Json, needed = false): { pollInterval?: number; signal?: AbortSignal; waitTimeoutMs?: number } {

@@ -7,7 +7,7 @@
  */
 
 import type { AbloError } from './errors.js';
-import { CLAIM_KEYS, Claims, toClaim, WAIT_KEYS } from './http-claims.js';
+import { Claims, toClaim, WAIT_KEYS } from './http-claims.js';
 import { failureOf, type Json, openLine } from './http-request.js';
 import type { AbloSession, ClaimHandle, ModelTarget } from './http-types.js';
 import type { Settings } from './options.js';
@@ -63,7 +63,7 @@ type Options = Record<string, unknown>;
 
 /** Opens a client. Called by `Ablo()`; nothing is sent. */
 export function connect(given: object, settings: Settings, kit: Kit): Call {
-  const { AbloError, AbloValidationError, checkId, checkJson, checkKeys, isPlainObject, show } = kit;
+  const { AbloError, AbloValidationError, CLAIM_KEYS, checkId, checkJson, checkKeys, isPlainObject, show } = kit;
   const options = given as Json;
   const invalid = (code: string, message: string, param?: string): AbloError =>
     new AbloValidationError(message, { code, param });

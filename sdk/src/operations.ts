@@ -10,7 +10,7 @@ import { Ask } from './boundary.js';
 import type { Session } from './session.js';
 import { ask } from './session.js';
 import type { ModelOperations } from './types.js';
-import { checkId, isPlainObject, newId, show } from './values.js';
+import { checkId, checkObject, isPlainObject, newId, show } from './values.js';
 import { openView } from './view.js';
 import { createText, notClaim, optionsText, updateText } from './writes.js';
 
@@ -176,7 +176,7 @@ export function createOperations(
 function nothing(): void {}
 
 function checkParams(params: unknown, verb: string): Params {
-  if (!isPlainObject(params)) throw invalid('write_options_invalid', `${verb} takes an object, got ${show(params)}`);
+  checkObject(params, verb, 'write_options_invalid');
   return params;
 }
 

@@ -6,7 +6,7 @@ import type { AbloEncryption } from './encryption.js';
 import { AbloAuthenticationError, type AbloError, AbloValidationError, invalid } from './errors.js';
 import type { Schema } from './schema/define.js';
 import { identityGroups } from './schema/role.js';
-import { isPlainObject, show } from './values.js';
+import { checkObject, unfit } from './values.js';
 
 /** Where rows and unsent writes are kept. */
 export type AbloPersistence = 'memory' | 'indexeddb';
@@ -131,7 +131,7 @@ type Loose = Readonly<Record<string, unknown>>;
 
 /** Checks options. What is plainly a mistake in the program throws; the rest is in {@link Settings.deferred}. */
 export function readOptions(given: unknown): Settings {
-  if (!isPlainObject(given)) throw invalid('invalid_options', `Ablo() takes an options object, got ${show(given)}`);
+  checkObject(given, 'Ablo()');
   const options: Loose = given;
   const logger = options['logger'] as { warn(message: string): void } | undefined;
   const warn = (message: string): void => (logger ? logger.warn(message) : console.warn(`ablo: ${message}`));
@@ -145,7 +145,7 @@ export function readOptions(given: unknown): Settings {
   const own = options['apiKey'] ?? (endpoint ? fromEndpoint(endpoint, fetch) : undefined);
   const apiKey = own ?? (options['authToken'] == null ? environmentKey() : null);
   const wrong = (name: string, expected: string): never => {
-    throw invalid('invalid_options', `${name} must be ${expected}, got ${show(options[name])}`, name);
+    throw unfit(name, expected, options[name]);
   };
   if (apiKey != null && typeof apiKey !== 'string' && typeof apiKey !== 'function')
     wrong('apiKey', 'a string, a function or null');
@@ -187,7 +187,7 @@ function checkNames(options: Loose, warn: (message: string) => void): void {
     }
   }
   if (transport !== undefined && transport !== 'websocket' && !isHttp) {
-    throw invalid('invalid_options', `transport must be "websocket" or "http", got ${show(transport)}`, 'transport');
+    throw unfit('transport', '"websocket" or "http"', transport);
   }
 }
 
@@ -242,12 +242,12 @@ function readIdentity(options: Loose, schema: Schema): Identity {
   } = options as Record<string, string | undefined>;
   const user = options['user'] as InternalAbloOptions['user'];
   if (!['user', 'agent', 'system'].includes(kind))
-    throw invalid('invalid_options', `kind must be user, agent or system, got ${show(kind)}`, 'kind');
+    throw unfit('kind', 'user, agent or system', kind);
   if (bootstrapMode !== undefined && bootstrapMode !== 'full' && bootstrapMode !== 'none') {
-    throw invalid('invalid_options', `bootstrapMode must be full or none, got ${show(bootstrapMode)}`, 'bootstrapMode');
+    throw unfit('bootstrapMode', 'full or none', bootstrapMode);
   }
   if (user?.id != null && typeof user.id !== 'string')
-    throw invalid('invalid_options', `user.id must be a string, got ${show(user.id)}`, 'user.id');
+    throw unfit('user.id', 'a string', user.id);
   const agent = kind === 'agent';
   const participantId = agent ? agentId : user?.id;
   const known = user && identityGroups({ ...user, userId: user.id, organizationId }, schema.identityRoles);
@@ -277,11 +277,7 @@ function dropEmpty(values: Loose): Loose {
 function readPersistence(options: Loose, warn: (message: string) => void): AbloPersistence {
   const { persistence, offline, inMemory } = options;
   if (persistence !== undefined && persistence !== 'memory' && persistence !== 'indexeddb') {
-    throw invalid(
-      'invalid_options',
-      `persistence must be "memory" or "indexeddb", got ${show(persistence)}`,
-      'persistence',
-    );
+    throw unfit('persistence', '"memory" or "indexeddb"', persistence);
   }
   if (offline !== undefined || inMemory !== undefined)
     warn('options "offline" and "inMemory" are deprecated: use persistence');

@@ -2,7 +2,7 @@
 
 import { invalid } from './errors.js';
 import { BASE_FIELDS, type ModelDef } from './schema/model.js';
-import { checkId, checkJson, checkKeys, isPlainObject, show } from './values.js';
+import { checkId, checkJson, checkKeys, checkObject, isPlainObject, unfit } from './values.js';
 
 /** Options of a local read with the types taken off. */
 export interface LocalOptions {
@@ -61,7 +61,7 @@ export function queryText(model: ModelDef, options: LocalOptions | undefined): s
   if (where) query['where'] = localWhere(model, where);
   if (orderBy !== undefined) {
     if (!isPlainObject(orderBy)) {
-      throw invalid('invalid_options', `orderBy must be an object, got ${show(orderBy)}`, 'orderBy');
+      throw unfit('orderBy', 'an object', orderBy);
     }
     checkField(model, orderBy, 'orderBy');
     for (const [field, direction] of Object.entries(orderBy)) oneOf(direction, DIRECTIONS, `orderBy.${field}`);
@@ -81,7 +81,7 @@ export function queryText(model: ModelDef, options: LocalOptions | undefined): s
 export function splitFilter<T>(options: LocalOptions): { bare: LocalOptions; select: (rows: readonly T[]) => T[] } {
   const { filter, limit = 0, offset = 0, ...bare } = options;
   if (typeof filter !== 'function') {
-    throw invalid('invalid_options', `filter must be a function, got ${show(filter)}`, 'filter');
+    throw unfit('filter', 'a function', filter);
   }
   checkCount(limit, 'limit');
   checkCount(offset, 'offset');
@@ -93,15 +93,15 @@ export function splitFilter<T>(options: LocalOptions): { bare: LocalOptions; sel
 
 /** The text of `list`: clauses instead of an object. The core knows which fields and operators there are. */
 export function listText(options: Readonly<Record<string, unknown>> = {}): string {
-  if (!isPlainObject(options)) throw invalid('invalid_options', `list takes an object, got ${show(options)}`);
+  checkObject(options, 'list');
   checkKeys(options, LIST_KEYS, 'invalid_options', 'read option');
   checkJson(options, 'options', 'invalid_options');
   const { where, orderBy, limit, type } = options;
   if (where != null && !isPlainObject(where) && !Array.isArray(where)) {
-    throw invalid('invalid_options', `where must be an object or a list of clauses, got ${show(where)}`, 'where');
+    throw unfit('where', 'an object or a list of clauses', where);
   }
   if (orderBy != null && !isPlainObject(orderBy)) {
-    throw invalid('invalid_options', `orderBy must be an object, got ${show(orderBy)}`, 'orderBy');
+    throw unfit('orderBy', 'an object', orderBy);
   }
   for (const [field, direction] of Object.entries(orderBy ?? {})) oneOf(direction, DIRECTIONS, `orderBy.${field}`);
   checkCount(limit ?? undefined, 'limit');
@@ -114,8 +114,7 @@ export function listText(options: Readonly<Record<string, unknown>> = {}): strin
 
 /** The text of `retrieve`. */
 export function retrieveText(params: Readonly<Record<string, unknown>>): string {
-  if (!isPlainObject(params))
-    throw invalid('invalid_options', `retrieve takes an object with an id, got ${show(params)}`);
+  checkObject(params, 'retrieve');
   checkKeys(params, RETRIEVE_KEYS, 'invalid_options', 'read option');
   checkId(params['id']);
   oneOf(params['type'], ANSWERS, 'type');
@@ -124,7 +123,7 @@ export function retrieveText(params: Readonly<Record<string, unknown>>): string 
 
 function localWhere(model: ModelDef, where: unknown): Record<string, unknown> {
   if (!isPlainObject(where))
-    throw invalid('invalid_options', `where must be a plain object, got ${show(where)}`, 'where');
+    throw unfit('where', 'a plain object', where);
   checkField(model, where, 'where');
   return withNulls(where);
 }
@@ -151,10 +150,10 @@ function checkField(model: ModelDef, fields: Record<string, unknown>, param: str
 /** Whether a count is given and not 0. */
 function checkCount(count: unknown, param: string): boolean {
   if (count === undefined || (Number.isSafeInteger(count) && (count as number) >= 0)) return Boolean(count);
-  throw invalid('invalid_options', `${param} must be a non-negative integer, got ${show(count)}`, param);
+  throw unfit(param, 'a non-negative integer', count);
 }
 
 function oneOf(value: unknown, allowed: readonly string[], param: string): string | undefined {
   if (value === undefined || allowed.includes(value as string)) return value as string | undefined;
-  throw invalid('invalid_options', `${param} must be one of ${allowed.join(', ')}, got ${show(value)}`, param);
+  throw unfit(param, `one of ${allowed.join(', ')}`, value);
 }

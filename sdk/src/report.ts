@@ -1,12 +1,11 @@
 /** What becomes of trouble that has no caller to go to. */
 
-import { invalid } from './errors.js';
-import { show } from './values.js';
+import { unfit } from './values.js';
 
 /** Refuses a listener that cannot be called, while it is still known who gave it. */
 export function checkListener(listener: unknown): void {
   if (typeof listener !== 'function')
-    throw invalid('invalid_options', `a listener must be a function, got ${show(listener)}`, 'listener');
+    throw unfit('listener', 'a function', listener);
 }
 
 /** Reports what an application's listener threw, as the browser reports an uncaught error. */

@@ -3,6 +3,7 @@
  * loads: every method is asynchronous anyway, and a page that never makes such a client never loads it.
  */
 
+import { CLAIM_KEYS, checkClaim, milliseconds } from './claim-options.js';
 import { mint } from './credential.js';
 import {
   AbloAuthenticationError,
@@ -25,8 +26,8 @@ import { createText, optionsText, updateText } from './writes.js';
 /** What other files use of this bundle. Passed, not imported: a second copy would have other error classes. */
 export const KIT = {
   ...{ AbloAuthenticationError, AbloClaimedError, AbloConnectionError, AbloError, AbloValidationError },
-  ...{ BASE_FIELDS, checkId, checkJson, checkKeys, computedOf, createText, errorFromCore, finishRow, isPlainObject, mint },
-  ...{ newId, optionsText, show, SyncSessionError, toAbloError, updateText },
+  ...{ BASE_FIELDS, CLAIM_KEYS, checkClaim, checkId, checkJson, checkKeys, computedOf, createText, errorFromCore, finishRow },
+  ...{ isPlainObject, milliseconds, mint, newId, optionsText, show, SyncSessionError, toAbloError, updateText },
 };
 export type Kit = typeof KIT;
 

@@ -1,6 +1,6 @@
 /** Checks of what an application passes in, before any of it crosses into the core. */
 
-import { invalid } from './errors.js';
+import { type AbloError, invalid } from './errors.js';
 
 /** Whether a string has no lone surrogates: one that has cannot be sent and would come back as another string. */
 export function isWellFormed(text: string): boolean {
@@ -14,6 +14,11 @@ export function isPlainObject(value: unknown): value is Record<string, unknown> 
   return prototype === null || Object.getPrototypeOf(prototype) === null;
 }
 
+/** Refuses parameters that are no object. */
+export function checkObject(value: unknown, call: string, code = 'invalid_options'): asserts value is Record<string, unknown> {
+  if (!isPlainObject(value)) throw invalid(code, `${call} takes an object, got ${show(value)}`);
+}
+
 /** A value for an error message. */
 export function show(value: unknown): string {
   if (typeof value === 'string') return JSON.stringify(value.length > 40 ? `${value.slice(0, 40)}…` : value);
@@ -24,10 +29,15 @@ export function show(value: unknown): string {
   return String(value);
 }
 
+/** The error for a value that is not what it must be. */
+export function unfit(param: string, expected: string, got: unknown, code = 'invalid_options', what = param): AbloError {
+  return invalid(code, `${what} must be ${expected}, got ${show(got)}`, param);
+}
+
 /** Checks an id: a non-empty well-formed string. */
 export function checkId(id: unknown, param = 'id'): string {
   if (typeof id === 'string' && id !== '' && isWellFormed(id)) return id;
-  throw invalid('invalid_id', `${param} must be a non-empty string without lone surrogates, got ${show(id)}`, param);
+  throw unfit(param, 'a non-empty string without lone surrogates', id, 'invalid_id');
 }
 
 /** Refuses keys that are not in `known`, so that a misspelt option cannot pass unnoticed. */

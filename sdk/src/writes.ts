@@ -3,7 +3,7 @@
 import { AbloError, invalid } from './errors.js';
 import type { FieldMeta } from './schema/field.js';
 import { BASE_FIELDS, type ModelDef } from './schema/model.js';
-import { checkJson, isPlainObject, show } from './values.js';
+import { checkJson, checkKeys, isPlainObject, show, unfit } from './values.js';
 
 /** What rows of the 0.15 client carried besides data. Apps spread rows into writes, so these are dropped, not refused. */
 const FRAMEWORK_FIELDS = ['__typename', '__class', 'clientId', 'syncStatus'];
@@ -30,7 +30,7 @@ export function updateText(name: string, model: ModelDef, data: unknown): string
 }
 
 function knownFields(name: string, model: ModelDef, data: unknown, create: boolean): Record<string, unknown> {
-  if (!isPlainObject(data)) throw invalid('invalid_body', `data must be a plain object, got ${show(data)}`, 'data');
+  if (!isPlainObject(data)) throw unfit('data', 'a plain object', data, 'invalid_body');
   const out: Record<string, unknown> = {};
   for (const field of Object.keys(data)) {
     const value = data[field];
@@ -71,7 +71,7 @@ export function checkField(field: string, meta: FieldMeta, value: unknown): unkn
 }
 
 function mismatch(field: string, expected: string, value: unknown): AbloError {
-  return invalid('invalid_body', `field "${field}" must be ${expected}, got ${show(value)}`, field);
+  return unfit(field, expected, value, 'invalid_body', `field "${field}"`);
 }
 
 /**
@@ -84,15 +84,11 @@ export function optionsText(
   own: readonly string[],
   context: string,
 ): string | undefined {
+  checkKeys(params, [...own, ...OPTION_KEYS], 'write_options_invalid', `option of a ${context}`);
   let options: Record<string, unknown> | undefined;
-  for (const key of Object.keys(params)) {
+  for (const key of OPTION_KEYS) {
     const value = params[key];
-    if (own.includes(key)) continue;
-    if (!OPTION_KEYS.includes(key)) {
-      const known = [...own, ...OPTION_KEYS].join(', ');
-      throw invalid('write_options_invalid', `${context}: unknown option "${key}", expected one of ${known}`, key);
-    }
-    if (value !== undefined && value !== null) (options ??= {})[key] = value;
+    if (value !== undefined && value !== null && !own.includes(key)) (options ??= {})[key] = value;
   }
   if (options === undefined) return undefined;
   assertWriteOptions(options, context);
@@ -115,7 +111,7 @@ export function optionsText(
  */
 export function assertWriteOptions(value: unknown, context = 'write'): void {
   const fail = (param: string, expected: string, got: unknown): never => {
-    throw invalid('write_options_invalid', `${context}: ${param} must be ${expected}, got ${show(got)}`, param);
+    throw unfit(param, expected, got, 'write_options_invalid', `${context}: ${param}`);
   };
   if (!isPlainObject(value)) return fail('options', 'a plain object', value);
   const { wait, readAt, onStale, idempotencyKey, label, claim, claimRef, causedByTaskId, reads } = value;
@@ -151,7 +147,7 @@ function checkReads(reads: unknown, fail: (param: string, expected: string, got:
 }
 
 export function notClaim(value: unknown): AbloError {
-  return invalid('write_options_invalid', `claim must be the handle of a claim, got ${show(value)}`, 'claim');
+  return unfit('claim', 'the handle of a claim', value, 'write_options_invalid');
 }
 
 function isObject(value: unknown): value is Record<string, unknown> {
