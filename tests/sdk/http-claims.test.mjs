@@ -3,7 +3,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
-import { rejection, ROWS, sdk, Server } from './http-world.mjs';
+import { ROWS } from './fixtures.mjs';
+import { rejection, sdk, Server } from './http-world.mjs';
 
 const { AbloClaimedError, AbloConnectionError } = sdk;
 /** How often waits ask, in milliseconds. */

@@ -6,7 +6,8 @@ import { once } from 'node:events';
 import { inspect } from 'node:util';
 import { test } from 'node:test';
 
-import { rejection, ROWS, sdk, Server } from './http-world.mjs';
+import { ROWS } from './fixtures.mjs';
+import { rejection, sdk, Server } from './http-world.mjs';
 
 const { AbloConnectionError, AbloRateLimitError, AbloServerError, SyncSessionError } = sdk;
 const NOW = { 'retry-after': '0' };

@@ -4,9 +4,8 @@
  */
 
 import { bundle as bundled } from './bundle.mjs';
+import { key } from './fixtures.mjs';
 import { Server as AnyServer } from './server.mjs';
-
-export { ROOT } from './bundle.mjs';
 
 const contents = `
   export * from './index.js';
@@ -31,9 +30,6 @@ export const schema = defineSchema({
   ),
 });
 
-const key = (token, participantKind, participantId, more) => {
-  return { token, participantKind, participantId, organizationId: 'acme', ...more };
-};
 const KEYS = [
   key('ek_test_ada', 'user', 'ada'),
   key('rk_test_bot', 'agent', 'bot'),
@@ -78,12 +74,3 @@ export async function rejection(promise) {
   if ('resolved' in value) throw new Error(`expected a rejection, got ${JSON.stringify(value.resolved)}`);
   return value;
 }
-
-/** Two tasks of a project. */
-export const ROWS = {
-  Project: [{ id: 'p1', name: 'Support' }],
-  Task: [
-    { id: 't1', title: 'Call back', done: false, rank: 0, projectId: 'p1' },
-    { id: 't2', title: 'Send the invoice', done: false, rank: 1, projectId: 'p1' },
-  ],
-};

@@ -5,7 +5,9 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
 
-import { rejection, ROOT, ROWS, schema, sdk, Server } from './http-world.mjs';
+import { ROOT } from './bundle.mjs';
+import { ROWS } from './fixtures.mjs';
+import { rejection, schema, sdk, Server } from './http-world.mjs';
 
 const { Ablo, AbloError } = sdk;
 const UUID = /^[\da-f]{8}(-[\da-f]{4}){3}-[\da-f]{12}$/;

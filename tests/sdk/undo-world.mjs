@@ -7,6 +7,7 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
 import { ROOT } from './bundle.mjs';
+import { key, ROWS } from './fixtures.mjs';
 import { Server as AnyServer } from './server.mjs';
 
 const { Ablo, defineSchema, field, model, relation, ...rest } = await import(join(ROOT, 'pkg/index.js'));
@@ -28,17 +29,8 @@ export const schema = defineSchema({
   ),
 });
 
-const key = (participantId, more) => {
-  return { token: `ek_test_${participantId}`, participantKind: 'user', participantId, organizationId: 'acme', ...more };
-};
-const KEYS = [key('ada'), key('grace'), key('lin', { operations: ['projects.*', 'tasks.delete'] })];
-const ROWS = {
-  Project: [{ id: 'p1', name: 'Support' }],
-  Task: [
-    { id: 't1', title: 'Call back', done: false, rank: 0, projectId: 'p1' },
-    { id: 't2', title: 'Send the invoice', done: false, rank: 1, projectId: 'p1' },
-  ],
-};
+const user = (id, more) => key(`ek_test_${id}`, 'user', id, more);
+const KEYS = [user('ada'), user('grace'), user('lin', { operations: ['projects.*', 'tasks.delete'] })];
 const wasm = await WebAssembly.compile(await readFile(join(ROOT, 'pkg/ablo_wasm_bg.wasm')));
 
 export class Server extends AnyServer {
