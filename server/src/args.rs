@@ -28,6 +28,9 @@ Usage: ablo-server [OPTIONS]
                           `idempotency_window_expired`: nobody could tell whether it is new   [7d]
   --key-ttl DURATION      how long a minted key lives when the request gives no `ttlSeconds`, 30d at most; agents' keys
                           live 3m at least. Its sockets are closed with 4010 when it ends   [15m]
+  --claim-renewal DURATION
+                          how long a claim outlives the last frame of its holder's connection, and a place in line that
+                          of whoever waits. Clients that have nothing to say ping every 30 s: give more than that  [90s]
   --event NAME            a collaboration event of the application's, such as board:cursor, that is relayed to connections
                           which share a group with its sender; may be given several times
                           [always: sheet:selection, slide:selection, slide:cursor]
@@ -79,6 +82,8 @@ pub struct Args {
     pub idempotency_window_ms: u64,
     /// `--key-ttl`, in milliseconds
     pub key_ttl_ms: u64,
+    /// `--claim-renewal`, in milliseconds
+    pub claim_renewal_ms: u64,
     /// `--event`: wire types.
     pub events: Vec<String>,
     /// `--max-connections`
@@ -101,6 +106,7 @@ impl Default for Args {
             seed_organization: None,
             idempotency_window_ms: crate::engine::IDEMPOTENCY_WINDOW_MS,
             key_ttl_ms: crate::engine::KEY_TTL_MS,
+            claim_renewal_ms: crate::engine::CLAIM_RENEWAL_MS,
             events: Vec::new(),
             max_connections: crate::driver::CONNECTIONS_MAX,
             faults: false,
@@ -146,6 +152,7 @@ impl Args {
                 "seed-file" => args.seed_file = Some(text()?.into()),
                 "seed-organization" => args.seed_organization = Some(text()?),
                 "idempotency-window" => args.idempotency_window_ms = duration(&name, &text()?, "7d")?,
+                "claim-renewal" => args.claim_renewal_ms = duration(&name, &text()?, "90s")?,
                 "event" => {
                     let asked = text()?;
                     let why = || {
@@ -232,6 +239,7 @@ mod tests {
             (&["--idempotency-window", "999999999999999d"], "above zero"),
             (&["--key-ttl", "soon"], "--key-ttl soon: give a number above zero"),
             (&["--key-ttl", "31d"], "30d at most"),
+            (&["--claim-renewal", "90"], "--claim-renewal 90: give a number above zero"),
             (&["--max-connections", "0"], "--max-connections 0: give a number above zero"),
             (&["--port", "1"], "--port"),
             (&["--db"], "--db"),

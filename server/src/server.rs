@@ -147,6 +147,7 @@ fn build_engine(args: &Args, now: Now, store: &mut Store) -> Result<Engine, Stri
         keys,
         idempotency_window_ms: args.idempotency_window_ms,
         key_ttl_ms: args.key_ttl_ms,
+        claim_renewal_ms: args.claim_renewal_ms,
         events: args.events.clone(),
     };
     let mut engine = Engine::new(config, seed);

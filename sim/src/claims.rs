@@ -34,6 +34,12 @@ pub(crate) struct AppClaim {
     pub(crate) stage: Stage,
     /// The row need not exist.
     creates: bool,
+    /// It came to be as the so-manyth.
+    number: u64,
+    /// The server was asked for it, and not told yet that it is given back.
+    begun: bool,
+    /// Its application has given it back.
+    given_back: bool,
     /// The first grant that reached the client.
     fence: Option<u64>,
     /// By the client's clock it waits no longer than this.
@@ -86,6 +92,35 @@ impl Client {
         }
     }
 
+    /// An earlier claim on the row that its application has given back, and the client not yet.
+    fn ending_before(&self, claim: &AppClaim) -> Option<&AppClaim> {
+        let is_it = |other: &&AppClaim| {
+            other.begun && other.given_back && other.number < claim.number && !other.creates && other.row == claim.row
+        };
+        self.claims.values().find(is_it).filter(|_| !claim.creates && claim.row.is_some())
+    }
+
+    /// A frame about a claim leaves. Whoever asks for a row again has given it back before: the server lets a participant
+    /// that holds a row take another claim on it past everybody who waits.
+    pub(crate) fn check_claim_frame(&mut self, text: &str) -> Check {
+        let Ok(frame) = Value::parse(text) else { return Ok(()) };
+        let begins = match frame.get_str("type").as_deref() {
+            Some("claim_begin") => true,
+            Some("claim_abandon") => false,
+            _ => return Ok(()),
+        };
+        let id = frame.at("payload").get_string("claimId").unwrap_or_default();
+        let Some(claim) = self.claims.get(&id) else { return Ok(()) };
+        if let Some(other) = self.ending_before(claim).filter(|_| begins) {
+            let what = format!("{}: {id} is asked for while {other:?} is not given back", self.name());
+            return broken("line-order", what);
+        }
+        if let Some(claim) = self.claims.get_mut(&id) {
+            claim.begun = begins;
+        }
+        Ok(())
+    }
+
     fn can_be_asked(&self) -> bool {
         !(self.disposed || self.disposing || self.frozen || self.thawing || self.line.signed_out)
             && self.line.asleep.is_none()
@@ -117,7 +152,10 @@ impl World {
             }
             31 => {
                 let open = self.clients[no].claims.values_mut();
-                open.for_each(|claim| claim.stage = Stage::Over);
+                open.for_each(|claim| {
+                    claim.stage = Stage::Over;
+                    claim.given_back = true;
+                });
                 self.command(no, Command::LeaveClaims)?.or_else(unexpected)
             }
             _ => Ok(()),
@@ -176,10 +214,23 @@ impl World {
             object.bool("create", true);
         }
         object.end();
-        let claim = AppClaim { row: Some(row), stage: Stage::Asked, creates, fence: None, until };
+        let claim = AppClaim { creates, until, ..self.new_claim(Some(row)) };
         self.clients[no].claims.insert(id.clone(), claim);
         let ticket = self.clients[no].ticket(Use::Claim(id));
         self.command(no, Command::Claim(ticket, model, payload, options))?.or_else(unexpected)
+    }
+
+    fn new_claim(&self, row: Option<Row>) -> AppClaim {
+        AppClaim {
+            row,
+            stage: Stage::Asked,
+            creates: false,
+            number: self.next_claim,
+            begun: false,
+            given_back: false,
+            fence: None,
+            until: None,
+        }
     }
 
     fn join(&mut self, no: usize) -> Check {
@@ -197,7 +248,7 @@ impl World {
             object.u64("ttlSeconds", self.coord.range(1, 60));
         }
         object.end();
-        let claim = AppClaim { row: None, stage: Stage::Asked, creates: false, fence: None, until: None };
+        let claim = self.new_claim(None);
         self.clients[no].claims.insert(id.clone(), claim);
         let ticket = self.clients[no].ticket(Use::Claim(id));
         self.command(no, Command::Claim(ticket, TASKS, payload, "{}".to_owned()))?.or_else(unexpected)
@@ -261,6 +312,7 @@ impl World {
     fn give_back(&mut self, no: usize, id: &str) -> Check {
         if let Some(claim) = self.clients[no].claims.get_mut(id) {
             claim.stage = Stage::Over;
+            claim.given_back = true;
         }
         self.command(no, Command::Release(id.to_owned()))?.or_else(unexpected)
     }
@@ -360,6 +412,7 @@ impl World {
                 return broken("ticket", format!("{name}: {id} is lost and its ticket is open"));
             }
             claim.stage = Stage::Over;
+            claim.begun = false;
             self.stats.claims_lost += 1;
         }
         Ok(())
@@ -382,10 +435,16 @@ impl World {
             let Ok(known) = Value::parse(&text) else { return broken("coordination", text) };
             let disagree = |what: String| broken("claims-agree", format!("{} as {who}: {what}: {text}", client.name()));
             let mut own = BTreeSet::new();
+            // Rows that are still to be given back: they are asked for again after that.
+            let mut ending = BTreeSet::new();
             for claim in known.at("own").elements() {
                 let id = claim.at("claim").get_string("claimId").unwrap_or_default();
                 own.insert(id.clone());
-                let Some(app) = client.claims.get(&id).filter(|app| app.stage != Stage::Over) else { continue };
+                let row = claim.at("claim").get_string("entityId");
+                let Some(app) = client.claims.get(&id).filter(|app| app.stage != Stage::Over) else {
+                    ending.insert(row);
+                    continue;
+                };
                 if !lease(claim.at("claim")) {
                     continue;
                 }
@@ -401,6 +460,7 @@ impl World {
                         }
                     }
                     Some(None) if !held => {}
+                    None if !app.begun && ending.contains(&row) => {}
                     _ => return disagree(format!("{id} is {app:?} here and {at_server:?} at the server")),
                 }
                 let clock = client.clock(self.now);

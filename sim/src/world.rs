@@ -527,6 +527,8 @@ impl World {
                     let payload =
                         Value::parse(&text).ok().and_then(|frame| frame.get("payload")).map(|payload| payload.raw);
                     self.oracle.sent(author, &commit, payload.unwrap_or_default())?;
+                } else {
+                    self.clients[no].check_claim_frame(&text)?;
                 }
                 self.send_up(no, socket, text)?;
             }

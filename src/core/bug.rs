@@ -38,6 +38,7 @@ pub enum Bug {
     LapseUnnoticed,
     ClaimUnstamped,
     ReleasedTooEarly,
+    ReclaimedAtOnce,
     WaitNeverEnds,
     LeftWaiting,
     ClaimedBehind,

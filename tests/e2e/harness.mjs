@@ -94,7 +94,7 @@ export class Server {
    * @param options `seed` puts rows into the empty database; `schema` is another one than that of the pages; with `anyModel`
    * the server has none; `args` replaces schema, keys and pages; with `faults` it can be told to misbehave
    */
-  static async start(t, { seed, schema = makeSchema(sdk), anyModel = false, faults = false, args } = {}) {
+  static async start(t, { seed, schema = makeSchema(sdk), anyModel = false, faults = false, args, more = [] } = {}) {
     const server = new Server();
     server.#dir = await mkdtemp(join(tmpdir(), 'ablo-e2e-'));
     atEnd(t, async () => {
@@ -111,6 +111,7 @@ export class Server {
       ...['--static', `/e2e=${join(ROOT, 'tests/e2e/pages')}`],
     ];
     if (faults) server.#args.push('--faults');
+    server.#args.push(...more);
     server.#args.push('--db', join(server.#dir, 'rows.db'), '--log', isRecording ? 'debug' : 'warn', '--static', `/pkg=${join(ROOT, 'pkg')}`);
     if (seed !== undefined) server.#args.push('--seed-file', await file('seed.json', seed), '--seed-organization', ORGANIZATION);
     await server.run();

@@ -418,6 +418,42 @@ fn a_claim_is_kept_until_the_writes_under_it_are_through() {
     assert_eq!(known(&bench)["own"], json!([]));
 }
 
+/// The claims in frames about claims, in order: `-` gives back.
+fn moves(frames: &[Value]) -> Vec<String> {
+    let mut moves = Vec::new();
+    for frame in frames {
+        let id = frame["payload"]["claimId"].as_str().unwrap_or_default();
+        match frame["type"].as_str().unwrap() {
+            "claim_begin" => moves.push(format!("+{id}")),
+            "claim_abandon" => moves.push(format!("-{id}")),
+            _ => {}
+        }
+    }
+    moves
+}
+
+#[test]
+fn who_claims_a_row_again_before_it_is_given_back_takes_a_new_place_in_line() {
+    let mut bench = holder();
+    update(&mut bench, "X", "{}").unwrap();
+    release(&mut bench, "c-a");
+    let again = claim(&mut bench, "c-b", WAITING);
+    let other = claim_row(&mut bench, "c-c", "t2", true, WAITING);
+    assert_eq!(moves(&bench.frames()), ["+c-c"]);
+    bench.turn();
+    let commit = sent(&mut bench);
+    bench.delta(11, "U", "t1", &json!({"id":"t1","title":"X"}));
+    bench.accept(commit["clientTxId"].as_str().unwrap(), 11);
+    assert_eq!(moves(&bench.frames()), ["-c-a", "+c-b"]);
+    acquired(&mut bench, "c-b", 8);
+    assert!(bench.outcome(again).unwrap().is_ok() && bench.outcome(other).is_none());
+    // Without a connection the row is given back on the next.
+    bench.close(1006);
+    release(&mut bench, "c-b");
+    claim(&mut bench, "c-d", WAITING);
+    assert_eq!(moves(&come_back(&mut bench)), ["+c-c", "-c-b", "+c-d"]);
+}
+
 #[test]
 fn groups_are_joined_and_left() {
     let mut bench = bench();

@@ -81,6 +81,8 @@ pub struct Config {
     pub idempotency_window_ms: u64,
     /// Life of an issued key when the request does not say, in milliseconds.
     pub key_ttl_ms: u64,
+    /// How long a claim outlives the last frame of its holder's connection, in milliseconds (protocol.md 11.5).
+    pub claim_renewal_ms: u64,
     /// The application's collaboration events, beside those of protocol.md 7.12: wire types, as [`event_type`] makes
     /// them.
     pub events: Vec<String>,
@@ -93,6 +95,7 @@ impl Default for Config {
             keys: Vec::new(),
             idempotency_window_ms: IDEMPOTENCY_WINDOW_MS,
             key_ttl_ms: KEY_TTL_MS,
+            claim_renewal_ms: CLAIM_RENEWAL_MS,
             events: Vec::new(),
         }
     }
@@ -204,7 +207,7 @@ impl Engine {
             connections: BTreeMap::new(),
             next_connection: 1,
             bootstraps: Bootstraps::default(),
-            claims: Claims::default(),
+            claims: Claims::new(config.claim_renewal_ms),
             roster: Roster::default(),
             events: config.events.into_iter().collect(),
             clock: Now::default(),

@@ -61,6 +61,10 @@ impl Claim {
     fn is_on(&self, model: ModelIndex, id: &str) -> bool {
         self.row.as_ref().is_some_and(|row| row.0 == model && row.1.as_str() == id)
     }
+
+    fn is_on_row_of(&self, other: &Self) -> bool {
+        self.row.is_some() && self.row == other.row
+    }
 }
 
 /// This client's claims, and what is known of others.
@@ -224,7 +228,7 @@ impl Engine {
                 && self.session.is_some()
                 && (bug::on(Bug::ReleasedTooEarly) || !self.queue.is_claimed(&claim.id))
             {
-                self.abandon_claim(at);
+                self.end_claim(at, true);
             }
         }
         if self.claims.tell_at.is_some_and(|at| at <= now) {
@@ -266,8 +270,11 @@ impl Engine {
         self.claims_changed();
     }
 
+    /// Announces a claim, unless its row is still to be given back: who claims it again takes a new place in line.
     fn announce_claim(&mut self, at: usize) {
-        if let Some(claim) = self.claims.own.get(at) {
+        let Some((claim, before)) = self.claims.own[..=at].split_last() else { return };
+        let is_ending = before.iter().any(|other| other.stage == Stage::Ending && other.is_on_row_of(claim));
+        if !is_ending || bug::on(Bug::ReclaimedAtOnce) {
             let payload = claim.payload.clone();
             self.send_text(if claim.is_lease { "claim_begin" } else { "claim" }, &payload);
         }
@@ -279,10 +286,19 @@ impl Engine {
         }
     }
 
-    fn abandon_claim(&mut self, at: usize) {
+    fn end_claim(&mut self, at: usize, abandon: bool) {
         let claim = self.claims.own.remove(at);
-        // Its row is in what it was announced with.
-        self.send_text(if claim.is_lease { "claim_abandon" } else { "release" }, &claim.payload);
+        if abandon {
+            // Its row is in what it was announced with.
+            self.send_text(if claim.is_lease { "claim_abandon" } else { "release" }, &claim.payload);
+        }
+        if claim.stage == Stage::Ending {
+            for next in at..self.claims.own.len() {
+                if self.claims.own[next].is_on_row_of(&claim) {
+                    self.announce_claim(next);
+                }
+            }
+        }
         self.claims_changed();
     }
 
@@ -296,12 +312,7 @@ impl Engine {
                 payload.raw("error", &error.to_json());
             }),
         }
-        if abandon {
-            self.abandon_claim(at);
-        } else {
-            self.claims.own.remove(at);
-            self.claims_changed();
-        }
+        self.end_claim(at, abandon);
     }
 
     pub(super) fn fail_claims(&mut self, error: &Error) {

@@ -14,10 +14,7 @@ use super::super::session::{Connection, ConnectionId};
 use super::super::storage::StoreChange;
 use super::super::{Engine, Output};
 use super::wire::{self, Ask, Claimed};
-use super::{
-    CLAIM_LINE_MAX, CLAIM_RENEWAL_MS, CLAIM_TTL_MS, CLAIMS_PER_PARTICIPANT_MAX, Claim, ClaimNo, End, Fence, Grant,
-    Place, Who,
-};
+use super::{CLAIM_LINE_MAX, CLAIM_TTL_MS, CLAIMS_PER_PARTICIPANT_MAX, Claim, ClaimNo, End, Fence, Grant, Place, Who};
 
 /// What reordering a line needs, beside `*`.
 const REORDER: [&str; 2] = ["claim.reorder", "claim.*"];
@@ -38,11 +35,11 @@ impl From<Error> for Refusal {
 
 /// How long a claim lives from now on, if nothing more is heard of it. A place in line is kept at least as long as that of
 /// a connection which is silent.
-fn life_of(is_held: bool, connection: Option<ConnectionId>, ttl: u64) -> u64 {
+fn life_of(is_held: bool, connection: Option<ConnectionId>, ttl: u64, renewal_ms: u64) -> u64 {
     match (is_held, connection) {
         (true, _) => ttl,
-        (false, Some(_)) => CLAIM_RENEWAL_MS,
-        (false, None) => ttl.max(CLAIM_RENEWAL_MS),
+        (false, Some(_)) => renewal_ms,
+        (false, None) => ttl.max(renewal_ms),
     }
 }
 
@@ -75,7 +72,7 @@ impl Engine {
 
     fn claim_ends(&self, claim: &Claim) -> Instant {
         let connection = claim.connection.and_then(|id| self.connections.get(&id));
-        claim.ends(connection.map(|connection| connection.heard))
+        self.claims.ends(claim, connection.map(|connection| connection.heard))
     }
 
     /// A participant asks for a claim.
@@ -100,7 +97,7 @@ impl Engine {
             if let Some(connection) = connection {
                 self.claims.bind(no, connection);
             }
-            let life = life_of(is_held, connection, ask.ttl.unwrap_or(known_ttl));
+            let life = life_of(is_held, connection, ask.ttl.unwrap_or(known_ttl), self.claims.renewal_ms);
             self.claims.extend(no, now.mono.after(life));
             return Ok(no);
         }
@@ -127,7 +124,7 @@ impl Engine {
         };
         let no = self.claims.next_no();
         let grant = head.map(|head| Grant { fence: self.next_fence(), head });
-        let life = life_of(grant.is_some(), connection, ttl);
+        let life = life_of(grant.is_some(), connection, ttl, self.claims.renewal_ms);
         self.claims.add(Claim {
             no,
             id: ask.id.as_str().into(),
@@ -228,7 +225,7 @@ impl Engine {
         let Some(claim) = self.claims.get(no) else { return };
         // One that has lost its connection, and may never come back, holds the others up no longer than that.
         let absent = claim.connection.is_none() && !claim.by_request;
-        let life = if absent { claim.ttl.min(CLAIM_RENEWAL_MS) } else { claim.ttl };
+        let life = if absent { claim.ttl.min(self.claims.renewal_ms) } else { claim.ttl };
         self.claims.grant(no, grant, now.mono.after(life));
         let Some(claim) = self.claims.get(no) else { return };
         let who = claim.who.clone();

@@ -108,13 +108,6 @@ pub(super) struct Claim {
     pub grant: Option<Grant>,
 }
 
-impl Claim {
-    /// When it ends if nothing more is heard of its connection, which was last heard of then.
-    pub(super) fn ends(&self, heard: Option<Instant>) -> Instant {
-        heard.map_or(self.until, |heard| self.until.max(heard.after(CLAIM_RENEWAL_MS)))
-    }
-}
-
 /// How a claim ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum End {
@@ -155,6 +148,8 @@ pub struct KnownClaim {
 /// All claims.
 #[derive(Debug, Default)]
 pub(super) struct Claims {
+    /// How long a claim outlives the last frame of its connection, in milliseconds.
+    pub renewal_ms: u64,
     all: BTreeMap<ClaimNo, Claim>,
     lines: BTreeMap<Place, Line>,
     names: BTreeMap<(Text, Text, Text), ClaimNo>,
@@ -168,6 +163,15 @@ pub(super) struct Claims {
 }
 
 impl Claims {
+    pub(super) fn new(renewal_ms: u64) -> Self {
+        Self { renewal_ms, ..Self::default() }
+    }
+
+    /// When a claim ends if nothing more is heard of its connection, which was last heard of then.
+    pub(super) fn ends(&self, claim: &Claim, heard: Option<Instant>) -> Instant {
+        heard.map_or(claim.until, |heard| claim.until.max(heard.after(self.renewal_ms)))
+    }
+
     /// Fences up to this one may be in use from a former life.
     pub(super) fn restore(&mut self, reserved: Fence) {
         self.fence = reserved;
@@ -319,7 +323,7 @@ impl Claims {
         for no in self.by_connection.remove(&connection).unwrap_or_default() {
             let Some(claim) = self.all.get_mut(&no) else { continue };
             claim.connection = None;
-            let until = claim.ends(Some(heard));
+            let until = claim.until.max(heard.after(self.renewal_ms));
             self.extend(no, until);
         }
     }

@@ -21,7 +21,10 @@ struct Room {
 
 impl Room {
     fn new(names: &[&str]) -> Self {
-        let mut rig = Rig::new(Some(SCHEMA));
+        Self::with(Rig::new(Some(SCHEMA)), names)
+    }
+
+    fn with(mut rig: Rig, names: &[&str]) -> Self {
         let people: Vec<_> = names
             .iter()
             .map(|name| {
@@ -224,6 +227,32 @@ fn a_lease_lives_while_its_connection_is_heard_of_and_then_out() {
     assert_eq!((room.heard(1), room.heard(2)), ("lost:cb".into(), "lost:cc".into()));
     assert_eq!(room.claims(0), json!({"claims":[],"queue":[]}));
     assert_eq!(room.rig.engine.soonest_timeout(), None);
+}
+
+#[test]
+fn a_claim_outlives_its_connection_for_as_long_as_was_asked() {
+    let schema = Some(Schema::parse_all(SCHEMA).unwrap());
+    let rig = Rig::with(Config { schema, claim_renewal_ms: 5000, ..Config::default() });
+    let mut room = Room::with(rig, &["a", "b", "c"]);
+    room.send(0, &begin("ca", "t1", json!({"estimatedMs":1000})));
+    room.send(1, &begin("cb", "t1", json!({"estimatedMs":1000})));
+    room.quiet();
+    room.rig.disconnect(room.people[0].1);
+    room.rig.pass(4999);
+    room.send(1, &json!({"type":"ping"}));
+    assert_eq!(room.heard(1), "");
+    room.rig.pass(1);
+    assert_eq!(room.heard(1), "granted:cb");
+    // And a place in line as well.
+    room.send(2, &begin("cc", "t1", json!({"estimatedMs":1000})));
+    room.rig.disconnect(room.people[2].1);
+    for ms in [2500, 2499] {
+        room.send(1, &json!({"type":"ping"}));
+        room.rig.pass(ms);
+    }
+    assert_eq!(room.claims(1)["queue"].as_array().map(Vec::len), Some(1));
+    room.rig.pass(1);
+    assert_eq!(room.claims(1)["queue"], json!([]));
 }
 
 #[test]
