@@ -11,15 +11,8 @@ const CONTENTION_MS = 60_000;
 /** What a crashed tab holds ends after that: within what `until` waits. */
 const RENEWAL = '5s';
 
-/** In the page: makes clients that take turns at the rows until `stop()`. */
-async function contend({ tokens, rows, seed }) {
-  let state = seed;
-  const random = (below) => {
-    state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0;
-    return (state >>> 8) % below;
-  };
-  globalThis.going = true;
-  globalThis.paused = undefined;
+/** In the page: makes clients. */
+async function prepare(tokens) {
   globalThis.clients = await Promise.all(
     tokens.map(async (apiKey) => {
       const client = make({ apiKey, persistence: 'memory' });
@@ -27,6 +20,18 @@ async function contend({ tokens, rows, seed }) {
       return client;
     }),
   );
+}
+
+/** In the page: its clients take turns at the rows until they are told to end. */
+function contend({ rows, seed }) {
+  let state = seed;
+  const random = (below) => {
+    state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0;
+    return (state >>> 8) % below;
+  };
+  const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+  globalThis.going = true;
+  globalThis.paused = undefined;
   globalThis.holds = clients.map(() => 0);
   globalThis.lost = 0;
   /** One turn at a row: what is written under the claim builds on what the row was when it was granted. */
@@ -34,6 +39,8 @@ async function contend({ tokens, rows, seed }) {
     // Short, so that a place of somebody who has crashed holds the others up no longer.
     const handle = await client.tasks.claim({ id, ttl: '2s' });
     try {
+      // Work, which also leaves the machine some time for other tabs.
+      await pause(250 + random(250));
       await client.tasks.update({ id, data: { rank: handle.data.rank + 1, title: `client ${at}` }, claim: handle });
       holds[at] += 1;
       await paused;
@@ -58,9 +65,9 @@ async function contend({ tokens, rows, seed }) {
       await paused;
       const client = clients[random(clients.length)];
       client.setOffline(true);
-      await new Promise((resolve) => setTimeout(resolve, 20 + random(200)));
+      await pause(20 + random(200));
       client.setOffline(false);
-      await new Promise((resolve) => setTimeout(resolve, 200 + random(600)));
+      await pause(200 + random(600));
     }
   })();
 }
@@ -143,16 +150,18 @@ test('fifty clients take turns at five rows', { skip: unlessIn(['chromium'], 'a 
   await observer.evaluate(observe, 'ek_test_grace');
   const pages = [];
   /** Each time other participants: one that comes back would get again what it holds. */
-  const start = async (at, seed) => {
+  const open = async (at, seed) => {
     const tokens = [];
     for (let client = 0; client < CLIENTS_PER_PAGE; client += 1) {
       const body = { user: { id: `worker${seed}-${client}` }, ttlSeconds: 900 };
       tokens.push(JSON.parse(await server.fetch('/auth/ephemeral-keys', { body })).token);
     }
     const page = await openPage(t, server, { expected: NO_SERVER });
-    await page.evaluate(contend, { tokens, rows: ROWS, seed });
+    await page.evaluate(prepare, tokens);
     pages[at] = page;
   };
+  const start = (at, seed) => pages[at].evaluate(contend, { rows: ROWS, seed });
+  for (let at = 0; at < PAGES; at += 1) await open(at, at + 1);
   for (let at = 0; at < PAGES; at += 1) await start(at, at + 1);
   const end = Date.now() + CONTENTION_MS;
   const totals = { holds: 0, lost: 0 };
@@ -172,10 +181,12 @@ test('fifty clients take turns at five rows', { skip: unlessIn(['chromium'], 'a 
   await goOn();
   await count(pages[3]);
   await pages[3].close();
+  await open(3, 33);
   await start(3, 33);
   await count(pages[4]);
   const session = await pages[4].context().newCDPSession(pages[4]);
   await Promise.race([session.send('Page.crash').catch(() => undefined), new Promise((resolve) => pages[4].once('crash', resolve))]);
+  await open(4, 44);
   await start(4, 44);
 
   // The same line in every tab, while everybody stands still.
