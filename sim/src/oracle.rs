@@ -441,8 +441,10 @@ impl Oracle {
             }
             let fields = fields_of(operation);
             for number in numbers {
-                let actor = change.deltas.first().map_or("", |delta| &*delta.actor);
-                self.check_guard(*number, actor, fields.as_ref())?;
+                // Without a delta nothing was changed: what was to be deleted was gone.
+                if let Some(delta) = change.deltas.first() {
+                    self.check_guard(*number, &delta.actor, fields.as_ref())?;
+                }
                 if let Some(by) = self.overtaken.get(number) {
                     return broken("order", format!("write {number} was applied after {by}, whose author had seen it"));
                 }

@@ -271,3 +271,20 @@ fn what_waits_for_the_line_is_bounded() {
     assert_eq!(frames.iter().filter(|frame| frame["type"] == "commit").count(), 1, "one at a time");
     assert!(bytes <= COMMIT_BYTES_MAX + 1_000, "{bytes}");
 }
+
+#[test]
+fn who_believes_to_be_ahead_of_the_snapshots_asks_the_stream() {
+    let mut bench = Bench::started(&tasks(&[json!({"id":"t1","title":"A"})]));
+    bench.receive(&json!({"type":"sync_response","payload":{"deltas":[],"currentSyncId":9_007_199_254_740_991_u64}}));
+    bench.receive(&json!({"type":"sync_response","payload":{"requiresBootstrap":true}}));
+    bench.frames();
+    bench.answer_bootstrap(20, &tasks(&[json!({"id":"t1","title":"B"})]));
+    assert_eq!(bench.field("t1", "title"), "A", "a replica may lag behind");
+    let frames = bench.frames();
+    assert!(frames.iter().any(|frame| frame["type"] == "sync_request"), "{frames:?}");
+    // Not a replica: the server itself has less.
+    bench.answer_sync(20, &[]);
+    bench.wait();
+    bench.answer_bootstrap(20, &tasks(&[json!({"id":"t1","title":"B"})]));
+    assert_eq!((bench.field("t1", "title"), bench.engine.cursor().0), (json!("B"), 20));
+}

@@ -689,9 +689,10 @@ impl Engine {
             }
         };
         match snapshot {
-            // A replica that lags behind what the socket has told us: ask again.
+            // A replica that lags behind what the socket has told us: ask again. Or that was no truth: ask there too.
             Ok(snapshot) if snapshot.last_sync_id < self.cursor && !self.reset && self.loaded => {
                 self.load_failed(&Error::local("bootstrap_response_invalid", "the snapshot is older than our rows"));
+                self.catch_up();
             }
             Ok(snapshot) => {
                 self.loading = Loading::Idle;

@@ -259,7 +259,7 @@ impl Engine {
     }
 
     /// Asks for what was missed. Acknowledges first, as a reconnecting client does (protocol.md 6.4).
-    fn catch_up(&mut self) {
+    pub(super) fn catch_up(&mut self) {
         let now = self.now.mono;
         self.acknowledge();
         self.queue.handle_catch_up();
