@@ -111,7 +111,7 @@ impl Client {
         };
         let id = frame.at("payload").get_string("claimId").unwrap_or_default();
         let Some(claim) = self.claims.get(&id) else { return Ok(()) };
-        if let Some(other) = self.ending_before(claim).filter(|_| begins) {
+        if let Some(other) = self.ending_before(claim).filter(|_| begins && !claim.begun) {
             let what = format!("{}: {id} is asked for while {other:?} is not given back", self.name());
             return broken("line-order", what);
         }

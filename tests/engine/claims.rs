@@ -455,6 +455,18 @@ fn who_claims_a_row_again_before_it_is_given_back_takes_a_new_place_in_line() {
 }
 
 #[test]
+fn who_holds_a_row_twice_keeps_it_when_one_claim_is_given_back() {
+    let mut bench = holder();
+    let again = claim(&mut bench, "c-b", WAITING);
+    acquired(&mut bench, "c-b", 8);
+    assert!(bench.outcome(again).unwrap().is_ok());
+    update(&mut bench, "X", "{}").unwrap();
+    release(&mut bench, "c-a");
+    bench.frames();
+    assert_eq!(moves(&reopen(&mut bench)), ["+c-a", "+c-b"]);
+}
+
+#[test]
 fn groups_are_joined_and_left() {
     let mut bench = bench();
     let payload = json!({"claimId":"participant:1","syncGroups":["decks:d1"]});

@@ -51,6 +51,8 @@ struct Claim {
     waits: bool,
     depth: Option<u64>,
     stage: Stage,
+    /// The server has been asked for it.
+    asked: bool,
     waited: bool,
     /// The row is as of here.
     read_at: SyncId,
@@ -167,6 +169,7 @@ impl Engine {
             waits,
             depth: options.get_u64("maxQueueDepth"),
             stage: Stage::Announced,
+            asked: false,
             waited: false,
             read_at: SyncId(0),
             fence: None,
@@ -270,14 +273,16 @@ impl Engine {
         self.claims_changed();
     }
 
-    /// Announces a claim, unless its row is still to be given back: who claims it again takes a new place in line.
+    /// Announces a claim. A new one whose row is still to be given back takes its place in line after that.
     fn announce_claim(&mut self, at: usize) {
-        let Some((claim, before)) = self.claims.own[..=at].split_last() else { return };
+        let Some((claim, before)) = self.claims.own[..=at].split_last_mut() else { return };
         let is_ending = before.iter().any(|other| other.stage == Stage::Ending && other.is_on_row_of(claim));
-        if !is_ending || bug::on(Bug::ReclaimedAtOnce) {
-            let payload = claim.payload.clone();
-            self.send_text(if claim.is_lease { "claim_begin" } else { "claim" }, &payload);
+        if self.session.is_none() || (is_ending && !claim.asked && !bug::on(Bug::ReclaimedAtOnce)) {
+            return;
         }
+        claim.asked = true;
+        let (kind, payload) = (if claim.is_lease { "claim_begin" } else { "claim" }, claim.payload.clone());
+        self.send_text(kind, &payload);
     }
 
     pub(super) fn send_text(&mut self, kind: &str, payload: &str) {
@@ -292,11 +297,10 @@ impl Engine {
             // Its row is in what it was announced with.
             self.send_text(if claim.is_lease { "claim_abandon" } else { "release" }, &claim.payload);
         }
-        if claim.stage == Stage::Ending {
-            for next in at..self.claims.own.len() {
-                if self.claims.own[next].is_on_row_of(&claim) {
-                    self.announce_claim(next);
-                }
+        for next in at..self.claims.own.len() {
+            let next_claim = &self.claims.own[next];
+            if !next_claim.asked && next_claim.is_on_row_of(&claim) {
+                self.announce_claim(next);
             }
         }
         self.claims_changed();
