@@ -1,6 +1,6 @@
 /** `Ablo()`: makes a client. Nothing is loaded, stored or sent before its first use. */
 
-import { invalid, toAbloError } from './errors.js';
+import { toAbloError } from './errors.js';
 import { type AbloEvents, COLLABORATION, listen, type MutationFailure } from './events.js';
 import { createCommits } from './commits.js';
 import type { AbloHttpClient, AbloHttpOptions } from './http-types.js';
@@ -23,7 +23,7 @@ import { createStorage, type StorageClient } from './storage.js';
 import { createStateless, KIT } from './stateless.js';
 import { type Status, StatusReader, type SyncStatus } from './status.js';
 import type { CommitClient, ModelsOf } from './types.js';
-import { show, unfit } from './values.js';
+import { notOneOf, unfit } from './values.js';
 
 /** What every client has besides its models. */
 export interface AbloClient<S> {
@@ -327,10 +327,7 @@ function createClient(settings: Settings): AbloClient<Schema> {
     claims: coordination.claims,
     snapshot: (entities) => takeSnapshot(session, Object.keys(schema.models), reader.status.lastSyncId, entities) as never,
     broadcast(event, payload) {
-      if (!COLLABORATION.includes(event)) {
-        const known = COLLABORATION.join(', ');
-        throw invalid('invalid_options', `unknown event ${show(event)}, expected one of ${known}`, 'event');
-      }
+      if (!COLLABORATION.includes(event)) throw notOneOf('event', event, COLLABORATION, 'event');
       coordination.broadcast(event.replace(':', '_'), { ...payload, timestamp: Date.now() });
     },
     setAuthToken(next) {

@@ -201,7 +201,7 @@ export class Coordination {
       },
       target: Object.freeze({ ...at.target }),
       reason: action,
-      ...(description === undefined ? {} : { description }),
+      ...defined({ description }),
       signal: lost.signal,
       release,
       revoke: () => this.release(claimId),
@@ -244,7 +244,7 @@ export class Coordination {
   #presence(): PresenceStream {
     const act = (action: string) => (target: PresenceTarget, detail?: string) => {
       const { type, id, ...part } = toRef(target);
-      update({ ...part, entityType: type, entityId: id, action, ...(detail === undefined ? {} : { detail }) });
+      update({ ...part, entityType: type, entityId: id, action, ...defined({ detail }) });
     };
     const update = (activity: Activity): void => {
       checkObject(activity, 'presence.update');

@@ -1,7 +1,7 @@
 /** What `ablo.on` can listen to. */
 
 import type { AbloError } from './errors.js';
-import { invalid } from './errors.js';
+import { notOneOf } from './values.js';
 import type { OutboxStage } from './outbox.js';
 import type { Session } from './session.js';
 import type { StaleNotification } from './types.js';
@@ -87,7 +87,7 @@ export function listen<E extends keyof AbloEvents>(
   listener: (payload: AbloEvents[E]) => void,
 ): () => void {
   if (!NAMES.includes(event)) {
-    throw invalid('invalid_options', `unknown event "${event}", expected one of ${NAMES.join(', ')}`, 'event');
+    throw notOneOf('event', event, NAMES, 'event');
   }
   return session.listeners(event).add(listener as (payload: unknown) => void);
 }

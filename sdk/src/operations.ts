@@ -10,7 +10,7 @@ import { Ask } from './boundary.js';
 import type { Session } from './session.js';
 import { ask } from './session.js';
 import type { ModelOperations } from './types.js';
-import { checkId, checkObject, isPlainObject, newId, show } from './values.js';
+import { checkId, checkObject, isPlainObject, newId, unfit } from './values.js';
 import { openView } from './view.js';
 import { createText, notClaim, optionsText, updateText } from './writes.js';
 
@@ -124,7 +124,7 @@ export function createOperations(
     getCount: (options) => local(() => cache.getCount(options as LocalOptions | undefined)),
     onChange(callback, options) {
       if (typeof callback !== 'function')
-        throw invalid('invalid_options', `onChange takes a function, got ${show(callback)}`, 'callback');
+        throw unfit('callback', 'a function', callback);
       return local(() => openView(session, index, model, callback, options as LocalOptions | undefined));
     },
     retrieve: coded(async (params) => (await read(retrieveText(params as unknown as Params)))[0]),

@@ -6,7 +6,7 @@ import type { AbloEncryption } from './encryption.js';
 import { AbloAuthenticationError, type AbloError, AbloValidationError, invalid } from './errors.js';
 import type { Schema } from './schema/define.js';
 import { identityGroups } from './schema/role.js';
-import { checkObject, unfit } from './values.js';
+import { checkObject, notOneOf, unfit } from './values.js';
 
 /** Where rows and unsent writes are kept. */
 export type AbloPersistence = 'memory' | 'indexeddb';
@@ -183,7 +183,7 @@ function checkNames(options: Loose, warn: (message: string) => void): void {
     else if (Object.hasOwn(REFUSED, name)) {
       throw invalid('invalid_options', `option "${name}" is not available in ablo-wasm: ${REFUSED[name]}`, name);
     } else if (!PUBLIC.includes(name) && !INTERNAL.includes(name)) {
-      throw invalid('invalid_options', `unknown option "${name}", expected one of ${PUBLIC.join(', ')}`, name);
+      throw notOneOf('option', name, PUBLIC, name);
     }
   }
   if (transport !== undefined && transport !== 'websocket' && !isHttp) {

@@ -34,6 +34,17 @@ export function unfit(param: string, expected: string, got: unknown, code = 'inv
   return invalid(code, `${what} must be ${expected}, got ${show(got)}`, param);
 }
 
+/** The error for a name that is none of those that there are. */
+export function notOneOf(
+  what: string,
+  given: unknown,
+  known: readonly string[],
+  param: string,
+  code = 'invalid_options',
+): AbloError {
+  return invalid(code, `unknown ${what} ${show(given)}, expected one of ${known.join(', ')}`, param);
+}
+
 /** Checks an id: a non-empty well-formed string. */
 export function checkId(id: unknown, param = 'id'): string {
   if (typeof id === 'string' && id !== '' && isWellFormed(id)) return id;
@@ -44,7 +55,7 @@ export function checkId(id: unknown, param = 'id'): string {
 export function checkKeys(value: object, known: readonly string[], code: string, what: string): void {
   for (const key of Object.keys(value)) {
     if (!known.includes(key)) {
-      throw invalid(code, `unknown ${what} "${key}", expected one of ${known.join(', ')}`, key);
+      throw notOneOf(what, key, known, key, code);
     }
   }
 }

@@ -298,8 +298,7 @@ impl Engine {
             self.send_text(if claim.is_lease { "claim_abandon" } else { "release" }, &claim.payload);
         }
         for next in at..self.claims.own.len() {
-            let next_claim = &self.claims.own[next];
-            if !next_claim.asked && next_claim.is_on_row_of(&claim) {
+            if !self.claims.own[next].asked {
                 self.announce_claim(next);
             }
         }
