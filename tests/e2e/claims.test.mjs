@@ -98,6 +98,7 @@ test('writes under a claim are stamped, again after own writes, and nobody else 
   assert.equal((await server.rows('Task')).find(({ id }) => id === 't1').title, 'six');
   await release(ada);
   assert.equal((await ada.evaluate(() => outcome(ablo.tasks.update({ id: 't1', data: { title: 'late' }, claim: held })))).code, 'claim_lost');
+  await untilHolder(grace, null);
   assert.deepEqual(await write(grace, { data: { title: 'free' }, wait: 'confirmed' }), { value: 'free' });
 });
 
