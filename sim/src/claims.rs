@@ -6,6 +6,7 @@ use ablo_wasm::core::error::Error;
 use ablo_wasm::core::input::Command;
 use ablo_wasm::core::json::{ObjectWriter, Value};
 use ablo_wasm::core::pool::RowRef;
+use ablo_wasm::core::wire::Commit;
 
 use crate::client::{Client, Use};
 use crate::oracle::{Author, Check, Row, broken, fingerprint};
@@ -40,6 +41,8 @@ pub(crate) struct AppClaim {
     begun: bool,
     /// Its application has given it back.
     given_back: bool,
+    /// And so has the client.
+    abandoned: bool,
     /// The first grant that reached the client.
     fence: Option<u64>,
     /// By the client's clock it waits no longer than this.
@@ -117,8 +120,22 @@ impl Client {
         }
         if let Some(claim) = self.claims.get_mut(&id) {
             claim.begun = begins;
+            claim.abandoned = claim.given_back && !begins;
         }
         Ok(())
+    }
+
+    /// A commit leaves. The claim that it was made under is still there for it.
+    pub(crate) fn check_commit_frame(&self, commit: &Commit) -> Check {
+        let terms = Value::parse(commit.terms.as_deref().unwrap_or("{}")).ok();
+        let Some(id) = terms.and_then(|terms| terms.get_string("claim")) else { return Ok(()) };
+        match self.claims.get(&id).filter(|claim| claim.abandoned) {
+            Some(claim) => {
+                let key = &commit.client_tx_id;
+                broken("given-back-early", format!("{}: {key} is sent under {id}, which is {claim:?}", self.name()))
+            }
+            None => Ok(()),
+        }
     }
 
     fn can_be_asked(&self) -> bool {
@@ -228,6 +245,7 @@ impl World {
             number: self.next_claim,
             begun: false,
             given_back: false,
+            abandoned: false,
             fence: None,
             until: None,
         }
@@ -413,6 +431,7 @@ impl World {
             }
             claim.stage = Stage::Over;
             claim.begun = false;
+            claim.given_back = false;
             self.stats.claims_lost += 1;
         }
         Ok(())

@@ -486,6 +486,11 @@ impl Oracle {
         Ok(())
     }
 
+    /// A commit with this key was sent.
+    pub(crate) fn knows_key(&self, key: &str) -> bool {
+        self.keys.contains_key(key)
+    }
+
     /// A write may be applied only while what it was based on is as its author saw it, but for the author's own changes.
     fn check_guard(&self, number: u32, actor: &str, fields: Option<&BTreeSet<String>>) -> Check {
         let Some((op, guard)) = self.op(number).and_then(|op| Some((op, op.guard.as_ref()?))) else { return Ok(()) };

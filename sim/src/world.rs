@@ -526,6 +526,10 @@ impl World {
                 if let Ok(ClientFrame::Commit(commit)) = ClientFrame::parse(&text) {
                     let payload =
                         Value::parse(&text).ok().and_then(|frame| frame.get("payload")).map(|payload| payload.raw);
+                    // One that was refused may be tried again, when its claim is long gone.
+                    if !self.oracle.knows_key(&commit.client_tx_id) {
+                        self.clients[no].check_commit_frame(&commit)?;
+                    }
                     self.oracle.sent(author, &commit, payload.unwrap_or_default())?;
                 } else {
                     self.clients[no].check_claim_frame(&text)?;
