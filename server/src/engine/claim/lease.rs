@@ -72,7 +72,7 @@ impl Engine {
 
     fn claim_ends(&self, claim: &Claim) -> Instant {
         let connection = claim.connection.and_then(|id| self.connections.get(&id));
-        self.claims.ends(claim, connection.map(|connection| connection.heard))
+        claim.ends(connection.map(|connection| connection.heard), self.claims.renewal_ms)
     }
 
     /// A participant asks for a claim.

@@ -108,6 +108,13 @@ pub(super) struct Claim {
     pub grant: Option<Grant>,
 }
 
+impl Claim {
+    /// When it ends if nothing more is heard of its connection, which was last heard of then.
+    pub(super) fn ends(&self, heard: Option<Instant>, renewal_ms: u64) -> Instant {
+        heard.map_or(self.until, |heard| self.until.max(heard.after(renewal_ms)))
+    }
+}
+
 /// How a claim ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum End {
@@ -165,11 +172,6 @@ pub(super) struct Claims {
 impl Claims {
     pub(super) fn new(renewal_ms: u64) -> Self {
         Self { renewal_ms, ..Self::default() }
-    }
-
-    /// When a claim ends if nothing more is heard of its connection, which was last heard of then.
-    pub(super) fn ends(&self, claim: &Claim, heard: Option<Instant>) -> Instant {
-        heard.map_or(claim.until, |heard| claim.until.max(heard.after(self.renewal_ms)))
     }
 
     /// Fences up to this one may be in use from a former life.
@@ -323,7 +325,7 @@ impl Claims {
         for no in self.by_connection.remove(&connection).unwrap_or_default() {
             let Some(claim) = self.all.get_mut(&no) else { continue };
             claim.connection = None;
-            let until = claim.until.max(heard.after(self.renewal_ms));
+            let until = claim.ends(Some(heard), self.renewal_ms);
             self.extend(no, until);
         }
     }
