@@ -70,10 +70,7 @@ export class Shell implements Host {
     listen(globalThis, 'offline', () => this.#tell(Ask.Offline, 0));
     listen(globalThis, 'ablo:wake', () => wake(Ask.Wake));
     listen(globalThis, 'pageshow', () => wake(Ask.Wake));
-    // One that may come back keeps what it holds.
-    listen(globalThis, 'pagehide', (event) => {
-      if (!(event as PageTransitionEvent).persisted) this.#tell(Ask.Leave, 0);
-    });
+    listen(globalThis, 'pagehide', () => this.#tell(Ask.Leave, 0));
     listen(document, 'resume', () => wake(Ask.Wake));
     listen(document, 'visibilitychange', () => {
       if (document.visibilityState === 'visible') wake(Ask.Visible);

@@ -129,6 +129,7 @@ pub const ALL: &[Mistake] = &[
     core("claimed-row-not-read", Bug::ClaimedRowNotRead, "a claim granted after a wait does not read its row again"),
     core("lapse-unnoticed", Bug::LapseUnnoticed, "another grant of a claim than before is taken for the same"),
     core("claim-unstamped", Bug::ClaimUnstamped, "a write under a claim says neither so nor what it was based on"),
+    core("left-behind", Bug::LeftBehind, "a claim that was given back as the connection ended is not given back again"),
     core("reclaimed-at-once", Bug::ReclaimedAtOnce, "a row is claimed again before it is given back, past the line"),
     core("released-too-early", Bug::ReleasedTooEarly, "a claim is given back before the writes under it are through"),
     core("wait-never-ends", Bug::WaitNeverEnds, "a claim is waited for longer than its application wants"),

@@ -169,7 +169,7 @@ impl World {
             }
             31 => {
                 let open = self.clients[no].claims.values_mut();
-                open.for_each(|claim| {
+                open.filter(|claim| claim.row.is_some()).for_each(|claim| {
                     claim.stage = Stage::Over;
                     claim.given_back = true;
                 });
@@ -490,6 +490,11 @@ impl World {
             for (id, app) in &client.claims {
                 if app.stage != Stage::Over && !own.contains(id) {
                     return disagree(format!("{id} is forgotten: {app:?}"));
+                }
+                let at_server = book.get(who, id).filter(|_| app.abandoned);
+                if let Some(at_server) = at_server {
+                    let what = format!("{}: {id} is given back, and at the server {at_server:?}", client.name());
+                    return broken("left-behind", what);
                 }
             }
             let (_, me) = who.split_once(':').unwrap_or_default();

@@ -39,6 +39,7 @@ pub enum Bug {
     ClaimUnstamped,
     ReleasedTooEarly,
     ReclaimedAtOnce,
+    LeftBehind,
     WaitNeverEnds,
     LeftWaiting,
     ClaimedBehind,

@@ -154,7 +154,7 @@ pub enum Command {
     Claim(Ticket, ModelIndex, String, String),
     /// Give a claim back.
     Release(String),
-    /// Give all claims back, without waiting: the page goes away.
+    /// Give all claims on rows back, without waiting: the page goes away.
     LeaveClaims,
     /// What the participant does now: the text of an activity (protocol.md 12.1).
     Activity(String),

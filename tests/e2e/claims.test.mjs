@@ -159,6 +159,24 @@ test('a client that is disposed of, and a page that goes away, give back what th
   assert.deepEqual(await claimed(grace), { waited: true, title: 'Call back' });
 });
 
+test('a page that the browser keeps for coming back to does not keep the row', async (t) => {
+  const [, ada, grace] = await twoClients(t);
+  await claim(ada);
+  await ask(grace);
+  await untilQueue(ada, ['grace']);
+  const turnPage = (kind) => ada.evaluate((name) => dispatchEvent(new PageTransitionEvent(name, { persisted: true })), kind);
+  await turnPage('pagehide');
+  assert.deepEqual(await claimed(grace), { waited: true, title: 'Call back' });
+  await turnPage('pageshow');
+  assert.equal(await ada.evaluate(() => held.signal.aborted && held.signal.reason.code), 'claim_lost');
+  assert.equal((await ada.evaluate(() => outcome(ablo.tasks.update({ id: 't1', data: { title: 'late' }, claim: held })))).code, 'claim_lost');
+  await untilHolder(ada, 'grace');
+  await ask(ada);
+  await untilQueue(grace, ['ada']);
+  await release(grace);
+  assert.deepEqual(await claimed(ada), { waited: true, title: 'Call back' });
+});
+
 test('a lost claim ends in one place: its handle, its stamps, its writes', async (t) => {
   const [server, ada, grace] = await twoClients(t);
   await ada.evaluate(() => {

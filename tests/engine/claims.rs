@@ -333,9 +333,34 @@ fn a_page_that_goes_away_waits_for_nothing() {
     let waiting = claim_row(&mut bench, "c-w", "t2", true, WAITING);
     bench.frames();
     bench.command(|_| Command::LeaveClaims).unwrap();
-    let frames = bench.frames();
-    assert_eq!(kinds(&frames).iter().filter(|kind| **kind == "claim_abandon").count(), 2, "{frames:?}");
-    assert_eq!(error(&mut bench, waiting).code, "claim_wait_aborted");
+    assert_eq!(moves(&bench.frames()), ["-c-w", "-c-a"]);
+    assert_eq!(error(&mut bench, waiting).code, "claim_lost");
+    // It may come back, and does not hold the row then.
+    assert_eq!(bench.event("claim:lost")[0]["claimId"], "c-a");
+    assert_eq!(moves(&reopen(&mut bench)), ["-c-w", "-c-a"]);
+}
+
+#[test]
+fn a_page_that_goes_away_keeps_a_claim_for_the_writes_under_it() {
+    let mut bench = holder();
+    update(&mut bench, "X", "{}").unwrap();
+    bench.command(|_| Command::LeaveClaims).unwrap();
+    assert!(!bench.has_request("/v1/claims/c-a"));
+    bench.turn();
+    let commit = sent(&mut bench);
+    assert_eq!(moves(&bench.frames()), [""; 0]);
+    bench.delta(11, "U", "t1", &json!({"id":"t1","title":"X"}));
+    bench.accept(commit["clientTxId"].as_str().unwrap(), 11);
+    assert_eq!(moves(&bench.frames()), ["-c-a"]);
+}
+
+#[test]
+fn a_page_that_comes_back_is_in_its_groups() {
+    let mut bench = bench();
+    let join = json!({"claimId":"participant:1","syncGroups":["tasks:t1"]}).to_string();
+    bench.command(|ticket| Command::Claim(ticket, TASKS, join, WAITING.into())).unwrap();
+    bench.command(|_| Command::LeaveClaims).unwrap();
+    assert_eq!(kinds(&reopen(&mut bench)).iter().filter(|kind| **kind == "claim").count(), 1);
 }
 
 #[test]
@@ -347,6 +372,22 @@ fn what_is_given_back_without_a_connection_is_given_back_on_the_next() {
     let about: Vec<&str> = kinds(&frames).into_iter().filter(|kind| kind.starts_with("claim")).collect();
     assert_eq!(about, ["claim_abandon"], "it is not asked for again");
     assert_eq!(known(&bench)["own"], json!([]));
+}
+
+#[test]
+fn what_is_given_back_is_given_back_again_where_the_server_may_not_have_heard() {
+    let mut bench = holder();
+    release(&mut bench, "c-a");
+    claim(&mut bench, "c-b", WAITING);
+    assert_eq!(moves(&bench.frames()), ["-c-a", "+c-b"]);
+    // First of all: whoever holds the row would get it again, past everybody who waits.
+    assert_eq!(moves(&reopen(&mut bench)), ["-c-a", "+c-b"]);
+    assert_eq!(moves(&reopen(&mut bench)), ["-c-a", "+c-b"]);
+    bench.answer_sync(10, &[]);
+    release(&mut bench, "c-b");
+    assert_eq!(moves(&reopen(&mut bench)), ["-c-b"], "the answer to what was asked after c-a, and before c-b");
+    bench.answer_sync(10, &[]);
+    assert_eq!(moves(&reopen(&mut bench)), [""; 0]);
 }
 
 #[test]
@@ -451,7 +492,7 @@ fn who_claims_a_row_again_before_it_is_given_back_takes_a_new_place_in_line() {
     bench.close(1006);
     release(&mut bench, "c-b");
     claim(&mut bench, "c-d", WAITING);
-    assert_eq!(moves(&come_back(&mut bench)), ["+c-c", "-c-b", "+c-d"]);
+    assert_eq!(moves(&come_back(&mut bench)), ["-c-a", "+c-c", "-c-b", "+c-d"]);
 }
 
 #[test]

@@ -73,6 +73,10 @@ impl Claim {
 #[derive(Debug, Default)]
 pub(super) struct Claims {
     own: Line<Claim>,
+    /// Those that were given back: the connection may end before the server has heard of that.
+    left: Line<Claim>,
+    /// So many of them were before a question that the server has not answered.
+    heard: usize,
     /// Presence by participant, as it came.
     peers: Vec<(String, String)>,
     /// Waiting lines by row, as they came.
@@ -100,6 +104,17 @@ impl Claims {
     pub(super) fn leave_groups(&mut self) {
         for claim in self.own.iter_mut() {
             claim.group = None;
+        }
+    }
+
+    /// The server is asked something, and answers in turn.
+    pub(super) fn note_asked(&mut self) {
+        self.heard = self.left.len();
+    }
+
+    pub(super) fn note_answered(&mut self) {
+        for _ in 0..core::mem::take(&mut self.heard) {
+            self.left.pop_front();
         }
     }
 
@@ -201,21 +216,23 @@ impl Engine {
         claim.ticket.take().or(reading.filter(|ticket| self.reads.forget(*ticket)))
     }
 
-    /// Gives back what can be given back. `is_page`: the page goes away. Some browsers have closed its socket by then, or
-    /// drop what is sent on it; a request they still let out.
+    /// Gives back what can be given back. `is_page`: the page goes away, and may come back. Some browsers have closed its
+    /// socket by then, or drop what is sent on it; a request they still let out. Groups are left with the connection.
     pub(super) fn leave_claims(&mut self, is_page: bool) {
         for at in (0..self.claims.own.len()).rev() {
             let Some(claim) = self.claims.own.get_mut(at) else { continue };
             if bug::on(Bug::LeftWaiting) {
                 claim.ticket = None;
             }
-            let (id, asks) = (claim.id.clone(), is_page && claim.is_lease);
-            if asks {
+            let (id, is_lease) = (claim.id.clone(), claim.is_lease);
+            if !is_page || self.queue.is_claimed(&id) {
+                self.release(&id);
+            } else if is_lease {
                 let task = self.task_id();
                 let url = self.config.api(&concat(&["/v1/claims/", &id]));
                 self.fetch_for_connection(task, Method::Delete, url, None, PROBE_MS);
+                self.lose_claim(at, true, Error::local("claim_lost", "the claim is over: pagehide"));
             }
-            self.release(&id);
         }
     }
 
@@ -262,6 +279,14 @@ impl Engine {
             self.claims.peers.clear();
             self.claims.lines.clear();
         }
+        self.claims.heard = 0;
+        if !bug::on(Bug::LeftBehind) {
+            let left = core::mem::take(&mut self.claims.left);
+            for claim in left.iter() {
+                self.send_text("claim_abandon", &claim.payload);
+            }
+            self.claims.left = left;
+        }
         for at in 0..self.claims.own.len() {
             // One that was given back meanwhile is needed for the writes under it only.
             let claim = &self.claims.own[at];
@@ -296,6 +321,9 @@ impl Engine {
         if abandon {
             // Its row is in what it was announced with.
             self.send_text(if claim.is_lease { "claim_abandon" } else { "release" }, &claim.payload);
+            if claim.is_lease {
+                self.claims.left.push(claim);
+            }
         }
         for next in at..self.claims.own.len() {
             if !self.claims.own[next].asked {
@@ -392,7 +420,7 @@ impl Engine {
             "claim_queued" => {
                 claim.waited = true;
                 if !is_new {
-                    (true, "claim_lost", "the row is held by somebody else now: ", "heldBy")
+                    (true, "claim_lost", "the row is held by ", "heldBy")
                 } else if claim.depth.is_some_and(|depth| payload.get_u64("position").unwrap_or(0) >= depth) {
                     (true, "queue_too_deep", "more wait than maxQueueDepth allows for a row held by ", "heldBy")
                 } else {
@@ -406,7 +434,7 @@ impl Engine {
                 }
                 return;
             }
-            "claim_ack" => (false, "claim_rejected", "the server refused the groups", "reason"),
+            "claim_ack" => (false, "claim_rejected", "the claim was refused: ", "reason"),
             "claim_rejected" => match (&*text("reason"), claim.waits) {
                 ("conflict", false) => (false, "entity_claimed", "the row is held by ", "heldBy"),
                 ("conflict", true) => (false, "claim_conflict", "the row is held by ", "heldBy"),

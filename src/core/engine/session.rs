@@ -264,6 +264,9 @@ impl Engine {
         self.acknowledge();
         self.queue.handle_catch_up();
         let Some(session) = &mut self.session else { return };
+        if session.asked_at.is_none() {
+            self.claims.note_asked();
+        }
         session.asked_at = Some(now);
         session.caught_up_at = now;
         let socket = session.socket;
@@ -276,6 +279,7 @@ impl Engine {
         let Some(session) = &mut self.session else { return };
         session.asked_at = None;
         session.caught_up_at = now;
+        self.claims.note_answered();
         self.unanswered = 0;
         if let Some(cursor) = response.cursor.take() {
             self.server_cursor = Some(cursor);

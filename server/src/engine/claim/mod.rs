@@ -313,10 +313,12 @@ impl Claims {
     /// Makes this connection the one that keeps the claim alive.
     pub(super) fn bind(&mut self, no: ClaimNo, connection: ConnectionId) {
         let Some(claim) = self.all.get_mut(&no) else { return };
-        let before = claim.connection.replace(connection);
-        if before != Some(connection) {
-            self.unbind(no, before);
+        // What an older connection has still said is heard late: its client is on the newer one.
+        if claim.connection >= Some(connection) {
+            return;
         }
+        let before = claim.connection.replace(connection);
+        self.unbind(no, before);
         self.by_connection.entry(connection).or_default().insert(no);
     }
 

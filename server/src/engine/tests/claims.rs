@@ -297,6 +297,22 @@ fn a_holder_that_comes_back_in_time_goes_on_and_one_that_does_not_has_lost() {
 }
 
 #[test]
+fn a_claim_stays_with_the_newest_connection_of_its_client() {
+    let mut room = Room::new(&["a", "b"]);
+    room.send(0, &begin("ca", "t1", json!({})));
+    room.send(1, &begin("cb", "t1", json!({})));
+    let (bob, old) = room.people[1].clone();
+    room.people[1].1 = room.rig.live(&bob);
+    room.send(1, &begin("cb", "t1", json!({})));
+    // What was said before the connection broke arrives after what was said on the next.
+    room.rig.frame(old, &begin("cb", "t1", json!({})));
+    room.rig.disconnect(old);
+    room.quiet();
+    room.send(0, &abandon("ca"));
+    assert_eq!(room.heard(1), "granted:cb");
+}
+
+#[test]
 fn a_second_claim_takes_over_from_one_whose_connection_is_gone() {
     let mut room = Room::new(&["a", "b"]);
     room.send(0, &begin("before-reload", "t1", json!({})));
