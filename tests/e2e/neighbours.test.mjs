@@ -5,6 +5,7 @@ import { checkGrants, observe } from './grants.mjs';
 import { NO_SERVER, openClient, openPage, Server, test } from './harness.mjs';
 
 const SEED = { Task: [{ id: 't1', title: 'Call back', rank: 0 }] };
+
 /** In the page: a client of version 0.15, as `window.peer`. */
 async function startPeer(token) {
   const { Peer } = await import('/e2e/peer.js');

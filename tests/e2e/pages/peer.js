@@ -24,8 +24,6 @@ export class Peer {
   holders = new Map();
   /** By row, who waits. */
   lines = new Map();
-  /** Ids of own claims that were taken away. */
-  lost = [];
 
   static async start(token) {
     const peer = new Peer();
@@ -199,7 +197,6 @@ export class Peer {
     const claim = this.#own.get(claimId);
     if (claim === undefined) return;
     this.#own.delete(claimId);
-    this.lost.push(claimId);
     claim.reject(Object.assign(new Error(code), { code }));
   }
 
