@@ -41,7 +41,7 @@ pub(crate) struct AppClaim {
     begun: bool,
     /// Its application has given it back.
     given_back: bool,
-    /// And so has the client.
+    /// The last that the client has said of it is that it is given back, whoever wanted that.
     abandoned: bool,
     /// The first grant that reached the client.
     fence: Option<u64>,
@@ -120,7 +120,7 @@ impl Client {
         }
         if let Some(claim) = self.claims.get_mut(&id) {
             claim.begun = begins;
-            claim.abandoned = claim.given_back && !begins;
+            claim.abandoned = !begins;
         }
         Ok(())
     }
@@ -129,7 +129,7 @@ impl Client {
     pub(crate) fn check_commit_frame(&self, commit: &Commit) -> Check {
         let terms = Value::parse(commit.terms.as_deref().unwrap_or("{}")).ok();
         let Some(id) = terms.and_then(|terms| terms.get_string("claim")) else { return Ok(()) };
-        match self.claims.get(&id).filter(|claim| claim.abandoned) {
+        match self.claims.get(&id).filter(|claim| claim.given_back && claim.abandoned) {
             Some(claim) => {
                 let key = &commit.client_tx_id;
                 broken("given-back-early", format!("{}: {key} is sent under {id}, which is {claim:?}", self.name()))
@@ -169,7 +169,7 @@ impl World {
             }
             31 => {
                 let open = self.clients[no].claims.values_mut();
-                open.filter(|claim| claim.row.is_some()).for_each(|claim| {
+                open.filter(|claim| claim.row.is_some() && claim.stage != Stage::Over).for_each(|claim| {
                     claim.stage = Stage::Over;
                     claim.given_back = true;
                 });
