@@ -1,6 +1,6 @@
 /**
  * Encryption of stored values: AES-GCM, a random initialisation vector in front, the record's key as additional data,
- * so that a value is of use under its own key only.
+ * so that a value is of use under its own key only. A file of its own, loaded when a client is made with `encryption`.
  */
 
 import type { Bytes, StoreChange, StoreRecords } from './boundary.js';
@@ -29,8 +29,8 @@ const IV_BYTES = 12;
 const DEVICE = 'device';
 
 /** The key to use. The device's own is made when there is none. */
-export async function findKey(encryption: AbloEncryption | undefined): Promise<CryptoKey | undefined> {
-  if (encryption?.key !== DEVICE) return encryption?.key;
+async function findKey({ key }: AbloEncryption): Promise<CryptoKey> {
+  if (key !== DEVICE) return key;
   const fresh = await crypto.subtle.generateKey({ name: 'AES-GCM', length: 256 }, false, ['encrypt', 'decrypt']);
   const database = await openDatabase('ablo-keys', ['keys']);
   try {
@@ -48,8 +48,22 @@ export async function findKey(encryption: AbloEncryption | undefined): Promise<C
   }
 }
 
+/** What encrypts values on their way to the disk and back. */
+export interface Cipher {
+  seal(changes: readonly StoreChange[]): Promise<readonly StoreChange[]>;
+  open(records: StoreRecords): Promise<StoreRecords>;
+}
+
+export async function makeCipher(encryption: AbloEncryption): Promise<Cipher> {
+  const key = await findKey(encryption);
+  return {
+    seal: (changes) => Promise.all(changes.map((change) => sealChange(key, change))),
+    open: (records) => openRecords(key, records),
+  };
+}
+
 /** The change with its value encrypted. */
-export async function sealChange(key: CryptoKey, change: StoreChange): Promise<StoreChange> {
+async function sealChange(key: CryptoKey, change: StoreChange): Promise<StoreChange> {
   const [store, name, value] = change;
   if (typeof value === 'string') return change;
   const iv = crypto.getRandomValues(new Uint8Array(IV_BYTES));
@@ -64,7 +78,7 @@ export async function sealChange(key: CryptoKey, change: StoreChange): Promise<S
  * Records with their values decrypted. One that this key does not open becomes empty; when it opens none, it is the
  * wrong key.
  */
-export async function openRecords(key: CryptoKey, records: StoreRecords): Promise<StoreRecords> {
+async function openRecords(key: CryptoKey, records: StoreRecords): Promise<StoreRecords> {
   let opened = 0;
   const result = await Promise.all(
     records.map(async (value, index) => {

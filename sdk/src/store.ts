@@ -12,7 +12,7 @@ import type {
   StoreIndex,
   StoreRecords,
 } from './boundary.js';
-import { type AbloEncryption, findKey, openRecords, sealChange } from './encryption.js';
+import type { AbloEncryption, Cipher } from './encryption.js';
 import { deleteDatabase, fail, finished, hashName, Kind, openDatabase, toFailure } from './indexeddb.js';
 import { Tabs } from './tabs.js';
 
@@ -71,7 +71,7 @@ type Begun = readonly [Promise<StoreRecords | void>];
 class Database {
   #lost: () => void;
   #encryption: AbloEncryption | undefined;
-  #key: CryptoKey | undefined;
+  #cipher: Cipher | undefined;
   #name: string | undefined;
   #connection: IDBDatabase | undefined;
   /** Settles when the next request may begin. Never rejects. */
@@ -91,7 +91,7 @@ class Database {
         fail(Kind.Unavailable, 'needs IndexedDB, Web Locks and BroadcastChannel in a secure context');
       }
       this.#name = await hashName(name);
-      this.#key = await findKey(this.#encryption);
+      if (this.#encryption) this.#cipher = await (await import('./encryption.js')).makeCipher(this.#encryption);
       const connection = await openDatabase(this.#name, STORES);
       connection.onversionchange = connection.onclose = () => {
         connection.close();
@@ -117,9 +117,7 @@ class Database {
           values.onsuccess = () => part.forEach((name, index) => flat.push(name, values.result[index] as Bytes));
         }
       };
-      const key = this.#key;
-      const records = finished(transaction).then(() => (key === undefined ? flat : openRecords(key, flat)));
-      return [records];
+      return [finished(transaction).then(() => this.#cipher?.open(flat) ?? flat)];
     });
   }
 
@@ -127,9 +125,8 @@ class Database {
     return this.#next(changes[0]?.[0] ?? JOURNAL, async () => {
       // No store, no transaction.
       if (changes.length === 0) return;
-      const key = this.#key;
       // Before the transaction: one that waits for anything but its own requests is over.
-      const sealed = key === undefined ? changes : await Promise.all(changes.map((change) => sealChange(key, change)));
+      const sealed = this.#cipher ? await this.#cipher.seal(changes) : changes;
       const names = new Set(sealed.map(([store]) => STORES[store]));
       const transaction = this.#begin([...names], 'readwrite', { durability });
       try {

@@ -69,7 +69,7 @@ const LOOPS: &[&str] = &["-Cllvm-args=-disable-lsr", "-Cllvm-args=-enable-load-p
 /// The entry that the others import from.
 const MAIN_ENTRY: &str = "index.js";
 /// Entries that the main one loads when it needs them.
-const LOADED_LATER: &[&str] = &["http.js", "watch.js"];
+const LOADED_LATER: &[&str] = &["http.js", "watch.js", "encryption.js"];
 /// Kinds of entry points, by their ends: modules for browsers, CommonJS for Electron, whose sandboxed preload scripts are
 /// nothing else.
 const ENTRY_ENDS: [(&str, &str); 2] = [(".js", "esm"), (".cjs", "cjs")];
