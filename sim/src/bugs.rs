@@ -99,6 +99,7 @@ pub const ALL: &[Mistake] = &[
     core("restore-reversed", Bug::RestoreReversed, "commits from the journal are put in the wrong order"),
     core("guard-forgotten", Bug::GuardForgotten, "a commit from the journal has forgotten what it was based on"),
     core("letters-lost", Bug::LettersLost, "refused writes are kept in memory only"),
+    core("refusal-not-awaited", Bug::RefusalNotAwaited, "a refusal is told before the device has it"),
     core("parts-behind", Bug::PartsBehind, "parts of a refused commit go behind what other tabs wrote on top of it"),
     core("journal-not-read-again", Bug::JournalNotReadAgain, "a tab that joins misses what was said before"),
     core("journal-writes-overlap", Bug::JournalWritesOverlap, "a journal write does not wait for the one before it"),

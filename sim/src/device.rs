@@ -76,8 +76,8 @@ pub(crate) struct Device {
     pub(crate) busy: BTreeMap<(String, ObjectStore), u64>,
     pub(crate) locks: BTreeMap<String, Lock>,
     pub(crate) channel: BTreeMap<Author, (usize, String)>,
-    /// Messages keep their order: by sender and receiver, when the last one arrives.
-    pub(crate) posted: BTreeMap<(Author, Author), u64>,
+    /// Messages keep their order: by receiver, when the last one arrives.
+    pub(crate) posted: BTreeMap<Author, u64>,
 }
 
 impl Shelf {

@@ -230,6 +230,11 @@ impl Oracle {
         self.op_mut(number).into_iter().for_each(|op| op.fate = Fate::Rejected);
     }
 
+    /// Whether the server has refused it, as the only one of its commit.
+    pub(crate) fn is_refused_alone(&self, number: u32) -> bool {
+        self.refused_alone.contains(&number)
+    }
+
     /// The device must keep a letter about it.
     pub(crate) fn expect_letter(&mut self, number: u32) {
         if let Some(op) = self.op_mut(number).filter(|op| op.fate == Fate::Rejected) {

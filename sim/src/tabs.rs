@@ -299,7 +299,7 @@ impl World {
             .collect();
         for (other, place) in others {
             let after = if self.plan.on.slow_channel { self.disk.below(150) } else { self.disk.below(3) };
-            let last = self.device(no).posted.entry((author, other)).or_default();
+            let last = self.device(no).posted.entry(other).or_default();
             *last = (*last).max(now + after);
             let after = *last - now;
             self.tell(place, other, after, Input::Posted(text.to_owned()));
@@ -333,7 +333,7 @@ impl World {
             .oracle
             .ops()
             .filter(|(_, op)| op.device == Some(index) && op.fate == Fate::Rejected && op.letter)
-            .filter(|(number, _)| !self.has_letter(index, *number))
+            .filter(|(number, _)| !self.has_refusal(index, *number))
             .map(|(number, _)| number)
             .collect();
         open.into_iter().for_each(|number| self.oracle.reopen(number));
@@ -341,12 +341,16 @@ impl World {
 
     /// Whether a record of a device carries a write. Deletes have no number: the name, or row and kind must do.
     pub(crate) fn is_recorded(&self, index: usize, prefix: &'static str, number: u32) -> bool {
+        self.any_record(index, prefix, number, |_| true)
+    }
+
+    fn any_record(&self, index: usize, prefix: &'static str, number: u32, which: fn(&str) -> bool) -> bool {
         let Some(op) = self.oracle.op(number) else { return true };
         let is_it = |operation: Operation| {
             let named = op.name.is_some() && operation.transaction_id == op.name;
             operation.kind == op.kind && operation.id.as_ref() == Some(&op.row.1) && (!op.optimistic || named)
         };
-        self.devices[index].journals(prefix).any(|(_, record)| match op.kind {
+        self.devices[index].journals(prefix).filter(|(_, record)| which(record)).any(|(_, record)| match op.kind {
             OpKind::Create | OpKind::Update => shop::carries(record, 'm', number),
             OpKind::Delete | OpKind::Archive | OpKind::Unarchive => Value::parse(record).is_ok_and(|record| {
                 record.at("operations").elements().any(|item| Operation::parse(item).is_ok_and(is_it))
@@ -382,6 +386,25 @@ impl World {
 
     pub(crate) fn has_letter(&self, index: usize, number: u32) -> bool {
         self.is_recorded(index, "l/", number)
+    }
+
+    /// Whether the device has it in writing that a write was refused.
+    fn has_refusal(&self, index: usize, number: u32) -> bool {
+        let is_refused = |record: &str| Value::parse(record).is_ok_and(|record| record.get("error").is_some());
+        self.has_letter(index, number) || self.any_record(index, "j/", number, is_refused)
+    }
+
+    /// A refusal of a tab's write is told, and of one that the server has refused, not what was built on it, the device
+    /// knows by then: whoever sends next must not get another answer.
+    pub(crate) fn refusal_told(&mut self, no: usize, number: u32) -> Check {
+        let client = &self.clients[no];
+        let Some(index) = client.persona.device.filter(|_| !client.memory) else { return Ok(()) };
+        self.oracle.expect_letter(number);
+        let due = self.oracle.op(number).is_some_and(|op| op.letter) && self.oracle.is_refused_alone(number);
+        if due && !self.devices[index].damaged && !self.has_refusal(index, number) {
+            return broken("letter", format!("{} tells of a refusal of {number} that can get lost", client.name()));
+        }
+        Ok(())
     }
 
     /// Something happens to a tab, or to its device.

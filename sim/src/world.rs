@@ -708,9 +708,7 @@ impl World {
         }
         for number in numbers {
             self.oracle.rejected(number, &code)?;
-            if self.clients[no].persona.device.is_some() && !self.clients[no].memory {
-                self.oracle.expect_letter(number);
-            }
+            self.refusal_told(no, number)?;
         }
         Ok(())
     }

@@ -50,6 +50,7 @@ pub enum Bug {
     LineNotFair,
     NobodyPromoted,
     LettersLost,
+    RefusalNotAwaited,
     PartsBehind,
     JournalNotReadAgain,
     JournalWritesOverlap,

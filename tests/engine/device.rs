@@ -4,11 +4,13 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
-use ablo_wasm::core::input::Input;
+use ablo_wasm::core::input::{Change, Input};
 use ablo_wasm::core::output::Output;
 use ablo_wasm::core::store::{
     Database, ObjectStore, Record, StoreChange, StoreFailure, StoreFailureKind, StoreRequest,
 };
+
+use serde_json::json;
 
 use crate::harness::{Bench, tasks};
 
@@ -204,4 +206,38 @@ pub(crate) fn journal(device: &Rc<RefCell<Device>>) -> Vec<String> {
     let device = device.borrow();
     let records = device.databases.values().flatten().filter(|((_, key), _)| key.starts_with("j/"));
     records.map(|(_, record)| String::from_utf8(record.clone()).expect("text")).collect()
+}
+
+/// The network is gone, and the engine knows.
+pub(crate) fn offline(device: &Rc<RefCell<Device>>, no: usize) -> Tab {
+    let mut tab = Tab::new(device, no);
+    tab.bench.input(Input::Offline);
+    tab.bench.start();
+    tab.serve();
+    tab
+}
+
+pub(crate) fn update(title: &str) -> Change {
+    Change::Update(json!({ "title": title }).to_string())
+}
+
+pub(crate) fn first_visit(device: &Rc<RefCell<Device>>) -> Tab {
+    let mut tab = Tab::started(device, 1);
+    tab.connect(10, &[json!({"id":"t1","title":"A","rank":1}), json!({"id":"t2","title":"B","rank":2})]);
+    tab
+}
+
+/// The first holds the lock, both are connected.
+pub(crate) fn two_tabs() -> (Rc<RefCell<Device>>, Tab, Tab) {
+    let device = device();
+    let first = first_visit(&device);
+    let mut second = Tab::started(&device, 2);
+    second.connect(10, &[]);
+    (device, first, second)
+}
+
+/// A timer that is due and stays due would have the page do nothing else.
+pub(crate) fn is_at_rest(tab: &mut Tab) -> bool {
+    tab.bench.turn();
+    tab.bench.engine.poll_timeout().is_none_or(|(at, _)| at > tab.bench.now.mono)
 }

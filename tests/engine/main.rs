@@ -9,5 +9,6 @@ mod intake;
 mod reads;
 mod recovery;
 mod storage;
+mod tabs;
 mod transcripts;
 mod writes;

@@ -1,7 +1,6 @@
 //! The open socket: what is said on it, in which order, and whether it is still alive (protocol.md sections 6 to 8, 14).
 
 use super::Engine;
-use super::storage::Stage;
 use crate::core::bug::{self, Bug};
 use crate::core::error::Error;
 use crate::core::id::{SyncId, TaskId};
@@ -106,8 +105,7 @@ impl Engine {
             .as_ref()
             .is_some_and(|session| session.socket == socket && session.asked_at.is_some() && !session.streaming);
         if code == 1009 && self.session.as_ref().is_some_and(|session| session.socket == socket) {
-            let outcome = self.queue.handle_too_big();
-            self.take_outcome(outcome);
+            self.queue.handle_too_big();
         }
         let current = self.connection.handle_closed(self.now.mono, socket, code, &mut self.rng);
         // A server that cannot go back as far as asked closes instead of answering (protocol.md 9.7): the snapshot that
@@ -211,6 +209,8 @@ impl Engine {
 
     /// Sends the gathered writes, as far as they may go.
     pub(super) fn flush(&mut self) {
+        let outcome = self.queue.reject_refused();
+        self.take_outcome(outcome);
         if self.config.stored {
             self.flush_journal();
         } else {
@@ -218,10 +218,6 @@ impl Engine {
         }
         if self.flush_due {
             // Writes of this turn are still being gathered.
-            return;
-        }
-        // After a crash a refused write would be sent again, and must not find what came after it.
-        if self.storage.keeping && self.storage.stage == Stage::Open {
             return;
         }
         let Some(socket) = self.session.as_ref().map(|session| session.socket) else { return };

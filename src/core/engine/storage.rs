@@ -126,8 +126,6 @@ pub(super) struct Storage {
     pub(super) letters: Vec<Letter>,
     /// Changes of letters for the next write of the journal.
     pub(super) letter_changes: Vec<StoreChange>,
-    /// Refused writes are on their way to the disk.
-    pub(super) keeping: bool,
     pub(super) tabs: Tabs,
     /// Says when everything is deleted.
     purging: Option<Output>,
@@ -159,7 +157,6 @@ impl Storage {
             aside: Vec::new(),
             letters: Vec::new(),
             letter_changes: Vec::new(),
-            keeping: false,
             tabs: Tabs::default(),
             purging: None,
         }
@@ -317,7 +314,6 @@ impl Engine {
                 }
             }
             Job::Journal(changes, orders) => {
-                self.storage.keeping = !self.storage.letter_changes.is_empty();
                 let outcome = self.queue.handle_journaled(&orders);
                 self.share_journal(&changes);
                 self.take_outcome(outcome);
@@ -620,7 +616,6 @@ impl Engine {
     pub(super) fn keep_letter(&mut self, id: String, text: String) {
         if !bug::on(Bug::LettersLost) {
             self.storage.letter_changes.push(put(concat(&[LETTERS, &id]), text.clone()));
-            self.storage.keeping = true;
         }
         self.put_letter(Letter { id, text });
     }

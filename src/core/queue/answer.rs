@@ -9,13 +9,14 @@ impl Queue {
     /// The server answered a commit.
     pub fn handle_result(&mut self, now: Instant, result: &MutationResult, cursor: SyncId, rng: &mut Rng) -> Outcome {
         let mut outcome = Outcome::default();
-        let known =
-            self.commits.first().is_some_and(|commit| commit.sent && *commit.key.0 == *result.client_tx_id.as_str());
-        if !known {
+        let sent = self.commits.first().filter(|commit| commit.sent);
+        if sent.is_some_and(|commit| *commit.key.0 != *result.client_tx_id) {
             return outcome;
         }
         self.in_flight = None;
         match &result.error {
+            // To what was sent before another tab became the sender.
+            _ if sent.is_none() => {}
             _ if result.success => self.accept_front(result, cursor, &mut outcome),
             Some(error) => self.handle_refusal(now, error, rng, &mut outcome),
             None => {}
@@ -24,13 +25,11 @@ impl Queue {
     }
 
     /// The server closed the connection because a frame was too big: the commit on its way is to blame.
-    pub fn handle_too_big(&mut self) -> Outcome {
-        let mut outcome = Outcome::default();
-        if self.in_flight.take().is_some() {
+    pub fn handle_too_big(&mut self) {
+        if self.in_flight.take().is_some() && self.commits.first().is_some_and(|commit| commit.sent) {
             let error = Error::local("write_too_large", "the server refused a frame of this size");
-            self.refuse_front(&error, &mut outcome);
+            self.refuse_front(&error);
         }
-        outcome
     }
 
     /// Confirmed rows are complete up to `cursor`: operations that they contain have done their work.
@@ -205,12 +204,13 @@ impl Queue {
             self.accept_front(&done, SyncId(0), outcome);
             return;
         }
-        self.refuse_front(error, outcome);
+        self.refuse_front(error);
     }
 
-    /// The first commit is refused for good: split it, or when it is one operation or atomic, reject it.
-    pub(super) fn refuse_front(&mut self, error: &Error, outcome: &mut Outcome) {
-        let Some(commit) = self.commits.pop_front() else { return };
+    /// The first commit is refused for good: split it, or when it is one operation or atomic, reject it as soon as that
+    /// is on the disk. Another tab that takes over before may send it again, and get another answer.
+    pub(super) fn refuse_front(&mut self, error: &Error) {
+        let Some(mut commit) = self.commits.pop_front() else { return };
         self.retry_at = None;
         if matches!(commit.lane, Lane::Model) && commit.ops.len() > 1 && !bug::on(Bug::RefusalTakesNeighbours) {
             let (left, right) = commit.ops.split_at(commit.ops.len() / 2);
@@ -230,6 +230,27 @@ impl Queue {
             }
             return;
         }
+        commit.refused = Some(error.clone());
+        commit.dirty = !bug::on(Bug::RefusalNotAwaited);
+        self.commits.push_front(commit);
+    }
+
+    /// Rejects what the journal says was refused, if this tab sends.
+    pub fn reject_refused(&mut self) -> Outcome {
+        let mut outcome = Outcome::default();
+        while self.sender
+            && let Some(commit) = self.commits.first()
+            && commit.refused.is_some()
+            && (commit.is_journaled() || !self.durable)
+        {
+            self.reject_front(&mut outcome);
+        }
+        outcome
+    }
+
+    fn reject_front(&mut self, outcome: &mut Outcome) {
+        let Some(mut commit) = self.commits.pop_front() else { return };
+        let Some(error) = &commit.refused.take() else { return };
         self.removals.push(commit.order);
         // Whoever waited only for the queue has had an answer: the refusal reaches the application as an event.
         let untold =

@@ -323,6 +323,7 @@ impl Queue {
             journaling: 0,
             recorded: false,
             foreign: false,
+            refused: None,
         })
     }
 }

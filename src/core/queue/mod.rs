@@ -259,6 +259,8 @@ struct Commit {
     recorded: bool,
     /// From the journal or another tab: not altered here.
     foreign: bool,
+    /// The server's last word, if it was a refusal. Nothing follows from it before the journal has it.
+    refused: Option<Error>,
 }
 
 impl Commit {
@@ -364,7 +366,7 @@ pub struct Queue {
     rows: PendingRows,
     commits: Line<Commit>,
     acked: Line<Acked>,
-    /// The first commit is on its way since then.
+    /// A commit is on its way since then: the first, or one that was sent before this tab lost the lock.
     in_flight: Option<Instant>,
     /// The first commit is not sent before then.
     retry_at: Option<Instant>,
@@ -698,6 +700,9 @@ fn record(ops: &Sequence<Op>, commit: &Commit) -> String {
     list.end();
     if let Some(terms) = &commit.terms {
         object.raw("terms", terms);
+    }
+    if let Some(error) = &commit.refused {
+        object.raw("error", &error.to_json());
     }
     object.end();
     out

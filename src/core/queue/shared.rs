@@ -61,12 +61,13 @@ impl Queue {
     /// Another tab sends from now on: what the journal has, or will have, is for that tab.
     pub fn stop_sending(&mut self) {
         self.set_sender(false);
-        self.in_flight = None;
         self.retry_at = None;
         self.done.clear();
         for commit in self.commits.iter_mut() {
             commit.open = false;
             commit.sent = false;
+            // Whether the journal has it is for the journal to say.
+            commit.refused = None;
             commit.foreign |= commit.recorded || commit.journaling > 0;
         }
     }
@@ -237,7 +238,14 @@ impl Queue {
             |commit: &Commit| *commit.key.0 == *key && (!replace || atomic || commit.order != order || ahead(commit));
         // What is left of one that was replaced has no place: it says nothing about the rest.
         let done = |acked: &Acked| acked.order > 0 && *acked.key.0 == *key;
-        if self.commits.iter().any(|commit| same(commit)) || self.acked.iter().any(|acked| done(acked)) {
+        let refused = root.get("error").and_then(Error::from_body);
+        if let Some(known) = self.commits.iter_mut().find(|commit| same(commit)) {
+            if !ahead(known) {
+                known.refused = refused;
+            }
+            return Ok(outcome);
+        }
+        if self.acked.iter().any(|acked| done(acked)) {
             return Ok(outcome);
         }
         let created = WallTime(root.get_u64("createdAt").unwrap_or(0));
@@ -257,7 +265,7 @@ impl Queue {
             return Err(unreadable("no operations"));
         }
         // Done with, but whoever was to take it out may be gone.
-        if parsed.is_empty() || self.done.contains(&order) {
+        if parsed.is_empty() || self.done.contains(&order) || self.removals.contains(&order) {
             self.removals.push(order);
             return Ok(outcome);
         }
@@ -310,6 +318,7 @@ impl Queue {
         commit.foreign = true;
         commit.attempts = u32::try_from(root.get_u64("attempts").unwrap_or(0)).unwrap_or(u32::MAX);
         commit.terms = root.get("terms").map(|terms| terms.raw.to_owned());
+        commit.refused = refused;
         self.note_order(order);
         let old = self.commits.iter().position(|commit| commit.order == order);
         if let Some(old) = old.and_then(|index| self.commits.take(index)) {
