@@ -1,7 +1,7 @@
 // Encryption of what a client stores: with a key of the device and with one of the application.
 
 import assert from 'node:assert/strict';
-import { NO_SERVER, openContext, openPage, Server, test } from './harness.mjs';
+import { countLoads, NO_SERVER, openContext, openPage, Server, test } from './harness.mjs';
 
 const SECRET = 'the plan of which nobody may know';
 
@@ -87,5 +87,33 @@ test('another key opens nothing, destroys no unsent write, and the client works'
   assert.deepEqual(facts, { rows: ['other'], durability: 'memory', problem });
   await second.close();
   const third = await openClient(t, server, context, { filling: 1 });
+  await third.evaluate(() => until(() => ablo.status.pendingWrites === 0 && ablo.tasks.get('waiting')));
+});
+
+test('what encrypts is loaded by clients that encrypt; where it cannot be, the client works and what is stored stays', async (t) => {
+  const server = await Server.start(t);
+  const context = await openContext(t);
+  const plain = await openPage(t, server, { context });
+  await plain.evaluate(async () => {
+    globalThis.ablo = make({ persistence: 'indexeddb' });
+    await ablo.ready();
+    await ablo.purge();
+  });
+  assert.equal(await countLoads(plain, '/encryption.js'), 0);
+  const first = await openClient(t, server, context);
+  assert.equal(await countLoads(first, '/encryption.js'), 1);
+  await first.evaluate(async (title) => {
+    await goOffline();
+    await ablo.tasks.create({ id: 'waiting', data: { title }, wait: 'queued' });
+  }, SECRET);
+  await first.close();
+  const second = await openPage(t, server, { context, expected: NO_SERVER });
+  await second.route('**/encryption.js', (route) => route.abort());
+  await start(second);
+  const facts = await second.evaluate(() => [ablo.status.durability, ablo.status.storage.problem?.code]);
+  assert.deepEqual(facts, ['memory', 'storage_failed']);
+  await second.unroute('**/encryption.js');
+  await second.close();
+  const third = await openClient(t, server, context);
   await third.evaluate(() => until(() => ablo.status.pendingWrites === 0 && ablo.tasks.get('waiting')));
 });

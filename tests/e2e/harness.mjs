@@ -286,3 +286,8 @@ export async function openClient(t, server, { options = {}, ...rest } = {}) {
 export function countRequests(page, end) {
   return page.requests.filter((path) => path.endsWith(end)).length;
 }
+
+/** How often the page has loaded a file whose address ends so: not every browser's driver tells of modules. */
+export function countLoads(page, end) {
+  return page.evaluate((text) => performance.getEntriesByType('resource').filter(({ name }) => name.endsWith(text)).length, end);
+}

@@ -1,11 +1,7 @@
 // The stateless client in a page: loaded when it is first used, without the module, and allowed across origins.
 
 import assert from 'node:assert/strict';
-import { openClient, openPage, Server, test } from './harness.mjs';
-
-/** How often the page has loaded a file whose address ends so: not every browser's driver tells of modules. */
-const countLoads = (page, end) =>
-  page.evaluate((text) => performance.getEntriesByType('resource').filter(({ name }) => name.endsWith(text)).length, end);
+import { countLoads, openClient, openPage, Server, test } from './harness.mjs';
 
 /** Makes a stateless client in the page, as `window.desk`. */
 const openDesk = (page, options) =>

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use ablo_wasm::core::input::{Command, Input};
+use ablo_wasm::core::input::{Command, Input, Ticket};
 use ablo_wasm::core::output::Output;
 use ablo_wasm::core::store::{ObjectStore, StoreFailureKind, StoreRequest};
 use serde_json::json;
@@ -18,6 +18,18 @@ fn assert_apart(tab: &Tab) {
     assert!(journal[0].contains("one") && !journal[0].contains("rank"), "{journal:?}");
     assert!(journal[1].contains("rank") && !journal[1].contains("one"), "{journal:?}");
     assert_eq!((tab.bench.field("t1", "title"), tab.bench.field("t1", "rank")), (json!("one"), json!(5)));
+}
+
+/// The first has sent a write of the second, who waits for the server to confirm it. That ticket, and the commit's key.
+fn sent_for_another() -> (Rc<RefCell<Device>>, Tab, Tab, Ticket, String) {
+    let (device, mut first, mut second) = two_tabs();
+    let options = Some(r#"{"wait":"confirmed"}"#);
+    let ticket = second.bench.write(TASKS, "t1", update("one"), options).expect("accepted");
+    second.turn();
+    deliver(&mut second, &mut first);
+    first.turn();
+    let (key, _) = first.bench.commit();
+    (device, first, second, ticket, key)
 }
 
 #[test]
@@ -133,13 +145,7 @@ fn late_word_of_a_write_that_is_done_does_not_send_it_again() {
 
 #[test]
 fn a_refusal_that_nobody_has_told_is_found_in_the_journal() {
-    let (_, mut first, mut second) = two_tabs();
-    let options = Some(r#"{"wait":"confirmed"}"#);
-    let ticket = second.bench.write(TASKS, "t1", update(""), options).expect("accepted");
-    second.turn();
-    deliver(&mut second, &mut first);
-    first.turn();
-    let (key, _) = first.bench.commit();
+    let (_, mut first, mut second, ticket, key) = sent_for_another();
     first.bench.refuse(&key, "check_violation");
     first.serve();
     // It crashes before anybody has heard of it.
@@ -153,13 +159,7 @@ fn a_refusal_that_nobody_has_told_is_found_in_the_journal() {
 #[test]
 fn a_refusal_is_told_when_it_is_on_the_disk_and_until_then_the_next_sender_may_get_another_answer() {
     for saved in [false, true] {
-        let (device, mut first, mut second) = two_tabs();
-        let options = Some(r#"{"wait":"confirmed"}"#);
-        let ticket = second.bench.write(TASKS, "t1", update("one"), options).expect("accepted");
-        second.turn();
-        deliver(&mut second, &mut first);
-        first.turn();
-        let (key, _) = first.bench.commit();
+        let (device, mut first, mut second, ticket, key) = sent_for_another();
         if !saved {
             // The journal takes its time over another write.
             first.bench.update("t2", json!({"title":"two"}));
@@ -223,14 +223,8 @@ fn an_answer_to_what_was_sent_before_the_lock_was_lost_is_not_taken_for_one_to_w
 
 #[test]
 fn whoever_asks_for_a_write_that_is_done_with_hears_that_it_was_refused() {
-    let (device, mut first, mut second) = two_tabs();
-    let options = Some(r#"{"wait":"confirmed"}"#);
-    let ticket = second.bench.write(TASKS, "t1", update(""), options).expect("accepted");
-    second.turn();
-    deliver(&mut second, &mut first);
+    let (device, mut first, mut second, ticket, key) = sent_for_another();
     deliver(&mut first, &mut second);
-    first.turn();
-    let (key, _) = first.bench.commit();
     first.bench.refuse(&key, "check_violation");
     first.serve();
     // It crashes before anybody has heard of it, and the next sender finds the refusal when it starts.

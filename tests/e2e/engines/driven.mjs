@@ -59,7 +59,11 @@ export class Context {
   }
 
   async route(glob, handler) {
-    this.#routes.unshift({ pattern: toPattern(glob), handler });
+    this.#routes.unshift({ glob, pattern: toPattern(glob), handler });
+  }
+
+  async unroute(glob) {
+    this.#routes = this.#routes.filter((route) => route.glob !== glob);
   }
 
   async addInitScript(script) {
@@ -218,6 +222,10 @@ class Page extends EventEmitter {
   /** For all pages of the context: no test needs less. */
   async route(glob, handler) {
     await this.#context.route(glob, handler);
+  }
+
+  async unroute(glob) {
+    await this.#context.unroute(glob);
   }
 
   /** Its number in the system, where the session knows it. */
