@@ -5,10 +5,10 @@ use ablo_wasm::core::bug::{self, Bug};
 use ablo_wasm::core::error::Error;
 use ablo_wasm::core::json::{ObjectWriter, Value, write_array};
 use ablo_wasm::core::time::Now;
-use ablo_wasm::core::wire::{Commit, OnStale};
+use ablo_wasm::core::wire::{Commit, OnStale, OpKind};
 
 use super::Engine;
-use super::claim::{Fence, Place, Who};
+use super::claim::{Fence, Part, Place, Who};
 use super::commit::Step;
 use super::group::View;
 use super::participant::{Participant, ParticipantKind};
@@ -60,6 +60,16 @@ pub(super) struct Verdict {
     pub held: Vec<usize>,
     /// The text of the array of stale notifications, if there are any.
     pub notifications: Option<String>,
+}
+
+/// Whether an operation writes such a part of its row. What makes, removes or archives the row concerns all of it.
+fn writes(step: &Step<'_>, part: &Part) -> bool {
+    match (part, step.operation.kind, step.operation.input.as_deref()) {
+        (Part::Field(name), OpKind::Update, Some(input)) => {
+            Value::parse(input).is_ok_and(|input| input.get(name).is_some())
+        }
+        _ => true,
+    }
 }
 
 impl Engine {
@@ -133,7 +143,8 @@ impl Engine {
         for (index, step) in fresh {
             let model = self.catalog.entry(step.slot).stored.clone();
             let place = Place { organization: author.organization.clone(), model, row: step.id.clone() };
-            let Some(holder) = self.claims.held(&place).find(|claim| claim.who != *who) else { continue };
+            let mut held = self.claims.held(&place);
+            let Some(holder) = held.find(|claim| claim.who != *who && writes(step, &claim.part)) else { continue };
             let overrides = terms.bypass.contains(index) && author.kind != ParticipantKind::Agent;
             // Who cannot see the row is refused for that, and learns nothing about its holder.
             let error = if overrides {

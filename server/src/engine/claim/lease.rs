@@ -21,7 +21,7 @@ const REORDER: [&str; 2] = ["claim.reorder", "claim.*"];
 
 /// Why a claim is refused.
 pub(super) enum Refusal {
-    /// Somebody else holds the row.
+    /// Somebody else holds the row, or waits for it.
     Held(ClaimNo),
     /// Anything else.
     Error(Error),
@@ -106,11 +106,14 @@ impl Engine {
             let why = format!("{CLAIMS_PER_PARTICIPANT_MAX} claims are the most for one participant; give some back");
             return Err(Error::wire("quota_exceeded", why).into());
         }
-        let holding = self.claims.held(&place).next();
-        let head = match holding {
-            None => Some(self.head),
-            Some(held) if held.who == who => held.grant.map(|grant| grant.head),
-            Some(held) if !ask.queue => return Err(Refusal::Held(held.no)),
+        let own = |held: &&Claim| held.who == who && held.part.overlaps(&ask.part);
+        let again = self.claims.held(&place).find(own).and_then(|held| held.grant);
+        // Nobody is let in past those who wait, but to what it holds already.
+        let is_before = |other: &&Claim| again.is_none() && other.part.overlaps(&ask.part);
+        let in_the_way = self.claims.in_the_way(&place, &who, &ask.part);
+        let head = match in_the_way.or_else(|| self.claims.waiting(&place).find(is_before)) {
+            None => Some(again.map_or(self.head, |grant| grant.head)),
+            Some(other) if !ask.queue => return Err(Refusal::Held(other.no)),
             Some(_) if self.claims.waiting(&place).nth(CLAIM_LINE_MAX - 1).is_some() => {
                 let why = format!("{CLAIM_LINE_MAX} claims wait for this row already; try again later");
                 return Err(Error::wire("queue_too_deep", why).into());
@@ -118,8 +121,9 @@ impl Engine {
             Some(_) => None,
         };
         // Whoever claims a row twice has come back without the first claim, unless that one's connection is still open.
+        let gone = |held: &&Claim| own(held) && held.connection.is_none();
         let replaced: Vec<ClaimNo> = match head {
-            Some(_) => self.claims.held(&place).filter(|held| held.connection.is_none()).map(|held| held.no).collect(),
+            Some(_) => self.claims.held(&place).filter(gone).map(|held| held.no).collect(),
             None => Vec::new(),
         };
         let no = self.claims.next_no();
@@ -131,6 +135,7 @@ impl Engine {
             place,
             holder: holder.clone(),
             who,
+            part: ask.part.clone(),
             detail: ask.detail.clone(),
             declared: now.wall,
             ttl,
@@ -202,7 +207,7 @@ impl Engine {
         }
     }
 
-    /// A row that nobody holds goes to the first in line whose time is not up as well. True: the line has moved.
+    /// What nobody holds goes to the first in line whose time is not up as well. True: the line has moved.
     fn promote_next(&mut self, now: Now, place: &Place) -> bool {
         let mut moved = false;
         if bug::on(Bug::NobodyPromoted) {
@@ -302,7 +307,8 @@ impl Engine {
                     }
                     None => {
                         let position = self.claims.position(claim) as u64;
-                        let holder = self.claims.held(&claim.place).next().map(|holder| self.claimed(now, holder));
+                        let in_the_way = self.claims.in_the_way(&claim.place, &claim.who, &claim.part);
+                        let holder = in_the_way.map(|holder| self.claimed(now, holder));
                         wire::answer("claim_queued", claim, |payload| {
                             payload.u64("position", position);
                             if let Some(holder) = &holder {

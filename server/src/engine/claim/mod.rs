@@ -2,8 +2,9 @@
 //!
 //! The row is the unit: a claim on a field, path or range of it is shown as such and conflicts like any other (11.4). A
 //! row has one holder, a participant, who may hold it by several claims at once; everybody else waits in one line, first
-//! come, first served. This module keeps the books and knows no connections but by name. `lease` decides, `wire` reads
-//! and writes, `http` answers requests.
+//! come, first served. Only a claim that says so (`fieldOnly`, an addition of ours) leaves the other fields of its row to
+//! others: two of them on different fields are held at once. This module keeps the books and knows no connections but by
+//! name. `lease` decides, `wire` reads and writes, `http` answers requests.
 //!
 //! Claims live in memory and are gone after a restart: clients announce theirs again when they reconnect (11.5). Fences
 //! are never given out twice, not even then, and a write that names a claim this server does not know is refused.
@@ -61,6 +62,23 @@ pub(super) struct Place {
 /// A participant by organization and name.
 pub(super) type Who = (Text, Text);
 
+/// How much of its row a claim is on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) enum Part {
+    /// All of it, whatever part it names.
+    #[default]
+    Row,
+    /// This field; the others are left to others.
+    Field(Text),
+}
+
+impl Part {
+    /// Whether two participants cannot have both.
+    pub(super) fn overlaps(&self, other: &Self) -> bool {
+        *self == Self::Row || *other == Self::Row || self == other
+    }
+}
+
 /// What a claim says about itself. None of it decides anything.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Detail {
@@ -94,6 +112,7 @@ pub(super) struct Claim {
     pub place: Place,
     pub holder: Arc<Participant>,
     pub who: Who,
+    pub part: Part,
     pub detail: Detail,
     pub declared: WallTime,
     /// How long a grant of it lives.
@@ -129,9 +148,9 @@ pub(super) enum End {
 /// The claims on one row.
 #[derive(Debug, Default)]
 struct Line {
-    /// All of one participant.
+    /// Those of different participants do not overlap.
     held: Vec<ClaimNo>,
-    /// In the order in which they will be granted. Empty while nobody holds the row.
+    /// In the order in which they will be granted, as far as they overlap. Empty while nobody holds the row.
     waiting: VecDeque<ClaimNo>,
 }
 
@@ -146,6 +165,8 @@ pub struct KnownClaim {
     pub model: String,
     /// The row.
     pub row: String,
+    /// The field that it is on, if it leaves the others of its row to others.
+    pub field: Option<String>,
     /// The grant; `None` while it waits.
     pub fence: Option<Fence>,
     /// The connection that announced it, while it is open.
@@ -224,7 +245,7 @@ impl Claims {
         ours.map(|((_, name, _), _)| name.clone()).collect()
     }
 
-    /// The claims that hold a row, all of one participant.
+    /// The claims that hold a row, or parts of it.
     pub(super) fn held(&self, place: &Place) -> impl Iterator<Item = &Claim> {
         let line = self.lines.get(place);
         line.into_iter().flat_map(|line| &line.held).filter_map(|no| self.all.get(no))
@@ -234,6 +255,11 @@ impl Claims {
     pub(super) fn waiting(&self, place: &Place) -> impl Iterator<Item = &Claim> {
         let line = self.lines.get(place);
         line.into_iter().flat_map(|line| &line.waiting).filter_map(|no| self.all.get(no))
+    }
+
+    /// What keeps a participant from a part of a row: what others hold of it.
+    pub(super) fn in_the_way(&self, place: &Place, who: &Who, part: &Part) -> Option<&Claim> {
+        self.held(place).find(|held| held.who != *who && held.part.overlaps(part))
     }
 
     pub(super) fn position(&self, claim: &Claim) -> usize {
@@ -254,6 +280,10 @@ impl Claims {
             id: claim.id.to_string(),
             model: claim.place.model.to_string(),
             row: claim.place.row.to_string(),
+            field: match &claim.part {
+                Part::Row => None,
+                Part::Field(name) => Some(name.to_string()),
+            },
             fence: claim.grant.map(|grant| grant.fence),
             connection: claim.connection,
         };
@@ -332,10 +362,24 @@ impl Claims {
         }
     }
 
-    /// The row's next holder, if it has none: the head of the line.
+    /// The first in line whom nobody keeps from what it waits for: no holder, and nobody who waits before it.
     pub(super) fn next_holder(&self, place: &Place) -> Option<ClaimNo> {
-        let line = self.lines.get(place).filter(|line| line.held.is_empty())?;
-        if bug::on(Bug::LineNotFair) { line.waiting.back().copied() } else { line.waiting.front().copied() }
+        let is_free = |claim: &&Claim| self.in_the_way(place, &claim.who, &claim.part).is_none();
+        if bug::on(Bug::LineNotFair) {
+            return self.waiting(place).filter(is_free).last().map(|claim| claim.no);
+        }
+        let mut before: Vec<&Part> = Vec::new();
+        for claim in self.waiting(place) {
+            let is_next = before.iter().all(|part| !part.overlaps(&claim.part));
+            if is_next && is_free(&claim) {
+                return Some(claim.no);
+            }
+            if claim.part == Part::Row {
+                return None;
+            }
+            before.push(&claim.part);
+        }
+        None
     }
 
     /// Grants a waiting claim, which lives until then.

@@ -7,7 +7,7 @@ use ablo_wasm::core::error::Error;
 use ablo_wasm::core::json::{Kind, ObjectWriter, Value, write_array};
 use ablo_wasm::core::time::{Instant, Now};
 
-use super::{CLAIM_TTL_MAX_MS, CLAIM_TTL_MIN_MS, Claim, Detail};
+use super::{CLAIM_TTL_MAX_MS, CLAIM_TTL_MIN_MS, Claim, Detail, Part};
 
 /// Longest id, name or text of a claim.
 const TEXT_MAX: usize = 512;
@@ -23,6 +23,7 @@ pub(super) struct Ask {
     /// The model as the sender names it.
     pub model: String,
     pub row: String,
+    pub part: Part,
     pub detail: Detail,
     /// The life asked for, within the limits.
     pub ttl: Option<u64>,
@@ -47,7 +48,8 @@ impl Ask {
         let id = needed(payload, "claimId")?;
         let (model, row) = (needed(payload, "entityType")?, needed(payload, "entityId")?);
         let detail = Detail { entity_type: model.clone(), ..detail };
-        Ok(Self { id, model, row, detail, ttl, queue: payload.get_bool("queue").unwrap_or(false) })
+        let part = read_part(payload, &detail)?;
+        Ok(Self { id, model, row, part, detail, ttl, queue: payload.get_bool("queue").unwrap_or(false) })
     }
 
     /// Reads the body of a request for a claim; what `target` says of the row, or the request's path, is in `model` and
@@ -71,7 +73,17 @@ impl Ask {
         if model.len() > TEXT_MAX || row.len() > TEXT_MAX || id.len() > TEXT_MAX {
             return Err(malformed("a name of this claim is too long", "target"));
         }
-        Ok(Self { id, model: model.to_owned(), row: row.to_owned(), detail, ttl, queue })
+        let part = read_part(target, &detail)?;
+        Ok(Self { id, model: model.to_owned(), row: row.to_owned(), part, detail, ttl, queue })
+    }
+}
+
+/// How much of its row a claim is on. Clients of version 0.15 take the row for the unit, whatever field they name (11.4).
+fn read_part(target: Value<'_>, detail: &Detail) -> Result<Part, Error> {
+    match (target.get_bool("fieldOnly"), &detail.field) {
+        (Some(true), Some(field)) => Ok(Part::Field(field.as_str().into())),
+        (Some(true), None) => Err(malformed("fieldOnly needs a field", "field")),
+        _ => Ok(Part::Row),
     }
 }
 
@@ -165,7 +177,7 @@ pub(in crate::engine) fn write_wire(out: &mut String, claimed: &Claimed<'_>, sta
     let detail = &claimed.claim.detail;
     let mut object = ObjectWriter::new(out);
     write_common(&mut object, claimed);
-    write_parts(&mut object, detail);
+    write_parts(&mut object, detail, &claimed.claim.part);
     object.str("status", status);
     object.end();
 }
@@ -179,9 +191,12 @@ fn write_common(object: &mut ObjectWriter<'_>, claimed: &Claimed<'_>) {
     object.str("entityId", &claimed.claim.place.row);
 }
 
-fn write_parts(object: &mut ObjectWriter<'_>, detail: &Detail) {
+fn write_parts(object: &mut ObjectWriter<'_>, detail: &Detail, part: &Part) {
     object.opt_str("path", detail.path.as_deref());
     object.opt_str("field", detail.field.as_deref());
+    if *part != Part::Row {
+        object.bool("fieldOnly", true);
+    }
     for (name, part) in [("range", &detail.range), ("meta", &detail.meta)] {
         if let Some(part) = part {
             object.raw(name, part);
@@ -205,7 +220,7 @@ pub(super) fn write_model_claim(
     object.object(names.0, |target| {
         target.str(names.1, claimed.model);
         target.str("id", &claim.place.row);
-        write_parts(target, &claim.detail);
+        write_parts(target, &claim.detail, &claim.part);
     });
     object.str("actor", &claim.holder.id);
     object.str("heldBy", &claim.holder.id);
@@ -232,7 +247,7 @@ pub(super) fn answer(kind: &str, claim: &Claim, more: impl FnOnce(&mut ObjectWri
     frame.str("type", kind);
     frame.object("payload", |payload| {
         payload.str("claimId", &claim.id);
-        write_target(payload, &claim.detail, &claim.place.row);
+        write_target(payload, &claim.detail, &claim.part, &claim.place.row);
         more(payload);
     });
     frame.end();
@@ -248,7 +263,7 @@ pub(super) fn rejected(ask: &Ask, error: &Error, holder: Option<&Claimed<'_>>) -
         payload.str("claimId", &ask.id);
         payload.str("reason", if holder.is_some() { "conflict" } else { &error.code });
         payload.str("message", &error.message);
-        write_target(payload, &ask.detail, &ask.row);
+        write_target(payload, &ask.detail, &ask.part, &ask.row);
         if let Some(holder) = holder {
             write_holder(payload, holder);
         }
@@ -272,11 +287,11 @@ pub(super) fn rejected_malformed(payload: Value<'_>, error: &Error) -> Option<St
     Some(out)
 }
 
-fn write_target(payload: &mut ObjectWriter<'_>, detail: &Detail, row: &str) {
+fn write_target(payload: &mut ObjectWriter<'_>, detail: &Detail, part: &Part, row: &str) {
     payload.object("target", |target| {
         target.str("entityType", &detail.entity_type);
         target.str("entityId", row);
-        write_parts(target, detail);
+        write_parts(target, detail, part);
     });
 }
 

@@ -155,6 +155,73 @@ fn the_row_is_the_unit_whatever_part_is_claimed_and_however_it_is_spelled() {
 }
 
 #[test]
+fn claims_that_say_so_leave_the_other_fields_to_others() {
+    let only = |field: &str| json!({"field":field,"fieldOnly":true});
+    let mut room = Room::new(&["a", "b", "c", "d"]);
+    room.send(0, &begin("ca", "t1", only("title")));
+    room.send(1, &begin("cb", "t1", only("n")));
+    assert_eq!((room.heard(0), room.heard(1)), ("acquired:ca".to_owned(), "acquired:cb".to_owned()));
+    assert_eq!(room.claims(0)["claims"][1]["target"]["fieldOnly"], true);
+    // Each writes its own field, others none of the two, and what is claimed by nobody is free.
+    let mut write = |who: usize, input: Value| {
+        let result =
+            room.rig.commit(room.people[who].1, json!([{"type":"UPDATE","model":"task","id":"t1","input":input}]));
+        result["error"]["code"].as_str().unwrap_or("written").to_owned()
+    };
+    assert_eq!(write(0, json!({"title":"x"})), "written");
+    assert_eq!(write(1, json!({"n":1})), "written");
+    assert_eq!(write(0, json!({"n":2})), "entity_claimed");
+    assert_eq!(write(2, json!({"done":true,"title":"y"})), "entity_claimed");
+    assert_eq!(write(2, json!({"done":true})), "written");
+    let delete = room.rig.commit(room.people[0].1, json!([{"type":"DELETE","model":"task","id":"t1"}]));
+    assert_eq!(delete["error"]["code"], "entity_claimed");
+
+    // The same field, the whole row, and a field named by a client that takes the row for the unit: all wait.
+    room.heard(2);
+    room.send(2, &begin("cc", "t1", json!({"field":"done"})));
+    room.send(3, &begin("cd", "t1", only("title")));
+    assert_eq!((room.heard(2), room.heard(3)), ("queued:cc".to_owned(), "queued:cd".to_owned()));
+    room.send(3, &begin("no", "t1", json!({"field":"done","fieldOnly":true,"queue":false})));
+    assert_eq!(room.heard(3), "rejected:no", "who waits for the whole row goes first");
+    // Beside what it holds, its holder gets no more past those who wait; of that itself, it does.
+    room.send(0, &begin("ca2", "t1", only("done")));
+    room.send(0, &begin("ca3", "t1", only("title")));
+    assert_eq!(room.heard(0), "queued:ca2 acquired:ca3");
+    room.send(0, &abandon("ca2"));
+    room.send(0, &abandon("ca3"));
+
+    room.send(0, &abandon("ca"));
+    assert_eq!((room.heard(2), room.heard(3)), (String::new(), String::new()), "cc waits for n, cd for cc");
+    room.send(1, &abandon("cb"));
+    assert_eq!((room.heard(2), room.heard(3)), ("granted:cc".to_owned(), String::new()));
+    room.send(2, &abandon("cc"));
+    assert_eq!(room.heard(3), "granted:cd");
+    room.send(1, &begin("cb", "t1", json!({"fieldOnly":true})));
+    assert_eq!(room.heard(1), "rejected:cb", "fieldOnly needs a field");
+}
+
+#[test]
+fn a_line_for_several_fields_goes_on_in_each() {
+    let only = |field: &str| json!({"field":field,"fieldOnly":true});
+    let mut room = Room::new(&["a", "b", "c", "d", "e"]);
+    room.send(0, &begin("ca", "t1", json!({})));
+    for (who, claim, field) in [(1, "cb", "title"), (2, "cc", "title"), (3, "cd", "n")] {
+        room.send(who, &begin(claim, "t1", only(field)));
+    }
+    room.send(4, &begin("ce", "t1", json!({})));
+    room.quiet();
+    room.send(0, &abandon("ca"));
+    let heard: Vec<String> = (1..5).map(|who| room.heard(who)).collect();
+    assert_eq!(heard, ["granted:cb", "", "granted:cd", ""]);
+    // The whole row is granted when both fields are free, and after everybody who came before.
+    room.send(3, &abandon("cd"));
+    room.send(1, &abandon("cb"));
+    assert_eq!((room.heard(2), room.heard(4)), ("granted:cc".to_owned(), String::new()));
+    room.send(2, &abandon("cc"));
+    assert_eq!(room.heard(4), "granted:ce");
+}
+
+#[test]
 fn a_held_row_is_written_by_its_holder_alone() {
     let mut room = Room::new(&["a", "b"]);
     room.send(0, &begin("ca", "t1", json!({"queue":false,"meta":{"description":"intro"}})));
