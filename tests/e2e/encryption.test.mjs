@@ -97,6 +97,7 @@ test('what encrypts is loaded by clients that encrypt; where it cannot be, the c
   await plain.evaluate(async () => {
     globalThis.ablo = make({ persistence: 'indexeddb' });
     await ablo.ready();
+    await until(() => ablo.status.connection.state === 'connected');
     await ablo.purge();
   });
   assert.equal(await countLoads(plain, '/encryption.js'), 0);
