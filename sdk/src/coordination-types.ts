@@ -39,7 +39,7 @@ export interface ClaimOptions extends StatelessClaimOptions {
 /** Parameters of `claim`. */
 export type ClaimParams = ClaimOptions & { readonly id: string };
 
-/** Which row, or which part of it. The row is the unit: `field` is shown to others, and narrows nothing. */
+/** Which row; with `field`, what stands in the way of that field of it. */
 export interface ClaimLookupParams {
   readonly id: string;
   readonly field?: string | undefined;

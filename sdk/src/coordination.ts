@@ -31,6 +31,7 @@ interface WireClaim extends Omit<ModelTarget, 'model' | 'id'> {
   readonly declaredAt?: number;
   readonly expiresAt?: number;
   readonly estimatedMs?: number;
+  readonly fieldOnly?: boolean;
   readonly status?: string;
 }
 
@@ -133,20 +134,20 @@ export class Coordination {
     };
   }
 
-  /** Whether a claim is on such a row. A model goes by its key, its typename, or its name on the wire. */
+  /** Whether a claim stands in the way of such a target. A model goes by its key, its typename, or its name on the wire. */
   isOn({ target }: Claim, { model, id, field }: Partial<ModelTarget>): boolean {
     const names = [model, this.#models[model ?? '']?.typename].map((name) => name?.toLowerCase());
-    const isSame = (wanted: unknown, actual: unknown): boolean => wanted === undefined || wanted === actual;
-    return isSame(id, target.id) && isSame(field, target.field) && (!model || names.includes(target.type.toLowerCase()));
+    const isOnField = !target.fieldOnly || (field ?? target.field) === target.field;
+    return (id ?? target.id) === target.id && isOnField && (!model || names.includes(target.type.toLowerCase()));
   }
 
-  state(model: string, id: string): Claim | null {
+  state(target: Partial<ModelTarget>): Claim | null {
     const { own, held } = this.known;
-    return [...own, ...held].find((claim) => this.isOn(claim, { model, id })) ?? null;
+    return [...own, ...held].find((claim) => this.isOn(claim, target)) ?? null;
   }
 
-  queue(model: string, id: string): readonly Claim[] {
-    return this.known.queued.filter((claim) => this.isOn(claim, { model, id }));
+  queue(target: Partial<ModelTarget>): readonly Claim[] {
+    return this.known.queued.filter((claim) => this.isOn(claim, target));
   }
 
   reorder(type: string, id: string, order: readonly Claim[]): void {
@@ -179,13 +180,14 @@ export class Coordination {
     const claimId = newId();
     const action = reason ?? (at.create ? 'creating' : 'editing');
     const payload = JSON.stringify({
-      ...{ claimId, entityType: at.type, entityId: id, action, field, path, range, queue },
+      ...{ claimId, entityType: at.type, entityId: id, action, field, fieldOnly: field && true, path, range, queue },
       meta: description === undefined ? meta : { ...meta, description },
       estimatedMs: milliseconds(ttl),
     });
     const lost = new AbortController();
     this.#handles.set(claimId, lost);
-    const release = async (): Promise<void> => this.release(claimId);
+    const revoke = (): void => this.release(claimId);
+    const release = async (): Promise<void> => revoke();
     let granted: Partial<CoreClaim> = {};
     const handle: ClaimHandle<T> = Object.freeze({
       object: 'claim' as const,
@@ -204,12 +206,11 @@ export class Coordination {
       ...defined({ description }),
       signal: lost.signal,
       release,
-      revoke: () => this.release(claimId),
+      revoke,
       [Symbol.asyncDispose]: release,
     });
     const limits = JSON.stringify({ maxQueueDepth, waitTimeoutMs, create: at.create });
-    const abort = (): void => this.release(claimId);
-    signal?.addEventListener('abort', abort);
+    signal?.addEventListener('abort', revoke);
     const done = this.#session
       .send(ask(Ask.Claim, at.index, payload, limits), () => {
         // It may have been lost while the row was read.
@@ -218,11 +219,11 @@ export class Coordination {
         granted = own.find(({ claim }) => (claim as WireClaim).claimId === claimId) ?? {};
       })
       .catch((error: unknown) => {
-        this.release(claimId);
+        revoke();
         throw error;
       })
-      .finally(() => signal?.removeEventListener('abort', abort));
-    if (signal?.aborted) abort();
+      .finally(() => signal?.removeEventListener('abort', revoke));
+    if (signal?.aborted) revoke();
     return { handle, granted: done };
   }
 
@@ -295,8 +296,7 @@ export class Coordination {
       others().flatMap((claim) => (this.isOn(claim, target) ? [toModelClaim(claim)] : []));
     return Object.freeze({
       claim: (target: PresenceTarget, options: ClaimOptions = {}) => {
-        const { type: model, ...ref } = toRef(target);
-        const { handle, granted } = this.begin(at({ model, ...ref }), { queue: false, ...options }, nothing);
+        const { handle, granted } = this.begin(at(toTarget(target)), { queue: false, ...options }, nothing);
         granted.catch((error: unknown) =>
           this.rejected.call(Object.freeze({ claimId: handle.claimId, error: error as AbloClaimedError })),
         );
@@ -325,7 +325,7 @@ export class Coordination {
       get others() {
         return others();
       },
-      queueFor: (target: PresenceTarget) => this.queue(toRef(target).type, toRef(target).id),
+      queueFor: (target: PresenceTarget) => this.queue(toTarget(target)),
       reorder: (target: PresenceTarget, order: readonly Claim[]) => this.reorder(toRef(target).type, toRef(target).id, order),
       onChange: (listener: () => void) => this.changes.add(listener),
       onRejected: (listener: (rejection: ClaimLost) => void) => this.rejected.add(listener),
@@ -365,15 +365,20 @@ export function toRef(target: PresenceTarget): EntityRef {
   return { type: target[0] as string, id: target[1] as string };
 }
 
+function toTarget(target: PresenceTarget): ModelTarget {
+  const { type: model, ...part } = toRef(target);
+  return { model, ...part };
+}
+
 /** A claim in the words of the interface. */
 function toClaim(wire: WireClaim, heldBy: string, participantKind: Peer['participantKind']): Claim {
-  const { claimId, entityType, entityId, action, declaredAt, expiresAt, estimatedMs, path, field, range, meta } = wire;
+  const { claimId, entityType, entityId, action, declaredAt, expiresAt, estimatedMs, path, field, fieldOnly, range, meta } = wire;
   const { description } = (meta ?? {}) as { description?: string };
   return Object.freeze({
     object: 'claim',
     id: claimId,
     status: 'active',
-    target: Object.freeze({ type: entityType, id: entityId, ...defined({ path, field, range, meta }) }),
+    target: Object.freeze({ type: entityType, id: entityId, ...defined({ path, field, fieldOnly, range, meta }) }),
     reason: action ?? 'editing',
     ...defined({ description, createdAt: declaredAt }),
     heldBy,
@@ -382,12 +387,11 @@ function toClaim(wire: WireClaim, heldBy: string, participantKind: Peer['partici
   });
 }
 
-function toModelClaim({ id, target, reason, heldBy, participantKind, expiresAt, description }: Claim): ModelClaim {
-  const { type: model, ...part } = target;
-  return Object.freeze({
-    ...{ id, actor: heldBy, participantKind, reason, expiresAt, status: 'active' as const, target: { model, ...part } },
-    ...defined({ description, field: part.field }),
-  });
+function toModelClaim(claim: Claim): ModelClaim {
+  const { id, reason, heldBy: actor, participantKind, expiresAt, description } = claim;
+  const target = toTarget(claim.target);
+  const known = { id, actor, participantKind, reason, expiresAt, status: 'active' as const, target };
+  return Object.freeze({ ...known, ...defined({ description, field: target.field }) });
 }
 
 function toPeer(frame: PeerFrame): Peer {

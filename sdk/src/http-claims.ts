@@ -205,7 +205,7 @@ export class Claims {
       const address = ['v1', 'models', model, id, 'claim'];
       return this.#line.send({ method: 'POST', path: address, body, signal });
     }
-    const named = { ...body, claimId, target: { model, id, field, path, range } };
+    const named = { ...body, claimId, target: { model, id, field, fieldOnly: field && true, path, range } };
     return this.#line.send({ method: 'POST', path: ['v1', 'claims'], body: named, repeatable: true, signal });
   }
 

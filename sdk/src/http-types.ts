@@ -61,8 +61,9 @@ export interface ClaimOptions {
   readonly reason?: string | undefined;
   /** Explains it to others. */
   readonly description?: string | undefined;
-  /** Part of the row. Default: all of it. */
+  /** A field of the row: the others are left to others. Default: the whole row. */
   readonly field?: string | undefined;
+  /** Shown to others, as `range` is; narrows nothing. */
   readonly path?: string | undefined;
   readonly range?: TargetRange | undefined;
   /** Data of the application. */
@@ -116,7 +117,7 @@ export interface Claim {
   readonly object: 'claim';
   readonly id: string;
   readonly status: 'active' | 'queued' | 'committed' | 'expired' | 'canceled';
-  readonly target: { readonly type: string; readonly id: string } & Omit<ModelTarget, 'model' | 'id'>;
+  readonly target: { readonly type: string; readonly id: string; readonly fieldOnly?: boolean } & Omit<ModelTarget, 'model' | 'id'>;
   readonly reason: string;
   readonly description?: string;
   readonly heldBy: string;

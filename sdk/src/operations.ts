@@ -155,8 +155,9 @@ export function createOperations(
       return claimed(params, id, options, (text) => session.send(ask(Ask.Delete, index, id, undefined, text), nothing));
     }),
     claim: Object.assign(coded((params: ClaimParams) => claim(checkParams(params, 'claim') as unknown as ClaimParams)), {
-      state: ({ id }: Lookup) => coordination.state(key, checkId(id)),
-      queue: ({ id }: Lookup) => Object.freeze({ object: 'list' as const, data: coordination.queue(key, checkId(id)) }),
+      state: ({ id, field }: Lookup) => coordination.state({ model: key, id: checkId(id), field }),
+      queue: ({ id, field }: Lookup) =>
+        Object.freeze({ object: 'list' as const, data: coordination.queue({ model: key, id: checkId(id), field }) }),
       release: async (given: Lookup | ClaimHandle) => {
         if ('claimId' in given) coordination.release(given.claimId);
         else coordination.releaseRow(key, checkId(given.id));

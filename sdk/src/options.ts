@@ -209,7 +209,7 @@ function checkBrowser(options: Loose): void {
   }
   if (browser && typeof apiKey === 'string' && apiKey.startsWith('sk_') && dangerouslyAllowBrowser !== true) {
     throw new AbloAuthenticationError(
-      'a secret key (sk_) must not reach a browser: give apiKey a function that fetches a session key from your server, or set dangerouslyAllowBrowser',
+      'a secret key (sk_) must not reach a browser: give apiKey a function that fetches a session key, or set dangerouslyAllowBrowser',
       { code: 'browser_apikey_blocked', param: 'apiKey' },
     );
   }

@@ -51,8 +51,10 @@ impl Step<'_> {
     }
 }
 
-fn same_row(one: &KnownClaim, other: &KnownClaim) -> bool {
-    one.model == other.model && one.row == other.row
+/// Whether two participants cannot hold both.
+fn overlap(one: &KnownClaim, other: &KnownClaim) -> bool {
+    let same_row = one.model == other.model && one.row == other.row;
+    same_row && (one.field.is_none() || other.field.is_none() || one.field == other.field)
 }
 
 impl Book {
@@ -110,11 +112,12 @@ impl Book {
         let mut grants = Vec::new();
         let mut promoted = 0;
         for claim in now {
-            let others = || now.iter().filter(|other| same_row(other, claim));
+            let others = || now.iter().filter(|other| overlap(other, claim));
             let before = self.get(&claim.who, &claim.id);
             let Some(fence) = claim.fence else {
-                if !others().any(|other| other.fence.is_some()) {
-                    return broken("promotes", format!("nobody holds the row that {claim:?} waits for"));
+                let mut ahead = others().take_while(|other| other.id != claim.id || other.who != claim.who);
+                if !ahead.any(|other| other.fence.is_none() || other.who != claim.who) {
+                    return broken("promotes", format!("nobody is in the way of {claim:?}, which waits"));
                 }
                 if before.is_some_and(|before| before.fence.is_some()) {
                     return broken("line-order", format!("{claim:?} was held and waits now"));
@@ -126,7 +129,7 @@ impl Book {
                 continue;
             };
             if let Some(other) = others().find(|other| other.fence.is_some() && other.who != claim.who) {
-                return broken("one-holder", format!("{claim:?} and {other:?} hold one row"));
+                return broken("one-holder", format!("{claim:?} and {other:?} are held at once"));
             }
             if let Some(known) = before.and_then(|before| before.fence) {
                 if known != fence {
@@ -140,7 +143,7 @@ impl Book {
             highest = highest.max(fence.0);
             grants.push((fence.0, (head, claim.who.clone())));
             let again =
-                self.claims.iter().any(|held| same_row(held, claim) && held.who == claim.who && held.fence.is_some());
+                self.claims.iter().any(|held| overlap(held, claim) && held.who == claim.who && held.fence.is_some());
             let mut earlier = others().filter(|other| other.fence.is_none() && came(other) < came(claim));
             if let (Some(passed), false) = (earlier.next(), again) {
                 return broken("line-order", format!("{claim:?} is granted before {passed:?}, which came earlier"));
@@ -178,9 +181,15 @@ impl Book {
         }
         for delta in change.deltas.iter().filter(|delta| delta.verb != Verb::Reroute) {
             let model = shop::model_of(&delta.model);
+            let is_left = |field: &String| {
+                let fields = delta.fields.iter().flatten();
+                delta.verb == Verb::Update
+                    && fields.clone().next().is_some()
+                    && !fields.clone().any(|name| **name == **field)
+            };
             let holds = |claim: &&KnownClaim| {
                 let same = shop::model_of(&claim.model) == model && claim.row == *delta.row;
-                same && claim.fence.is_some() && claim.who != who
+                same && claim.fence.is_some() && claim.who != who && !claim.field.as_ref().is_some_and(is_left)
             };
             if let Some(holder) = self.claims.iter().find(holds).filter(|holder| now.contains(holder)) {
                 let key = &commit.client_tx_id;

@@ -212,6 +212,13 @@ impl World {
         } else if self.coord.percent(50) {
             object.bool("queue", false);
         }
+        // Some leave the other fields to others, some only say which field they are about.
+        if self.coord.percent(35) {
+            object.str("field", self.coord.pick(&["title", "rank"]));
+            if self.coord.percent(80) {
+                object.bool("fieldOnly", true);
+            }
+        }
         if self.coord.percent(20) {
             object.u64("estimatedMs", self.coord.pick(&[1_000, 5_000, 300_000]));
         }

@@ -102,6 +102,48 @@ test('writes under a claim are stamped, again after own writes, and nobody else 
   assert.deepEqual(await write(grace, { data: { title: 'free' }, wait: 'confirmed' }), { value: 'free' });
 });
 
+test('a claim on a field leaves the others of its row to others', async (t) => {
+  const [server, ada, grace] = await twoClients(t);
+  const bot = await openClient(t, server, { options: { apiKey: 'rk_test_bot', bootstrapMode: 'full' } });
+  assert.equal((await claim(ada, { field: 'title' })).waited, false);
+  assert.equal((await claim(grace, { field: 'rank' })).waited, false);
+  for (const page of [ada, grace, bot]) {
+    await page.evaluate(() => {
+      const holder = (field) => ablo.tasks.claim.state({ id: 't1', field })?.heldBy;
+      return until(() => `${holder('title')} ${holder('rank')} ${holder('note')}` === 'ada grace undefined', 'who holds which field');
+    });
+  }
+  assert.deepEqual(await write(ada, { data: { title: 'Called' } }), { value: 'Called' });
+  assert.equal((await write(grace, { data: { rank: 9 } })).code, undefined);
+  assert.equal((await write(bot, { data: { note: 'free' }, wait: 'confirmed' })).code, undefined);
+  const others = [[ada, { rank: 0 }], [grace, { title: 'mine' }], [bot, { rank: 0, note: 'mine' }]];
+  for (const [page, data] of others) assert.equal((await write(page, { data, wait: 'confirmed' })).code, 'entity_claimed');
+
+  // The whole row is waited for until all of it is free, and a field behind whoever waits for the whole row.
+  await ask(bot);
+  await untilQueue(ada, ['bot']);
+  await release(ada);
+  await ask(ada, { field: 'title' });
+  await untilQueue(grace, ['bot', 'ada']);
+  // A connection that breaks costs neither a field nor a place in line.
+  for (const page of [grace, ada]) {
+    await page.evaluate(async () => {
+      await goOffline();
+      ablo.setOffline(false);
+      await until(() => ablo.status.connection.state === 'connected');
+    });
+  }
+  await untilQueue(grace, ['bot', 'ada']);
+  await release(grace);
+  assert.deepEqual(await claimed(bot), { waited: true, title: 'Called' });
+  assert.equal(await bot.evaluate(() => held.data.rank), 9);
+  assert.deepEqual(await write(bot, { data: { title: 'Done' } }), { value: 'Done' });
+  await release(bot);
+  assert.deepEqual(await claimed(ada), { waited: true, title: 'Done' });
+  await release(ada);
+  for (const page of [ada, grace, bot]) await untilHolder(page, null);
+});
+
 test('a claim taken for one write alone', async (t) => {
   const [server, ada, grace] = await twoClients(t);
   await claim(ada);

@@ -162,12 +162,17 @@ test('a wait ends with its signal, its time or its client, and leaves the line',
   await free;
 });
 
-test('part of a row is claimed by an id of its own, and a client that ends gives back what it holds', async (t) => {
+test('a field of a row is claimed by an id of its own, and a client that ends gives back what it holds', async (t) => {
   const { asked, bot, other } = await world(t);
   const claim = await bot.tasks.claim({ id: 't1', field: 'title' });
   assert.equal(new URL(asked[0].url).pathname, '/api/v1/claims');
-  assert.deepEqual([asked[0].body.claimId, asked[0].body.target], [claim.claimId, { model: 'tasks', id: 't1', field: 'title' }]);
+  assert.deepEqual([asked[0].body.claimId, asked[0].body.target], [claim.claimId, { model: 'tasks', id: 't1', field: 'title', fieldOnly: true }]);
   assert.equal((await other.tasks.claim.state({ id: 't1' })).target.field, 'title');
+  // The others are left to others.
+  assert.equal(await other.tasks.claim.state({ id: 't1', field: 'rank' }), null);
+  await other.tasks.update({ id: 't1', data: { rank: 7 }, claim: { field: 'rank' } });
+  assert.equal((await rejection(other.tasks.update({ id: 't1', data: { title: 'mine' } }))).code, 'entity_claimed');
+  assert.equal((await rejection(other.tasks.claim({ id: 't1', queue: false }))).code, 'entity_claimed');
   const whole = await bot.claims.create({ target: { model: 'projects', id: 'p1' }, reason: 'renaming' });
   assert.deepEqual([whole.readAt, whole.data], [undefined, undefined]);
   await bot.projects.update({ id: 'p1', data: { name: 'Sales' }, claim: whole });

@@ -415,14 +415,14 @@ impl Engine {
                 if claim.fence == fence || claim.stage == Stage::Ending || bug::on(Bug::LapseUnnoticed) {
                     return;
                 }
-                (true, "claim_lost", "the claim has lapsed while the connection was gone", "reason")
+                (true, "claim_lost", "the claim has lapsed while offline", "reason")
             }
             "claim_queued" => {
                 claim.waited = true;
                 if !is_new {
                     (true, "claim_lost", "the row is held by ", "heldBy")
                 } else if claim.depth.is_some_and(|depth| payload.get_u64("position").unwrap_or(0) >= depth) {
-                    (true, "queue_too_deep", "more wait than maxQueueDepth allows for a row held by ", "heldBy")
+                    (true, "queue_too_deep", "maxQueueDepth is reached at a row held by ", "heldBy")
                 } else {
                     return;
                 }

@@ -13,7 +13,7 @@ use super::super::group::View;
 use super::super::participant::Participant;
 use super::lease::Refusal;
 use super::wire::{self, Ask};
-use super::{Claim, ClaimNo, Claimed, End, Place, Who};
+use super::{Claim, ClaimNo, Claimed, End, Part, Place, Who};
 
 /// Most claims in one answer, held and waiting each.
 const LIST_MAX: usize = 1000;
@@ -186,10 +186,8 @@ impl Engine {
         };
         let places: Vec<&Place> = self.claims.places(&participant.organization).filter(wanted).collect();
         // A claim on the row as a whole is one on each of its fields.
-        let touches = |claim: &&Claim| match (field, &claim.detail.field) {
-            (Some(field), Some(claimed)) => claimed == field,
-            _ => true,
-        };
+        let field = field.map_or(Part::Row, |field| Part::Field(field.into()));
+        let touches = |claim: &&Claim| claim.part.overlaps(&field);
         let held = places.iter().flat_map(|place| self.claims.held(place)).filter(touches).take(LIST_MAX);
         let waiting = places.iter().flat_map(|place| self.claims.waiting(place).enumerate());
         let waiting = waiting.filter(|(_, claim)| touches(claim)).take(LIST_MAX);

@@ -308,7 +308,9 @@ impl Engine {
                     None => {
                         let position = self.claims.position(claim) as u64;
                         let in_the_way = self.claims.in_the_way(&claim.place, &claim.who, &claim.part);
-                        let holder = in_the_way.map(|holder| self.claimed(now, holder));
+                        // Whoever it waits behind waits for somebody.
+                        let holder = in_the_way.or_else(|| self.claims.held(&claim.place).next());
+                        let holder = holder.map(|holder| self.claimed(now, holder));
                         wire::answer("claim_queued", claim, |payload| {
                             payload.u64("position", position);
                             if let Some(holder) = &holder {
