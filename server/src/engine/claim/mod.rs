@@ -63,10 +63,9 @@ pub(super) struct Place {
 pub(super) type Who = (Text, Text);
 
 /// How much of its row a claim is on.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Part {
     /// All of it, whatever part it names.
-    #[default]
     Row,
     /// This field; the others are left to others.
     Field(Text),
