@@ -145,6 +145,12 @@ pub const ALL: &[Mistake] = &[
     ),
     core("foreign-write-accepted", Bug::ForeignWriteAccepted, "claims keep nobody from writing (in the server)"),
     core("line-not-fair", Bug::LineNotFair, "the last in line comes first (in the server)"),
+    core(
+        "field-passes-line",
+        Bug::FieldPassesLine,
+        "a field goes past those who wait for the whole row (in the server)",
+    ),
+    core("field-takes-row", Bug::FieldTakesRow, "whoever holds a field writes the others of its row (in the server)"),
     core("nobody-promoted", Bug::NobodyPromoted, "a row that is given back goes to nobody (in the server)"),
     boundary("acks-before-store", Tamper::AcksBeforeStore, "the server acknowledges before the store has it"),
     boundary("keys-forgotten", Tamper::KeysForgotten, "the server forgets idempotency keys when it restarts"),

@@ -48,6 +48,8 @@ pub enum Bug {
     LapsedWriteAccepted,
     ForeignWriteAccepted,
     LineNotFair,
+    FieldPassesLine,
+    FieldTakesRow,
     NobodyPromoted,
     LettersLost,
     RefusalNotAwaited,

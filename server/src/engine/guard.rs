@@ -143,6 +143,9 @@ impl Engine {
         for (index, step) in fresh {
             let model = self.catalog.entry(step.slot).stored.clone();
             let place = Place { organization: author.organization.clone(), model, row: step.id.clone() };
+            if bug::on(Bug::FieldTakesRow) && self.claims.held(&place).any(|claim| claim.who == *who) {
+                continue;
+            }
             let mut held = self.claims.held(&place);
             let Some(holder) = held.find(|claim| claim.who != *who && writes(step, &claim.part)) else { continue };
             let overrides = terms.bypass.contains(index) && author.kind != ParticipantKind::Agent;

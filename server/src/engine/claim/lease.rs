@@ -14,7 +14,9 @@ use super::super::session::{Connection, ConnectionId};
 use super::super::storage::StoreChange;
 use super::super::{Engine, Output};
 use super::wire::{self, Ask, Claimed};
-use super::{CLAIM_LINE_MAX, CLAIM_TTL_MS, CLAIMS_PER_PARTICIPANT_MAX, Claim, ClaimNo, End, Fence, Grant, Place, Who};
+use super::{
+    CLAIM_LINE_MAX, CLAIM_TTL_MS, CLAIMS_PER_PARTICIPANT_MAX, Claim, ClaimNo, End, Fence, Grant, Part, Place, Who,
+};
 
 /// What reordering a line needs, beside `*`.
 const REORDER: [&str; 2] = ["claim.reorder", "claim.*"];
@@ -109,7 +111,8 @@ impl Engine {
         let own = |held: &&Claim| held.who == who && held.part.overlaps(&ask.part);
         let again = self.claims.held(&place).find(own).and_then(|held| held.grant);
         // Nobody is let in past those who wait, but to what it holds already.
-        let is_before = |other: &&Claim| again.is_none() && other.part.overlaps(&ask.part);
+        let passes = again.is_some() || (ask.part != Part::Row && bug::on(Bug::FieldPassesLine));
+        let is_before = |other: &&Claim| !passes && other.part.overlaps(&ask.part);
         let in_the_way = self.claims.in_the_way(&place, &who, &ask.part);
         let head = match in_the_way.or_else(|| self.claims.waiting(&place).find(is_before)) {
             None => Some(again.map_or(self.head, |grant| grant.head)),
