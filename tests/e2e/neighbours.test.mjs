@@ -24,12 +24,15 @@ class Neighbour {
     return new Neighbour(page, name, isPeer);
   }
 
-  /** Asks for the row; `granted` is what comes of it. */
-  ask() {
-    return this.page.evaluate((isPeer) => {
-      const claim = isPeer ? peer.claim('t1') : ablo.tasks.claim({ id: 't1' });
-      globalThis.asked = outcome(claim.then((handle) => (globalThis.held = handle)));
-    }, this.isPeer);
+  /** Asks for the row, or a field of it; `granted` is what comes of it. */
+  ask(field) {
+    return this.page.evaluate(
+      ([isPeer, part]) => {
+        const claim = isPeer ? peer.claim('t1') : ablo.tasks.claim({ id: 't1', field: part });
+        globalThis.asked = outcome(claim.then((handle) => (globalThis.held = handle)));
+      },
+      [this.isPeer, field],
+    );
   }
 
   granted() {
@@ -143,6 +146,31 @@ test('clients of 0.15 and this one wait for each other, and go on from what the 
   await grace.release();
   await chief.untilSees(undefined, []);
   assert.equal((await server.rows('Task'))[0].title, 'five');
+});
+
+test('a client of 0.15 waits for the whole row while others have fields of it', async (t) => {
+  const server = await Server.start(t, { seed: SEED });
+  const grace = await Neighbour.open(t, server, 'grace', 'ek_test_grace', true);
+  const ada = await Neighbour.open(t, server, 'ada', 'ek_test_ada', false);
+  const chief = await Neighbour.open(t, server, 'chief', 'ek_test_chief', false);
+  const fields = [[ada, 'title'], [chief, 'rank']];
+  for (const [one, field] of fields) {
+    await one.ask(field);
+    assert.deepEqual(await one.granted(), { waited: false, title: 'Call back' });
+  }
+  await grace.ask();
+  const untilLine = (line) => chief.page.evaluate((names) => until(() => ablo.tasks.claim.queue({ id: 't1' }).data.map(({ heldBy }) => heldBy).join() === names, names), line);
+  await untilLine('grace');
+  assert.equal(await grace.write('mine', { claimed: false }), 'entity_claimed');
+  await ada.release();
+  // It came first: a field that is free already is not given past it.
+  await ada.ask('title');
+  await untilLine('grace,ada');
+  await chief.release();
+  assert.deepEqual(await grace.granted(), { waited: true, title: 'Call back' });
+  assert.equal(await grace.write('one'), 'confirmed');
+  await grace.release();
+  assert.deepEqual(await ada.granted(), { waited: true, title: 'one' });
 });
 
 test('a client of 0.15 that closes without a word is waited for until its time is up', async (t) => {
