@@ -397,6 +397,42 @@ fn what_was_merged_into_a_write_stays_before_a_delete_of_its_row() {
 }
 
 #[test]
+fn writes_of_another_tab_stay_in_order_around_a_commit_that_is_refused_and_split() {
+    let (_, mut first, mut second) = two_tabs();
+    // Nobody has told the second of these: what it writes comes before what the first sends next.
+    for at in [11, 12, 13] {
+        first.bench.update("t1", json!({"title":at.to_string()}));
+        first.turn();
+        let (key, _) = first.bench.commit();
+        first.bench.accept(&key, at);
+        first.bench.delta(at, "U", "t1", &json!({"title":at.to_string()}));
+        first.serve();
+    }
+    first.bench.update("t1", json!({"title":""}));
+    first.bench.update("t2", json!({"title":""}));
+    first.turn();
+    let (key, _) = first.bench.commit();
+    // One is known while the commit is on its way, the other when that is in parts.
+    for (row, is_split) in [("t3", false), ("t4", true)] {
+        if is_split {
+            first.bench.refuse(&key, "check_violation");
+            first.serve();
+        }
+        second.bench.create(row, json!({"title":"theirs"}));
+        second.turn();
+        deliver(&mut second, &mut first);
+    }
+    let mut rows = Vec::new();
+    for _ in 0..4 {
+        let (key, operations) = first.bench.commit();
+        rows.push(operations[0]["id"].as_str().unwrap_or_default().to_owned());
+        first.bench.refuse(&key, "check_violation");
+        first.serve();
+    }
+    assert_eq!(rows, ["t1", "t2", "t3", "t4"]);
+}
+
+#[test]
 fn a_record_read_late_does_not_lie_over_a_newer_write_when_the_server_has_it() {
     let (_, mut first, mut second) = two_tabs();
     // Nobody has told the second of these, so its own next write comes before the third of them.

@@ -325,9 +325,10 @@ impl Queue {
             // Its place is taken by the new one.
             self.put_down((Commit { order: 0, ..*old }, false), None, refusal, &mut outcome);
         }
-        // Never in front of what is on its way.
-        let behind = |other: &Commit| (other.order > order) != bug::on(Bug::RestoreReversed);
-        let at = self.commits.iter().position(|other| !other.sent && behind(other)).unwrap_or(self.commits.len());
+        // Behind what is on its way, and behind all that came before it: some of that may be behind what was on its way.
+        let is_older = |other: &Commit| other.order > 0 && (other.order < order) != bug::on(Bug::RestoreReversed);
+        let last = self.commits.iter().rposition(|other| other.sent || is_older(other));
+        let at = last.map_or(0, |last| last + 1);
         moved |= at < self.commits.len();
         self.commits.insert(at, commit);
         for row in touched.iter().filter(|_| moved) {
