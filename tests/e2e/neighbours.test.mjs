@@ -28,7 +28,8 @@ class Neighbour {
   ask(field) {
     return this.page.evaluate(
       ([isPeer, part]) => {
-        const claim = isPeer ? peer.claim('t1') : ablo.tasks.claim({ id: 't1', field: part });
+        // Some drivers carry undefined over as null.
+        const claim = isPeer ? peer.claim('t1') : ablo.tasks.claim({ id: 't1', field: part ?? undefined });
         globalThis.asked = outcome(claim.then((handle) => (globalThis.held = handle)));
       },
       [this.isPeer, field],
