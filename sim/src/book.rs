@@ -181,12 +181,8 @@ impl Book {
         }
         for delta in change.deltas.iter().filter(|delta| delta.verb != Verb::Reroute) {
             let model = shop::model_of(&delta.model);
-            let is_left = |field: &String| {
-                let fields = delta.fields.iter().flatten();
-                delta.verb == Verb::Update
-                    && fields.clone().next().is_some()
-                    && !fields.clone().any(|name| **name == **field)
-            };
+            let fields = delta.fields.as_ref().filter(|_| delta.verb == Verb::Update);
+            let is_left = |field: &String| fields.is_some_and(|fields| fields.iter().all(|name| **name != **field));
             let holds = |claim: &&KnownClaim| {
                 let same = shop::model_of(&claim.model) == model && claim.row == *delta.row;
                 same && claim.fence.is_some() && claim.who != who && !claim.field.as_ref().is_some_and(is_left)
